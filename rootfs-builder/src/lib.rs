@@ -1,0 +1,1 @@
+//! Builds root filesystems and bundles.
