@@ -1,0 +1,1 @@
+//! Where a container's processes are counted and limited.

@@ -1,0 +1,344 @@
+//! The one error type of the library: which operation, on which object, named by which part
+//! of config.json, refused by which call with which errno, and what to do about it.
+//!
+//! `Display` is the one line that the command line prints: our context first, the tail that
+//! engines match on last and unchanged, in Go's lower-case wording. It must not print, log
+//! or decide an exit code: errors are returned or logged, never both, and the caller chooses.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+
+/// The result of every operation of this library.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What kind of failure it was, for programs to match on. The words of [`Code::as_str`]
+/// are stable; new ones may be added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Code {
+    /// The container id breaks the rules of [`crate::ContainerId`].
+    InvalidId,
+    /// No container has this id.
+    NotFound,
+    /// A container with this id exists.
+    Exists,
+    /// The operation does not fit the container's status.
+    WrongStatus,
+    /// The container is not running, and the operation needs it to be.
+    NotRunning,
+    /// config.json (or process.json) is malformed or breaks a rule of the specification.
+    InvalidConfig,
+    /// A field is set whose feature this version does not have.
+    Unsupported,
+    /// An option or argument of the caller is wrong.
+    InvalidArgument,
+    /// The kernel lacks a call that capsid needs (the floor is Linux 5.14).
+    KernelMissing,
+    /// A file or directory of the bundle or the state directory could not be used.
+    Io,
+    /// A state file does not hold what capsid writes.
+    StateCorrupt,
+    /// A cgroup could not be made, limited, joined or removed.
+    Cgroup,
+    /// A namespace or an id mapping could not be made or joined.
+    Namespace,
+    /// A mount, device node or path of the root filesystem could not be made.
+    Filesystem,
+    /// The process could not be given its identity, limits or terminal.
+    Process,
+    /// The program to execute does not exist.
+    ExecNotFound,
+    /// The program to execute may not be executed.
+    ExecDenied,
+    /// The program could not be executed for another reason.
+    ExecFailed,
+    /// The container's process died before it could execute the program.
+    Died,
+    /// Something did not happen within its deadline.
+    Deadline,
+}
+
+impl Code {
+    /// The stable word, as in the `code` key of a JSON log record.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Code::InvalidId => "id.invalid",
+            Code::NotFound => "container.not_found",
+            Code::Exists => "container.exists",
+            Code::WrongStatus => "container.wrong_status",
+            Code::NotRunning => "container.not_running",
+            Code::InvalidConfig => "config.invalid",
+            Code::Unsupported => "config.unsupported",
+            Code::InvalidArgument => "argument.invalid",
+            Code::KernelMissing => "kernel.missing",
+            Code::Io => "io",
+            Code::StateCorrupt => "state.corrupt",
+            Code::Cgroup => "cgroup",
+            Code::Namespace => "namespace",
+            Code::Filesystem => "filesystem",
+            Code::Process => "process",
+            Code::ExecNotFound => "exec.not_found",
+            Code::ExecDenied => "exec.denied",
+            Code::ExecFailed => "exec.failed",
+            Code::Died => "process.died",
+            Code::Deadline => "deadline",
+        }
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One failed operation with its arguments.
+///
+/// Build it where the failure is seen, and let each level above add what only it knows:
+/// [`Error::doing`] the step, [`Error::at`] the JSON pointer, [`Error::during`] the verb.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", self.line())]
+pub struct Error(Box<Facts>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Facts {
+    code: Code,
+    verb: Option<String>,
+    step: Option<String>,
+    pointer: Option<String>,
+    path: Option<PathBuf>,
+    syscall: Option<&'static str>,
+    errno: Option<Errno>,
+    hint: Option<String>,
+    tail: String,
+}
+
+impl Error {
+    /// A failure that ends in `tail`, the wording that callers of runc may match on.
+    pub fn new(code: Code, tail: impl Into<String>) -> Error {
+        Error(Box::new(Facts {
+            code,
+            verb: None,
+            step: None,
+            pointer: None,
+            path: None,
+            syscall: None,
+            errno: None,
+            hint: None,
+            tail: tail.into(),
+        }))
+    }
+
+    /// A system call that refused; the tail is the errno in Go's wording.
+    pub fn call(code: Code, syscall: &'static str, errno: Errno) -> Error {
+        let mut error = Error::new(code, errno_text(errno));
+        error.0.syscall = Some(syscall);
+        error.0.errno = Some(errno);
+        if errno == Errno::ENOSYS {
+            error.0.code = Code::KernelMissing;
+            error.0.hint = Some(format!(
+                "this kernel lacks {syscall}(2) or a filter hides it; capsid needs Linux 5.14"
+            ));
+        }
+        error
+    }
+
+    /// As [`Error::call`], for an error of std or of a library over it.
+    pub fn io(code: Code, syscall: &'static str, error: &std::io::Error) -> Error {
+        match error.raw_os_error() {
+            Some(raw) => Error::call(code, syscall, Errno::from_raw(raw)),
+            None => Error::new(code, lower_first(&error.to_string())),
+        }
+    }
+
+    /// The verb and the container: `create web`. The outermost call wins.
+    pub fn during(mut self, verb: impl Into<String>) -> Error {
+        self.0.verb = Some(verb.into());
+        self
+    }
+
+    /// The step that failed, with its object: `mount proc on /proc`. Kept when set already.
+    pub fn doing(mut self, step: impl Into<String>) -> Error {
+        self.0.step.get_or_insert(step.into());
+        self
+    }
+
+    /// The JSON pointer (RFC 6901) of the setting that asked for it. Kept when set already.
+    pub fn at(mut self, pointer: impl Into<String>) -> Error {
+        self.0.pointer.get_or_insert(pointer.into());
+        self
+    }
+
+    /// The file or directory it was about. Kept when set already.
+    pub fn path(mut self, path: impl AsRef<Path>) -> Error {
+        self.0.path.get_or_insert(path.as_ref().to_path_buf());
+        self
+    }
+
+    /// The errno, where the tail says it in other words.
+    pub fn errno(mut self, errno: Errno) -> Error {
+        self.0.errno = Some(errno);
+        self
+    }
+
+    /// The call that refused, where the error was not built by [`Error::call`].
+    pub fn syscall(mut self, syscall: &'static str) -> Error {
+        self.0.syscall = Some(syscall);
+        self
+    }
+
+    /// What to do about it, as a clause without a full stop. The innermost hint is kept.
+    pub fn hint(mut self, hint: impl Into<String>) -> Error {
+        self.0.hint.get_or_insert(hint.into());
+        self
+    }
+
+    /// The stable code.
+    pub fn code(&self) -> Code {
+        self.0.code
+    }
+
+    /// The verb and the container, when known.
+    pub fn verb(&self) -> Option<&str> {
+        self.0.verb.as_deref()
+    }
+
+    /// The step, when known.
+    pub fn step(&self) -> Option<&str> {
+        self.0.step.as_deref()
+    }
+
+    /// The JSON pointer into config.json (or process.json), when the failure has one.
+    pub fn pointer(&self) -> Option<&str> {
+        self.0.pointer.as_deref()
+    }
+
+    /// The file or directory it was about, when there is one.
+    pub fn file(&self) -> Option<&Path> {
+        self.0.path.as_deref()
+    }
+
+    /// The system call that refused, when one did.
+    pub fn failed_call(&self) -> Option<&'static str> {
+        self.0.syscall
+    }
+
+    /// The errno, when a system call refused.
+    pub fn os_error(&self) -> Option<Errno> {
+        self.0.errno
+    }
+
+    /// What to do about it, when capsid knows.
+    pub fn advice(&self) -> Option<&str> {
+        self.0.hint.as_deref()
+    }
+
+    /// The last part of the line: what engines match on.
+    pub fn tail(&self) -> &str {
+        &self.0.tail
+    }
+
+    fn line(&self) -> String {
+        let facts = &*self.0;
+        let mut line = String::new();
+        let mut part = |text: Cow<'_, str>| {
+            if !line.is_empty() {
+                line.push_str(": ");
+            }
+            line.push_str(&printable(&text));
+        };
+        if let Some(verb) = &facts.verb {
+            part(verb.into());
+        }
+        match (&facts.step, &facts.pointer) {
+            (Some(step), Some(pointer)) => part(format!("{step} ({pointer})").into()),
+            (Some(step), None) => part(step.into()),
+            (None, Some(pointer)) => part(pointer.into()),
+            (None, None) => {}
+        }
+        if let Some(path) = &facts.path {
+            let path = path.to_string_lossy();
+            let said = |text: &Option<String>| text.as_deref().is_some_and(|t| t.contains(&*path));
+            if !said(&facts.step) && !facts.tail.contains(&*path) {
+                part(path);
+            }
+        }
+        if let Some(hint) = &facts.hint {
+            part(hint.into());
+        }
+        part(facts.tail.as_str().into());
+        line
+    }
+}
+
+/// The errno as Go's syscall package words it: glibc's text with a small first letter.
+pub fn errno_text(errno: Errno) -> String {
+    let text = std::io::Error::from_raw_os_error(errno as i32).to_string();
+    lower_first(text.split(" (os error").next().unwrap_or(&text))
+}
+
+/// "Bad address" becomes "bad address"; an initialism such as "STREAMS" stays.
+fn lower_first(text: &str) -> String {
+    let mut chars = text.chars();
+    match (chars.next(), chars.next()) {
+        (Some(first), Some(second)) if second.is_lowercase() => {
+            first.to_lowercase().collect::<String>() + &text[first.len_utf8()..]
+        }
+        _ => text.to_owned(),
+    }
+}
+
+/// One line stays one line whatever a config put into a name: control characters are escaped.
+fn printable(text: &str) -> Cow<'_, str> {
+    if text.chars().any(char::is_control) {
+        let escape = |c: char| match c {
+            c if c.is_control() => c.escape_default().to_string(),
+            c => c.to_string(),
+        };
+        text.chars().map(escape).collect::<String>().into()
+    } else {
+        text.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_has_context_first_and_the_tail_last() {
+        let error = Error::call(Code::Filesystem, "fsmount", Errno::EPERM)
+            .doing("mount proc on /proc")
+            .at("/mounts/0")
+            .hint("give the container a pid namespace of its own")
+            .during("create web");
+        assert_eq!(
+            error.to_string(),
+            "create web: mount proc on /proc (/mounts/0): give the container a pid namespace \
+             of its own: operation not permitted"
+        );
+    }
+
+    #[test]
+    fn errnos_are_worded_as_go_words_them() {
+        assert_eq!(errno_text(Errno::ENOENT), "no such file or directory");
+        assert_eq!(errno_text(Errno::EIO), "input/output error");
+        assert_eq!(errno_text(Errno::ENOEXEC), "exec format error");
+    }
+
+    #[test]
+    fn a_newline_in_a_name_does_not_make_a_second_line() {
+        let error = Error::new(Code::InvalidConfig, "no such file").path("/a\nb");
+        assert_eq!(error.to_string(), "/a\\nb: no such file");
+    }
+
+    #[test]
+    fn a_missing_call_names_the_kernel_floor() {
+        let error = Error::call(Code::Filesystem, "fsopen", Errno::ENOSYS);
+        assert_eq!(error.code(), Code::KernelMissing);
+        assert!(error.to_string().contains("5.14"));
+    }
+}

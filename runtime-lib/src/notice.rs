@@ -1,0 +1,31 @@
+//! A setting that will not act as it was written: what `explain` lists and the log warns of.
+
+use std::fmt;
+
+/// A setting that is ignored or downgraded, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// JSON pointer (RFC 6901) of the setting; empty for the whole file.
+    pub pointer: String,
+    /// What happens to it and why, as a clause.
+    pub text: String,
+}
+
+impl Notice {
+    /// A notice about the setting at `pointer`.
+    pub fn new(pointer: impl Into<String>, text: impl Into<String>) -> Notice {
+        Notice {
+            pointer: pointer.into(),
+            text: text.into(),
+        }
+    }
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.pointer.as_str() {
+            "" => f.write_str(&self.text),
+            pointer => write!(f, "{pointer}: {}", self.text),
+        }
+    }
+}
