@@ -1,0 +1,94 @@
+//! What a caller asks of a verb: plain structs with public fields, filled from flags by the
+//! command line and by hand by an embedder. Nothing here touches the machine.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use oci_spec::runtime::Process;
+
+/// How the runtime's own executable is kept from being written by what it starts
+/// (CVE-2019-5736). There is no default: an embedder has to say which holds.
+#[derive(Debug)]
+pub enum Seal {
+    /// The caller's /proc/self/exe can't be written by the container: it is a sealed copy
+    /// (see [`crate::seal`]), or its owner and mode forbid it to the container's users.
+    AlreadySealed,
+    /// A sealed file descriptor of a capsid binary (see [`crate::seal::seal_file`]), which is
+    /// executed to do the work, so that the caller's own executable never enters a container.
+    Helper(OwnedFd),
+}
+
+/// Which driver places the container in cgroups.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CgroupDriver {
+    /// Directories below the cgroup mounts, made by capsid itself.
+    #[default]
+    Cgroupfs,
+    /// None: the container stays in the caller's cgroups, and limits are refused.
+    Disabled,
+}
+
+/// Where an overlay root filesystem keeps what the container writes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overlay {
+    /// A directory that gets (or has) `upper` and `work`, and survives delete. None: both
+    /// live in the state directory and go with it.
+    pub keep: Option<PathBuf>,
+    /// Lower directories, the lowest first. Empty: the layers that rootfs-builder kept
+    /// (`layers.json` in the bundle), else the bundle's root filesystem.
+    pub lower: Vec<PathBuf>,
+}
+
+/// What becomes of a process's terminal, when config.json asks for one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Console {
+    /// The master is handed to the caller ([`crate::Process::terminal`]).
+    #[default]
+    Caller,
+    /// The master is sent over this Unix stream socket, with SCM_RIGHTS.
+    Socket(PathBuf),
+}
+
+/// The arguments of create and run.
+#[derive(Clone, Debug, Default)]
+pub struct CreateOptions {
+    /// The bundle directory; relative to the caller's working directory.
+    pub bundle: PathBuf,
+    /// The configuration file, when it is not `config.json` in the bundle.
+    pub config: Option<PathBuf>,
+    /// Use an overlay over the root filesystem, which then never changes.
+    pub overlay: Option<Overlay>,
+    /// Where the terminal's master goes.
+    pub console: Console,
+    /// Write the init process's pid here, when everything else has succeeded.
+    pub pid_file: Option<PathBuf>,
+    /// Send a pidfd of the init process over this Unix stream socket.
+    pub pidfd_socket: Option<PathBuf>,
+    /// Enter the root with MS_MOVE and chroot(2), for roots that pivot_root(2) refuses.
+    pub no_pivot: bool,
+    /// Leave the caller's session keyring to the container.
+    pub no_new_keyring: bool,
+    /// How many descriptors after 2 the container's process keeps.
+    pub preserve_fds: u32,
+    /// The cgroup driver.
+    pub cgroups: CgroupDriver,
+}
+
+/// The arguments of exec.
+#[derive(Clone, Debug)]
+pub struct ExecOptions {
+    /// The process to run; see [`crate::Container::process`] for the container's own as a base.
+    pub process: Process,
+    /// JSON pointer prefix of `process` in errors: "/process" or "" for a process.json.
+    pub pointer: &'static str,
+    /// Where the terminal's master goes.
+    pub console: Console,
+    /// Write the process's pid here before it executes the program.
+    pub pid_file: Option<PathBuf>,
+    /// Send a pidfd of the process over this Unix stream socket.
+    pub pidfd_socket: Option<PathBuf>,
+    /// How many descriptors after 2 the process keeps.
+    pub preserve_fds: u32,
+    /// Enter a paused container as well; the process then starts when it is resumed.
+    pub ignore_paused: bool,
+}

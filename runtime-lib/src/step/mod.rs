@@ -1,0 +1,318 @@
+//! The whole vocabulary of what a child may do between clone and execve.
+//!
+//! A step carries everything it needs, already resolved and already a C string: the child
+//! neither allocates nor decides. `Display` is what `explain` prints and what an error says
+//! was being done. Nothing here makes a system call.
+
+mod words;
+
+use std::ffi::{CStr, CString};
+use std::fmt;
+use std::path::PathBuf;
+
+use nix::sched::CloneFlags;
+
+/// Index of something that the parent opened before the clone; see [`crate::plan::Open`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot(pub usize);
+
+/// A state of the child at which the parent acts on it before it goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Barrier {
+    /// The child exists and has done nothing that needs its identity: ids are mapped here.
+    Placed,
+    /// The child would execute the program next: limits are set and the state is recorded here.
+    Ready,
+}
+
+/// One action of the child.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// PR_SET_DUMPABLE 0: nobody in a joined pid namespace may trace or open this process.
+    Undumpable,
+    /// setns(2) on a pidfd: all of these namespaces of that process at once.
+    JoinProcess {
+        process: Slot,
+        namespaces: CloneFlags,
+    },
+    /// setns(2) on a namespace file.
+    JoinNamespace { namespace: CloneFlags, file: Slot },
+    /// clone3(2) with CLONE_PARENT: the process proper goes on from here, this one ends.
+    Fork { namespaces: CloneFlags },
+    /// An empty signal mask, and SIGPIPE back to its default (Rust's runtime ignores it).
+    ResetSignals,
+    /// setsid(2)
+    NewSession,
+    /// keyctl(2): a session keyring of this name, which its possessor may search.
+    SessionKeyring(CString),
+    /// Tell the parent, and wait until it has acted.
+    Meet(Barrier),
+    /// The first ids inside the user namespace, so that files made from here on have an owner.
+    BecomeRoot,
+    /// unshare(2) of one namespace that clone could not make.
+    Unshare(CloneFlags),
+    /// Bring up `lo`.
+    Loopback,
+    /// sethostname(2)
+    Hostname(CString),
+    /// setdomainname(2)
+    Domainname(CString),
+    /// umask(2)
+    Umask(u32),
+    /// Propagation of every mount of the inherited tree: MS_SLAVE, MS_SHARED, ….
+    PropagateAll { propagation: u64 },
+    /// Make private the mount that these directories, the deepest first, lie on.
+    PrivateParent { candidates: Vec<CString> },
+    /// Attach the root filesystem at its own path; all targets are below it from here on.
+    OpenRoot(Root),
+    /// Make a mount and attach it.
+    Mount(Mount),
+    /// Device nodes and symbolic links in one directory below the root.
+    Populate(Populate),
+    /// Write a sysctl through a procfs that no mount of the container covers.
+    Sysctl { name: CString, value: Vec<u8> },
+    /// Cover a file by /dev/null, a directory by an empty read-only tmpfs; absent: nothing.
+    Mask(Target),
+    /// Make a path and all below it read-only; absent: nothing.
+    ReadOnlyPath(Target),
+    /// Write 0 into each v1 `tasks` file.
+    JoinCgroup { tasks: Vec<Slot> },
+    /// mount_setattr(2) on a mount that is attached already.
+    Attributes {
+        target: Target,
+        attributes: Attributes,
+    },
+    /// A pty of the container's own devpts becomes stdio; its master goes to the parent.
+    Terminal(Terminal),
+    /// pivot_root(2), and the old root is detached.
+    PivotRoot,
+    /// MS_MOVE of the root onto / and chroot(2), where pivot_root(2) is refused.
+    MoveRoot,
+    /// Propagation of the new root.
+    PropagateRoot { propagation: u64 },
+    /// mkdir -p below the root.
+    MakeDirectory(Target),
+    /// chdir(2); as root a refusal is kept for the second turn.
+    ChangeDirectory { path: CString, turn: Turn },
+    /// PR_SET_NO_NEW_PRIVS
+    NoNewPrivileges,
+    /// PR_CAPBSET_DROP for every capability in this set of bits.
+    DropBounding(u64),
+    /// PR_SET_KEEPCAPS, so that the permitted set survives the change of ids.
+    KeepCapabilities,
+    /// setgroups(2)
+    SetGroups(Vec<u32>),
+    /// setresgid(2) and setresuid(2)
+    SetIds { uid: u32, gid: u32 },
+    /// capset(2)
+    SetCapabilities {
+        effective: u64,
+        permitted: u64,
+        inheritable: u64,
+    },
+    /// PR_CAP_AMBIENT_CLEAR_ALL, then a raise for each bit; what can't be raised is left out.
+    Ambient(u64),
+    /// HOME from the container's /etc/passwd, when the environment has none.
+    Home { uid: u32 },
+    /// Look the program up among its candidates, so that create can say that it is missing.
+    FindProgram,
+    /// Close every descriptor but stdio, `preserve` more, and the ones of the handshake.
+    CloseExtraFds { preserve: u32 },
+    /// Block until `start` writes to the `go` fifo.
+    AwaitStart,
+    /// execve(2)
+    Execute,
+    /// config.json has no process: there is nothing to execute.
+    NothingToExecute,
+}
+
+/// The two turns of chdir: with the runtime's rights, then with the user's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Before the ids change; EACCES is left to the second turn.
+    AsRoot,
+    /// After the ids changed; nothing to do when the first turn succeeded.
+    AsUser,
+}
+
+/// A path below the root filesystem, walked by openat2(2) with RESOLVE_IN_ROOT.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Without a leading slash; "." is the root itself.
+    pub path: CString,
+    /// Every prefix of `path`, the shortest first, for mkdir -p.
+    pub prefixes: Vec<CString>,
+    /// Refuse symbolic links instead of following them below the root.
+    pub plain: bool,
+}
+
+impl Target {
+    /// The target for a path of the container, relative or absolute, cleaned lexically as
+    /// runc does (`..` never leads above the root). None when it holds a NUL byte.
+    pub fn new(path: &str) -> Option<Target> {
+        let mut parts: Vec<&str> = Vec::new();
+        for part in path.split('/') {
+            match part {
+                "" | "." => {}
+                ".." => {
+                    parts.pop();
+                }
+                part => parts.push(part),
+            }
+        }
+        let prefixes = (1..=parts.len())
+            .map(|n| CString::new(parts[..n].join("/")).ok())
+            .collect::<Option<Vec<_>>>()?;
+        Some(Target {
+            path: prefixes.last().cloned().unwrap_or_else(|| c".".to_owned()),
+            prefixes,
+            plain: false,
+        })
+    }
+
+    /// The same target, refusing symbolic links.
+    pub fn plain(mut self) -> Target {
+        self.plain = true;
+        self
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.path.to_bytes() {
+            b"." => f.write_str("/"),
+            path => write!(f, "/{}", String::from_utf8_lossy(path)),
+        }
+    }
+}
+
+/// The root filesystem.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Root {
+    /// A recursive clone of the directory.
+    Bind { path: CString },
+    /// An overlay attached over the directory, in the container's mount namespace only.
+    Overlay {
+        path: CString,
+        overlay: OverlayMount,
+    },
+    /// The root that this process has already: exec.
+    Current,
+}
+
+/// What overlayfs is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OverlayMount {
+    /// The highest first, as overlayfs wants them.
+    pub lower: Vec<CString>,
+    pub upper: CString,
+    pub work: CString,
+    /// `userxattr`: in a user namespace, trusted.* attributes can't be written.
+    pub userxattr: bool,
+}
+
+/// One mount to make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    pub source: Source,
+    pub target: Target,
+    pub attributes: Attributes,
+    /// tmpfs without a mode: it takes the mode of the directory that it covers.
+    pub inherit_mode: bool,
+}
+
+/// What is mounted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A new file system.
+    New {
+        fstype: CString,
+        /// What mountinfo shows as the source.
+        label: CString,
+        options: Vec<FsOption>,
+    },
+    /// A clone of a mount that the child can reach by path.
+    Bind { path: CString, recursive: bool },
+    /// A clone that the parent made, because the child's user namespace may not reach it.
+    Opened {
+        tree: Slot,
+        path: CString,
+        recursive: bool,
+    },
+}
+
+/// One fsconfig(2) setting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FsOption {
+    pub key: CString,
+    /// None: a flag.
+    pub value: Option<CString>,
+}
+
+/// What mount_setattr(2) is told; MOUNT_ATTR_* bits and one MS_* propagation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Attributes {
+    pub set: u64,
+    pub clear: u64,
+    /// The same for this mount and all below it.
+    pub recursive_set: u64,
+    pub recursive_clear: u64,
+    /// 0: as the kernel gives it.
+    pub propagation: u64,
+    pub recursive_propagation: u64,
+}
+
+/// What goes into one directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Populate {
+    pub directory: Target,
+    pub nodes: Vec<Node>,
+    pub links: Vec<Link>,
+}
+
+/// A device node or fifo.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    pub name: CString,
+    /// S_IFCHR, S_IFBLK or S_IFIFO, with the permission bits.
+    pub mode: u32,
+    pub major: u32,
+    pub minor: u32,
+    pub uid: u32,
+    pub gid: u32,
+    /// Some: bind this node of the host instead of mknod(2), which a user namespace refuses.
+    pub bind: Option<CString>,
+}
+
+/// A symbolic link; one that exists already stays as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    pub name: CString,
+    pub to: CString,
+}
+
+/// The container's terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terminal {
+    /// Show it as /dev/console as well.
+    pub console: bool,
+    /// Rows and columns.
+    pub size: Option<(u16, u16)>,
+    /// The owner of the pty inside the container.
+    pub owner: u32,
+}
+
+/// Where the OpenRoot step works, for the rollback and the state.
+impl Root {
+    /// The directory on the host.
+    pub fn directory(&self) -> Option<PathBuf> {
+        match self {
+            Root::Bind { path } | Root::Overlay { path, .. } => Some(PathBuf::from(text(path))),
+            Root::Current => None,
+        }
+    }
+}
+
+fn text(path: &CStr) -> String {
+    String::from_utf8_lossy(path.to_bytes()).into_owned()
+}

@@ -1,0 +1,257 @@
+//! The words of each step: what `explain` prints, and what an error says was being done.
+
+use std::ffi::CStr;
+use std::fmt;
+
+use nix::sched::CloneFlags;
+
+use super::{Barrier, Root, Source, Step, Turn};
+
+/// The namespaces in the order in which `explain` names them, with the spec's words.
+pub const NAMESPACE_WORDS: [(CloneFlags, &str); 8] = [
+    (CloneFlags::CLONE_NEWUSER, "user"),
+    (CloneFlags::CLONE_NEWNS, "mount"),
+    (CloneFlags::CLONE_NEWPID, "pid"),
+    (CloneFlags::CLONE_NEWNET, "network"),
+    (CloneFlags::CLONE_NEWIPC, "ipc"),
+    (CloneFlags::CLONE_NEWUTS, "uts"),
+    (CloneFlags::CLONE_NEWCGROUP, "cgroup"),
+    (crate::sys::CLONE_NEWTIME, "time"),
+];
+
+/// "mount, pid, ipc"
+pub fn namespaces(flags: CloneFlags) -> String {
+    let words = NAMESPACE_WORDS
+        .iter()
+        .filter(|(flag, _)| flags.contains(*flag));
+    words.map(|(_, word)| *word).collect::<Vec<_>>().join(", ")
+}
+
+impl fmt::Display for Barrier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Barrier::Placed => "placed",
+            Barrier::Ready => "ready",
+        })
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Step::Undumpable => write!(f, "become undumpable"),
+            Step::JoinProcess {
+                namespaces: flags, ..
+            } => {
+                write!(f, "join the container's namespaces: {}", namespaces(*flags))
+            }
+            Step::JoinNamespace { namespace, .. } => {
+                write!(f, "join the {} namespace", namespaces(*namespace))
+            }
+            Step::Fork { namespaces: flags } if flags.is_empty() => {
+                write!(f, "clone the process proper")
+            }
+            Step::Fork { namespaces: flags } => {
+                write!(
+                    f,
+                    "clone the process proper with new namespaces: {}",
+                    namespaces(*flags)
+                )
+            }
+            Step::ResetSignals => write!(f, "reset the signal mask"),
+            Step::NewSession => write!(f, "start a session"),
+            Step::SessionKeyring(name) => write!(f, "join a new session keyring {}", text(name)),
+            Step::Meet(barrier) => write!(f, "wait for the parent: {barrier}"),
+            Step::BecomeRoot => write!(f, "become root of the user namespace"),
+            Step::Unshare(flags) => write!(f, "unshare the {} namespace", namespaces(*flags)),
+            Step::Loopback => write!(f, "bring up lo"),
+            Step::Hostname(name) => write!(f, "set the hostname to {}", text(name)),
+            Step::Domainname(name) => write!(f, "set the domainname to {}", text(name)),
+            Step::Umask(mask) => write!(f, "set the umask to {mask:04o}"),
+            Step::PropagateAll { propagation } => {
+                write!(
+                    f,
+                    "make every inherited mount {}",
+                    propagation_word(*propagation)
+                )
+            }
+            Step::PrivateParent { .. } => write!(f, "make the mount below the root private"),
+            Step::OpenRoot(Root::Bind { path }) => write!(f, "open the root {}", text(path)),
+            Step::OpenRoot(Root::Overlay { path, overlay }) => {
+                write!(f, "mount an overlay on the root {}: lower", text(path))?;
+                for lower in &overlay.lower {
+                    write!(f, " {}", text(lower))?;
+                }
+                write!(f, ", upper {}", text(&overlay.upper))
+            }
+            Step::OpenRoot(Root::Current) => write!(f, "open the container's root"),
+            Step::Mount(mount) => {
+                match &mount.source {
+                    Source::New {
+                        fstype, options, ..
+                    } => {
+                        write!(f, "mount {} on {}", text(fstype), mount.target)?;
+                        for (n, option) in options.iter().enumerate() {
+                            write!(
+                                f,
+                                "{}{}",
+                                if n == 0 { " with " } else { "," },
+                                text(&option.key)
+                            )?;
+                            if let Some(value) = &option.value {
+                                write!(f, "={}", text(value))?;
+                            }
+                        }
+                    }
+                    Source::Bind { path, recursive }
+                    | Source::Opened {
+                        path, recursive, ..
+                    } => {
+                        let how = if *recursive { "rbind" } else { "bind" };
+                        write!(f, "{how} {} on {}", text(path), mount.target)?;
+                    }
+                }
+                write!(f, "{}", mount.attributes)
+            }
+            Step::Populate(populate) => {
+                write!(f, "make in {}:", populate.directory)?;
+                for node in &populate.nodes {
+                    write!(f, " {}", text(&node.name))?;
+                    if node.bind.is_some() {
+                        write!(f, " (bound)")?;
+                    }
+                }
+                for link in &populate.links {
+                    write!(f, " {} -> {}", text(&link.name), text(&link.to))?;
+                }
+                Ok(())
+            }
+            Step::Sysctl { name, value } => {
+                write!(
+                    f,
+                    "set sysctl {} to {}",
+                    text(name),
+                    String::from_utf8_lossy(value)
+                )
+            }
+            Step::Mask(target) => write!(f, "mask {target}"),
+            Step::ReadOnlyPath(target) => write!(f, "make {target} read-only with all below it"),
+            Step::JoinCgroup { tasks } => write!(f, "join {} v1 cgroups", tasks.len()),
+            Step::Attributes { target, attributes } => write!(f, "remount {target}{attributes}"),
+            Step::Terminal(terminal) => {
+                let console = if terminal.console {
+                    ", shown as /dev/console"
+                } else {
+                    ""
+                };
+                write!(f, "open a terminal{console}")
+            }
+            Step::PivotRoot => write!(f, "pivot into the root"),
+            Step::MoveRoot => write!(f, "move the root onto / and chroot into it"),
+            Step::PropagateRoot { propagation } => {
+                write!(f, "make the root {}", propagation_word(*propagation))
+            }
+            Step::MakeDirectory(target) => write!(f, "make the directory {target}"),
+            Step::ChangeDirectory { path, turn } => {
+                let who = match turn {
+                    Turn::AsRoot => "",
+                    Turn::AsUser => " as the user",
+                };
+                write!(f, "change to {}{who}", text(path))
+            }
+            Step::NoNewPrivileges => write!(f, "set no_new_privs"),
+            Step::DropBounding(set) => {
+                write!(
+                    f,
+                    "drop {} capabilities from the bounding set",
+                    set.count_ones()
+                )
+            }
+            Step::KeepCapabilities => write!(f, "keep capabilities across the change of ids"),
+            Step::SetGroups(groups) => write!(f, "set the groups {groups:?}"),
+            Step::SetIds { uid, gid } => write!(f, "become {uid}:{gid}"),
+            Step::SetCapabilities { effective, .. } => {
+                write!(
+                    f,
+                    "set the capabilities, {} effective",
+                    effective.count_ones()
+                )
+            }
+            Step::Ambient(set) => write!(f, "raise {} ambient capabilities", set.count_ones()),
+            Step::Home { uid } => write!(f, "look up the home directory of user {uid}"),
+            Step::FindProgram => write!(f, "find the program"),
+            Step::CloseExtraFds { preserve: 0 } => write!(f, "close all descriptors but stdio"),
+            Step::CloseExtraFds { preserve } => {
+                write!(f, "close all descriptors but stdio and {preserve} more")
+            }
+            Step::AwaitStart => write!(f, "wait for start"),
+            Step::Execute => write!(f, "execute the program"),
+            Step::NothingToExecute => write!(f, "stop: there is no process to execute"),
+        }
+    }
+}
+
+/// MOUNT_ATTR_* by the words of mount options; set, then what clears it.
+const ATTRIBUTE_WORDS: [(u64, &str, &str); 6] = [
+    (libc::MOUNT_ATTR_RDONLY, "ro", "rw"),
+    (libc::MOUNT_ATTR_NOSUID, "nosuid", "suid"),
+    (libc::MOUNT_ATTR_NODEV, "nodev", "dev"),
+    (libc::MOUNT_ATTR_NOEXEC, "noexec", "exec"),
+    (libc::MOUNT_ATTR_NODIRATIME, "nodiratime", "diratime"),
+    (
+        crate::sys::MOUNT_ATTR_NOSYMFOLLOW,
+        "nosymfollow",
+        "symfollow",
+    ),
+];
+
+impl fmt::Display for super::Attributes {
+    /// "" or " (ro, nosuid, rro, rslave)".
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut words = Vec::new();
+        let sides = [
+            ("", self.set, self.clear),
+            ("r", self.recursive_set, self.recursive_clear),
+        ];
+        for (prefix, set, clear) in sides {
+            for (bit, on, off) in ATTRIBUTE_WORDS {
+                if set & bit != 0 {
+                    words.push(format!("{prefix}{on}"));
+                } else if clear & bit != 0 {
+                    words.push(format!("{prefix}{off}"));
+                }
+            }
+            if clear & libc::MOUNT_ATTR__ATIME != 0 {
+                let word = match set & libc::MOUNT_ATTR__ATIME {
+                    libc::MOUNT_ATTR_NOATIME => "noatime",
+                    libc::MOUNT_ATTR_STRICTATIME => "strictatime",
+                    _ => "relatime",
+                };
+                words.push(format!("{prefix}{word}"));
+            }
+        }
+        if self.propagation != 0 {
+            words.push(propagation_word(self.propagation).to_owned());
+        }
+        if self.recursive_propagation != 0 {
+            words.push(format!("r{}", propagation_word(self.recursive_propagation)));
+        }
+        match words.is_empty() {
+            true => Ok(()),
+            false => write!(f, " ({})", words.join(", ")),
+        }
+    }
+}
+
+fn propagation_word(propagation: u64) -> &'static str {
+    match propagation {
+        libc::MS_SHARED => "shared",
+        libc::MS_SLAVE => "slave",
+        libc::MS_UNBINDABLE => "unbindable",
+        _ => "private",
+    }
+}
+
+fn text(bytes: &CStr) -> std::borrow::Cow<'_, str> {
+    String::from_utf8_lossy(bytes.to_bytes())
+}
