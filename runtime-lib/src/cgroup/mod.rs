@@ -1,1 +1,64 @@
-//! Where a container's processes are counted and limited.
+//! Where a container's processes are counted and limited: cgroup v1, v2 and hybrid hosts
+//! behind one trait.
+//!
+//! [`Layout`] is what the machine has, [`CgroupPlan`] the directories a container gets
+//! (journalled before the first of them is made), [`Limits`] what is written into them.
+//! Nothing here decides what is asked for, forks, or waits without a deadline; no process
+//! is signalled that is not a member of the container's own directories at that moment.
+
+mod devices;
+mod layout;
+mod limits;
+mod mounts;
+mod plan;
+mod refused;
+mod resolve;
+
+pub use layout::{Hierarchy, Layout};
+pub use limits::Limits;
+pub use mounts::{CgroupMounts, LegacyMount};
+pub use plan::{CgroupPlan, Group};
+pub use resolve::CgroupRequest;
+
+use nix::sys::signal::Signal;
+
+use crate::error::Result;
+
+/// What can be done with a container's cgroups. Every method works from the plan alone, in
+/// any process, and treats a directory that does not exist (any more) as empty.
+pub trait CgroupManager {
+    /// Refuses directories that somebody else uses: ones that hold processes or are frozen.
+    /// Changes nothing. Call it before the plan is journalled, so that a journal entry means
+    /// "whatever is in there is ours".
+    fn claim(&self) -> Result<()>;
+
+    /// Makes every directory of the plan and writes the limits. Parents may exist, a leaf may
+    /// only when it is empty and thawed. On an error it has removed what it made.
+    fn prepare(&self, limits: &Limits) -> Result<()>;
+
+    /// Writes limits to directories that exist (device rules are left as they are).
+    fn apply(&self, limits: &Limits) -> Result<()>;
+
+    /// Stops every process, and returns when all have stopped. On an error they run.
+    fn freeze(&self) -> Result<()>;
+
+    /// Lets the processes run again.
+    fn thaw(&self) -> Result<()>;
+
+    /// Whether the processes are stopped, or about to be, by this or an enclosing cgroup.
+    fn frozen(&self) -> Result<bool>;
+
+    /// The host's pids of all processes in the container's cgroup and below, sorted.
+    fn processes(&self) -> Result<Vec<i32>>;
+
+    /// Sends `signal` once to every process, below included.
+    fn signal_all(&self, signal: Signal) -> Result<()>;
+
+    /// Sends SIGKILL to every process, also to frozen ones and to those forked meanwhile.
+    /// Does not wait for them to be gone.
+    fn kill(&self) -> Result<()>;
+
+    /// Kills what is left, waits for it, and removes the directories, deepest first.
+    /// Fails after ten seconds, naming the process that is in the way.
+    fn remove(&self) -> Result<()>;
+}

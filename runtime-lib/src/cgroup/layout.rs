@@ -1,0 +1,225 @@
+//! What cgroup file systems this machine has, and where in them the caller is.
+//!
+//! Read once, from /proc/self/cgroup, statfs and (for v1) /proc/self/mountinfo; the parsers
+//! take text, so that captured files of other machines can be tested. Decides nothing.
+
+use std::ffi::OsStr;
+use std::io::BufReader;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
+use procfs::FromBufRead;
+use procfs::ProcessCGroups;
+use procfs::process::MountInfo;
+
+use crate::error::{Code, Error, Result};
+
+const ROOT: &str = "/sys/fs/cgroup";
+
+/// The cgroup hierarchies of a machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// cgroup v2 alone.
+    Unified {
+        /// The mount of cgroup2.
+        mount: PathBuf,
+        /// The caller's own cgroup, below the mount, with a leading slash.
+        own: PathBuf,
+    },
+    /// cgroup v1, with or without a cgroup2 mount beside it.
+    Legacy {
+        /// The mounted v1 hierarchies; co-mounted controllers are one.
+        hierarchies: Vec<Hierarchy>,
+        /// Hybrid hosts: cgroup2, which has no controller that v1 has.
+        unified: Option<Hierarchy>,
+    },
+    /// No cgroup file system is mounted.
+    None,
+}
+
+/// One mounted hierarchy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hierarchy {
+    /// The controllers, or `name=systemd`; empty for cgroup2.
+    pub controllers: Vec<String>,
+    /// Where it is mounted.
+    pub mount: PathBuf,
+    /// Which of its cgroups is at the mount point: `/`, or another one in a nested container.
+    pub root: PathBuf,
+    /// The caller's own cgroup in the hierarchy, from its root (cgroup_namespaces(7)).
+    pub own: PathBuf,
+}
+
+impl Hierarchy {
+    /// The caller's own cgroup below the mount point, with a leading slash. `/` when the
+    /// mount does not show it.
+    pub fn own_below_mount(&self) -> PathBuf {
+        let shown = self.own.strip_prefix(&self.root);
+        match shown {
+            Ok(rest) if !rest.starts_with("..") => Path::new("/").join(rest),
+            _ => PathBuf::from("/"),
+        }
+    }
+}
+
+impl Layout {
+    /// Looks at this machine. Three system calls more than reading /proc/self/cgroup on a v2
+    /// host; on v1 /proc/self/mountinfo is read too.
+    ///
+    /// # Errors
+    /// [`Code::Io`] when /proc/self/cgroup or /proc/self/mountinfo cannot be read.
+    pub fn probe() -> Result<Layout> {
+        let own = read("/proc/self/cgroup")?;
+        if statfs(ROOT).is_ok_and(|s| s.filesystem_type() == CGROUP2_SUPER_MAGIC) {
+            let path = own_unified(&own)?;
+            // A mount that does not start at the caller's root is the rare case (a container
+            // without a cgroup namespace): only then is mountinfo worth its time.
+            let inside = !path.components().any(|c| c == Component::ParentDir);
+            if inside && super::plan::below(Path::new(ROOT), &path).exists() {
+                return Ok(Layout::Unified {
+                    mount: PathBuf::from(ROOT),
+                    own: path,
+                });
+            }
+        }
+        Layout::parse(&own, &read("/proc/self/mountinfo")?)
+    }
+
+    /// The layout that these two files of /proc/self describe.
+    ///
+    /// # Errors
+    /// [`Code::Io`] when a line is not what proc(5) and cgroups(7) say.
+    pub fn parse(cgroup: &[u8], mountinfo: &[u8]) -> Result<Layout> {
+        let own = parse_own(cgroup)?;
+        let mut mounts = Vec::new();
+        for line in mountinfo.split(|b| *b == b'\n') {
+            if let Some(mount) = Mount::parse(line)? {
+                mounts.push(mount);
+            }
+        }
+        let mut hierarchies = Vec::new();
+        let mut unified = None;
+        for line in own {
+            let path = PathBuf::from(&line.pathname);
+            // Several mounts may show one hierarchy: the usual place wins, then the first
+            // that shows the caller's own cgroup.
+            let found = mounts
+                .iter()
+                .filter(|m| m.shows(&line.controllers))
+                .min_by_key(|m| (!path.starts_with(&m.root), !m.point.starts_with(ROOT)));
+            let Some(mount) = found else { continue };
+            let hierarchy = Hierarchy {
+                controllers: line.controllers,
+                mount: mount.point.clone(),
+                root: mount.root.clone(),
+                own: path,
+            };
+            if hierarchy.controllers.is_empty() {
+                unified = Some(hierarchy);
+            } else {
+                hierarchies.push(hierarchy);
+            }
+        }
+        // /proc/self/cgroup counts down; the order of the hierarchies is kept as mounted.
+        hierarchies.reverse();
+        Ok(match (hierarchies.is_empty(), unified) {
+            (true, None) => Layout::None,
+            (true, Some(only)) => Layout::Unified {
+                own: only.own_below_mount(),
+                mount: only.mount,
+            },
+            (false, unified) => Layout::Legacy {
+                hierarchies,
+                unified,
+            },
+        })
+    }
+}
+
+fn read(path: &str) -> Result<Vec<u8>> {
+    std::fs::read(path).map_err(|e| Error::io(Code::Io, "read", &e).path(path))
+}
+
+fn parse_own(text: &[u8]) -> Result<Vec<procfs::ProcessCGroup>> {
+    let groups = ProcessCGroups::from_buf_read(BufReader::new(text))
+        .map_err(|e| Error::new(Code::Io, e.to_string()).path("/proc/self/cgroup"))?;
+    Ok(groups.0)
+}
+
+fn own_unified(text: &[u8]) -> Result<PathBuf> {
+    let own = parse_own(text)?;
+    let line = own.iter().find(|line| line.controllers.is_empty());
+    let path = line.map_or("/", |line| line.pathname.as_str());
+    Ok(PathBuf::from(path))
+}
+
+/// A line of mountinfo that is about cgroups.
+struct Mount {
+    point: PathBuf,
+    root: PathBuf,
+    /// The controllers among the super options; none for cgroup2.
+    options: Option<Vec<String>>,
+}
+
+impl Mount {
+    /// `None` for a mount of another kind, without parsing it: a host has thousands.
+    fn parse(line: &[u8]) -> Result<Option<Mount>> {
+        let marked = line.windows(9).any(|w| w == b" - cgroup");
+        let Some(line) = marked.then(|| std::str::from_utf8(line).ok()).flatten() else {
+            return Ok(None);
+        };
+        let info = MountInfo::from_line(line)
+            .map_err(|e| Error::new(Code::Io, e.to_string()).path("/proc/self/mountinfo"))?;
+        let options = match info.fs_type.as_str() {
+            "cgroup" => {
+                let named = |(key, value): (String, Option<String>)| match value {
+                    Some(value) => format!("{key}={value}"),
+                    None => key,
+                };
+                Some(info.super_options.into_iter().map(named).collect())
+            }
+            "cgroup2" => None,
+            _ => return Ok(None),
+        };
+        Ok(Some(Mount {
+            point: unescape(&info.mount_point),
+            root: unescape(Path::new(&info.root)),
+            options,
+        }))
+    }
+
+    fn shows(&self, controllers: &[String]) -> bool {
+        match &self.options {
+            None => controllers.is_empty(),
+            Some(options) => {
+                !controllers.is_empty() && controllers.iter().all(|c| options.contains(c))
+            }
+        }
+    }
+}
+
+/// proc(5): space, tab, newline and backslash are written as three octal digits.
+fn unescape(path: &Path) -> PathBuf {
+    let mut rest = path.as_os_str().as_bytes();
+    let mut out = Vec::with_capacity(rest.len());
+    while let Some((&byte, tail)) = rest.split_first() {
+        rest = tail;
+        match (byte, tail) {
+            (
+                b'\\',
+                [
+                    a @ b'0'..=b'3',
+                    b @ b'0'..=b'7',
+                    c @ b'0'..=b'7',
+                    after @ ..,
+                ],
+            ) => {
+                out.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
+                rest = after;
+            }
+            _ => out.push(byte),
+        }
+    }
+    PathBuf::from(OsStr::from_bytes(&out))
+}

@@ -1,0 +1,92 @@
+//! The directories of one container, as they are kept in its state: one for each v1
+//! hierarchy, and one in the unified hierarchy.
+//!
+//! The schema is read by later versions (fields are added with defaults, never changed).
+//! Nothing here touches the file system.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::limits::Limits;
+
+/// Which cgroups a container gets. Empty: it stays in those of its creator.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CgroupPlan {
+    /// v1: one for each mounted hierarchy, `name=systemd` and those without a limit included.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub legacy: Vec<Group>,
+    /// cgroup2: the whole of a v2 host, beside the others on a hybrid one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unified: Option<Group>,
+}
+
+/// One directory of a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Group {
+    /// v1: the controllers of the hierarchy, or `name=systemd`; empty for cgroup2.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub controllers: Vec<String>,
+    /// Where the hierarchy is mounted.
+    pub mount: PathBuf,
+    /// The container's cgroup below the mount, with a leading slash.
+    pub path: PathBuf,
+}
+
+impl Group {
+    /// The directory on the host.
+    pub fn dir(&self) -> PathBuf {
+        below(&self.mount, &self.path)
+    }
+
+    /// Whether the hierarchy has this v1 controller.
+    pub fn has(&self, controller: &str) -> bool {
+        self.controllers.iter().any(|c| c == controller)
+    }
+}
+
+/// `path`, which begins with a slash, below `mount`.
+pub(super) fn below(mount: &Path, path: &Path) -> PathBuf {
+    mount.join(path.strip_prefix("/").unwrap_or(path))
+}
+
+impl CgroupPlan {
+    /// Whether the container stays in its creator's cgroups.
+    pub fn is_empty(&self) -> bool {
+        self.legacy.is_empty() && self.unified.is_none()
+    }
+
+    /// v1: the files into which the child writes `0` to join, one for each hierarchy.
+    /// (`tasks`, not `cgroup.procs`, and by the process itself: any other form waits for an
+    /// RCU grace period.)
+    pub fn tasks_files(&self) -> Vec<PathBuf> {
+        self.legacy.iter().map(|g| g.dir().join("tasks")).collect()
+    }
+
+    /// cgroup2: the directory for CLONE_INTO_CGROUP (clone(2)).
+    pub fn clone_into(&self) -> Option<PathBuf> {
+        self.unified.as_ref().map(Group::dir)
+    }
+
+    /// What [`super::CgroupManager::prepare`] will do, one line an action, in its order.
+    pub fn describe(&self, limits: &Limits) -> Vec<String> {
+        let mut lines = Vec::new();
+        for group in self.groups() {
+            let dir = group.dir();
+            lines.push(format!("mkdir {}", dir.display()));
+            if group.has("cpuset") && !limits.sets_whole_cpuset() {
+                let seeded = "copy cpuset.cpus and cpuset.mems from the parent to";
+                lines.push(format!("{seeded} {}", dir.display()));
+            }
+            for line in limits.describe(group) {
+                lines.push(line);
+            }
+        }
+        lines
+    }
+
+    /// Every directory, in the order in which they are made.
+    pub(super) fn groups(&self) -> impl Iterator<Item = &Group> {
+        self.legacy.iter().chain(&self.unified)
+    }
+}
