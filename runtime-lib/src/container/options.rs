@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use oci_spec::runtime::Process;
 
+use crate::{Code, Error, Result};
+
 /// How the runtime's own executable is kept from being written by what it starts
 /// (CVE-2019-5736). There is no default: an embedder has to say which holds.
 #[derive(Debug)]
@@ -47,6 +49,25 @@ pub enum Console {
     Caller,
     /// The master is sent over this Unix stream socket, with SCM_RIGHTS.
     Socket(PathBuf),
+    /// Nobody would hold the master: a process that asks for a terminal is refused.
+    Nobody,
+}
+
+impl Console {
+    /// Refuses what does not go together, in runc's words: call it with what the process
+    /// asks for, before anything is made.
+    pub(crate) fn check(&self, terminal: bool) -> Result<()> {
+        let text = match (self, terminal) {
+            (Console::Nobody, true) => {
+                "cannot allocate tty if runc will detach without setting console socket"
+            }
+            (Console::Socket(_), false) => {
+                "cannot use console socket if runc will not detach or allocate tty"
+            }
+            _ => return Ok(()),
+        };
+        Err(Error::new(Code::InvalidArgument, text))
+    }
 }
 
 /// The arguments of create and run.
