@@ -110,7 +110,7 @@ struct Facts {
     step: Option<String>,
     pointer: Option<String>,
     path: Option<PathBuf>,
-    syscall: Option<&'static str>,
+    syscall: Option<Cow<'static, str>>,
     errno: Option<Errno>,
     hint: Option<String>,
     tail: String,
@@ -135,7 +135,7 @@ impl Error {
     /// A system call that refused; the tail is the errno in Go's wording.
     pub fn call(code: Code, syscall: &'static str, errno: Errno) -> Error {
         let mut error = Error::new(code, errno_text(errno));
-        error.0.syscall = Some(syscall);
+        error.0.syscall = Some(syscall.into());
         error.0.errno = Some(errno);
         if errno == Errno::ENOSYS {
             error.0.code = Code::KernelMissing;
@@ -185,8 +185,8 @@ impl Error {
     }
 
     /// The call that refused, where the error was not built by [`Error::call`].
-    pub fn syscall(mut self, syscall: &'static str) -> Error {
-        self.0.syscall = Some(syscall);
+    pub fn syscall(mut self, syscall: impl Into<Cow<'static, str>>) -> Error {
+        self.0.syscall = Some(syscall.into());
         self
     }
 
@@ -222,8 +222,8 @@ impl Error {
     }
 
     /// The system call that refused, when one did.
-    pub fn failed_call(&self) -> Option<&'static str> {
-        self.0.syscall
+    pub fn failed_call(&self) -> Option<&str> {
+        self.0.syscall.as_deref()
     }
 
     /// The errno, when a system call refused.

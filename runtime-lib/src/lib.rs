@@ -1,10 +1,13 @@
 //! capsid's runtime as a library.
 
 pub mod cgroup;
+mod child;
 pub mod container;
 pub mod error;
+mod launch;
 mod notice;
 pub mod plan;
+mod report;
 pub mod step;
 pub mod sys;
 

@@ -4,7 +4,7 @@
 //! neither allocates nor decides. `Display` is what `explain` prints and what an error says
 //! was being done. Nothing here makes a system call.
 
-mod words;
+pub mod words;
 
 use std::ffi::{CStr, CString};
 use std::fmt;

@@ -1,0 +1,65 @@
+//! Who the process is: capabilities, its session keyring, its loopback interface.
+
+use std::ffi::CStr;
+use std::os::fd::AsFd;
+
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+
+use crate::report::{Refused, call};
+use crate::sys::{credentials, ioctl, keyring};
+
+pub(super) fn drop_bounding(set: u64) -> Result<(), Refused> {
+    for capability in bits(set) {
+        match credentials::drop_bounding(capability) {
+            // Above the last capability that this kernel has.
+            Ok(()) | Err(Errno::EINVAL) => {}
+            Err(errno) => return Err(Refused::new("prctl", errno)),
+        }
+    }
+    Ok(())
+}
+
+/// What is not both permitted and inheritable can't be ambient, and the plan has said so.
+pub(super) fn ambient(set: u64) -> Result<(), Refused> {
+    credentials::clear_ambient().map_err(call("prctl"))?;
+    for capability in bits(set) {
+        match credentials::raise_ambient(capability) {
+            Ok(()) | Err(Errno::EPERM | Errno::EINVAL) => {}
+            Err(errno) => return Err(Refused::new("prctl", errno)),
+        }
+    }
+    Ok(())
+}
+
+fn bits(set: u64) -> impl Iterator<Item = u32> {
+    (0..u64::BITS).filter(move |bit| set & (1 << bit) != 0)
+}
+
+/// Search permission for the owner (keyctl_setperm(3)), so that a process of the container
+/// which lost the possession of the keyring still finds it.
+const USER_SEARCH: u32 = 0x0008_0000;
+
+pub(super) fn session_keyring(name: &CStr) -> Result<(), Refused> {
+    let joined = match keyring::join_session(name) {
+        // A kernel without keyrings, or a filter that hides them.
+        Err(Errno::ENOSYS) => return Ok(()),
+        result => result.map_err(call("keyctl"))?,
+    };
+    let mut text = [0; 256];
+    let length = keyring::describe(joined, &mut text).map_err(call("keyctl"))?;
+    let described = text.get(..length.min(text.len())).unwrap_or_default();
+    let permissions = described.split(|b| *b == b';').nth(3);
+    let permissions = permissions
+        .and_then(|field| std::str::from_utf8(field).ok())
+        .and_then(|field| u32::from_str_radix(field, 16).ok())
+        .ok_or(Refused::new("keyctl", Errno::EPROTO))?;
+    keyring::set_permissions(joined, permissions | USER_SEARCH).map_err(call("keyctl"))
+}
+
+pub(super) fn loopback() -> Result<(), Refused> {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let any = socket(AddressFamily::Inet, SockType::Datagram, flags, None);
+    let socket = any.map_err(call("socket"))?;
+    ioctl::bring_up_loopback(socket.as_fd()).map_err(call("ioctl"))
+}

@@ -1,0 +1,257 @@
+//! The only code that runs between clone and execve: it walks the list of steps, one match
+//! with short arms, and reports one record.
+//!
+//! It decides nothing and allocates nothing: it may run in a copy of a process whose other
+//! threads held the allocator's lock at the moment of the clone.
+
+mod identity;
+mod mounts;
+mod nodes;
+mod paths;
+mod program;
+mod root;
+mod terminal;
+
+use std::convert::Infallible;
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::sys::stat::Mode;
+
+use crate::plan::Planned;
+use crate::report::{self, Refused, call};
+use crate::step::{Barrier, Slot, Step};
+use crate::sys::exec::Image;
+use crate::sys::{credentials, fd, process};
+
+/// What a child is born with.
+pub struct Child<'plan> {
+    steps: &'plan [Planned],
+    image: Option<&'plan Image>,
+    /// What the parent opened for the steps.
+    opened: &'plan [OwnedFd],
+    /// The socket to the parent; -1 once it is closed.
+    channel: RawFd,
+    /// The two fifos of the start handshake.
+    handshake: Option<Handshake>,
+    root: Option<OwnedFd>,
+    /// A procfs whose files nothing of the container covers.
+    procfs: Option<OwnedFd>,
+    /// The empty tmpfs that every masked directory shows.
+    empty: Option<OwnedFd>,
+    /// chdir succeeded in its first turn.
+    in_directory: bool,
+    /// Which of the image's candidates is the program.
+    found: usize,
+    /// The inherited tree is in the peer group of the host's mounts.
+    shared_with_host: bool,
+    /// The child was released by start: failures go to `result` from here on.
+    released: bool,
+}
+
+/// The child's ends of the fifos.
+#[derive(Clone, Copy)]
+pub struct Handshake {
+    pub go: RawFd,
+    pub result: RawFd,
+}
+
+impl<'plan> Child<'plan> {
+    /// The child of a plan, as it is at the moment of its clone.
+    pub fn new(
+        steps: &'plan [Planned],
+        image: Option<&'plan Image>,
+        opened: &'plan [OwnedFd],
+        channel: BorrowedFd<'_>,
+        handshake: Option<Handshake>,
+    ) -> Child<'plan> {
+        use std::os::fd::AsRawFd;
+        Child {
+            steps,
+            image,
+            opened,
+            channel: channel.as_raw_fd(),
+            handshake,
+            root: None,
+            procfs: None,
+            empty: None,
+            in_directory: false,
+            found: 0,
+            shared_with_host: false,
+            released: false,
+        }
+    }
+
+    /// Walks the steps. Nobody is told of an end at a barrier whose parent is gone.
+    pub fn run(mut self) -> Infallible {
+        let steps = self.steps;
+        for (number, planned) in steps.iter().enumerate() {
+            if let Err(refused) = self.step(&planned.step) {
+                self.report_failure(number, &refused);
+                process::exit(1);
+            }
+        }
+        process::exit(1)
+    }
+
+    fn step(&mut self, step: &Step) -> Result<(), Refused> {
+        match step {
+            Step::Undumpable => process::set_dumpable(false).map_err(call("prctl")),
+            Step::JoinProcess {
+                process: joined,
+                namespaces,
+            } => process::setns(self.opened(*joined)?, *namespaces).map_err(call("setns")),
+            Step::JoinNamespace { namespace, file } => {
+                process::setns(self.opened(*file)?, *namespace).map_err(call("setns"))
+            }
+            Step::Fork { namespaces } => self.fork(*namespaces),
+            Step::ResetSignals => process::reset_signals().map_err(call("sigprocmask")),
+            Step::NewSession => match nix::unistd::setsid() {
+                Ok(_) => Ok(()),
+                Err(errno) => Err(Refused::new("setsid", errno)),
+            },
+            Step::SessionKeyring(name) => identity::session_keyring(name),
+            Step::Meet(barrier) => self.meet(*barrier),
+            Step::BecomeRoot => {
+                credentials::setresgid(0).map_err(call("setresgid"))?;
+                credentials::setresuid(0).map_err(call("setresuid"))
+            }
+            Step::Unshare(namespace) => nix::sched::unshare(*namespace).map_err(call("unshare")),
+            Step::Loopback => identity::loopback(),
+            Step::Hostname(name) => nix::unistd::sethostname(os(name)).map_err(call("sethostname")),
+            Step::Domainname(name) => process::setdomainname(name).map_err(call("setdomainname")),
+            Step::Umask(mask) => {
+                nix::sys::stat::umask(Mode::from_bits_truncate(*mask));
+                Ok(())
+            }
+            Step::PropagateAll { propagation } => self.propagate_all(*propagation),
+            Step::PrivateParent { candidates } => root::private_parent(candidates),
+            Step::OpenRoot(root) => self.open_root(root),
+            Step::Mount(mount) => self.mount(mount),
+            Step::Populate(populate) => self.populate(populate),
+            Step::Sysctl { name, value } => self.sysctl(name, value),
+            Step::Mask(target) => self.mask(target),
+            Step::ReadOnlyPath(target) => self.read_only_path(target),
+            Step::JoinCgroup { tasks } => self.join_cgroup(tasks),
+            Step::Attributes { target, attributes } => self.remount(target, attributes),
+            Step::Terminal(terminal) => self.terminal(terminal),
+            Step::PivotRoot => self.pivot_root(),
+            Step::MoveRoot => self.move_root(),
+            Step::PropagateRoot { propagation } => self.propagate_root(*propagation),
+            Step::MakeDirectory(target) => self.make_directory(target),
+            Step::ChangeDirectory { path, turn } => self.change_directory(path, *turn),
+            Step::NoNewPrivileges => process::set_no_new_privileges().map_err(call("prctl")),
+            Step::DropBounding(set) => identity::drop_bounding(*set),
+            Step::KeepCapabilities => credentials::keep_capabilities().map_err(call("prctl")),
+            Step::SetGroups(groups) => credentials::setgroups(groups).map_err(call("setgroups")),
+            Step::SetIds { uid, gid } => {
+                credentials::setresgid(*gid).map_err(call("setresgid"))?;
+                credentials::setresuid(*uid).map_err(call("setresuid"))
+            }
+            Step::SetCapabilities {
+                effective,
+                permitted,
+                inheritable,
+            } => credentials::capset(*effective, *permitted, *inheritable).map_err(call("capset")),
+            Step::Ambient(set) => identity::ambient(*set),
+            Step::Home { uid } => self.home(*uid),
+            Step::FindProgram => self.find_program(),
+            Step::CloseExtraFds { preserve } => self.close_extra_fds(*preserve),
+            Step::AwaitStart => self.await_start(),
+            Step::Execute => self.execute(),
+            Step::NothingToExecute => Err(Refused::new("execve", Errno::ENOENT)),
+        }
+    }
+
+    /// The process proper goes on with the next step; the intermediate names it and ends.
+    fn fork(&mut self, namespaces: nix::sched::CloneFlags) -> Result<(), Refused> {
+        let request = process::Clone {
+            namespaces,
+            cgroup: None,
+            sibling: true,
+        };
+        match process::clone3(request).map_err(call("clone3"))? {
+            process::Born::Child => Ok(()),
+            process::Born::Parent(cloned) => {
+                // An error here is a parent that is gone, and the child will see it too.
+                let _ = fd::send(self.channel, &report::forked(cloned.pid), None);
+                process::exit(0)
+            }
+        }
+    }
+
+    fn meet(&mut self, barrier: Barrier) -> Result<(), Refused> {
+        fd::send(self.channel, &report::reached(barrier), None).map_err(call("sendmsg"))?;
+        let mut word = [0];
+        // The end of the parent is the end of its unfinished child: nobody else knows of it.
+        match retry(|| nix::unistd::read(fd::borrow(self.channel), &mut word)) {
+            Ok(1) => Ok(()),
+            _ => process::exit(1),
+        }
+    }
+
+    fn join_cgroup(&mut self, tasks: &[Slot]) -> Result<(), Refused> {
+        for slot in tasks {
+            nix::unistd::write(self.opened(*slot)?, b"0").map_err(call("write"))?;
+        }
+        Ok(())
+    }
+
+    fn await_start(&mut self) -> Result<(), Refused> {
+        let Some(handshake) = self.handshake else {
+            return Err(Refused::new("read", Errno::EBADF));
+        };
+        if self.channel >= 0 {
+            drop(fd::take(self.channel));
+            self.channel = -1;
+        }
+        let mut word = [0];
+        match retry(|| nix::unistd::read(fd::borrow(handshake.go), &mut word)) {
+            Ok(1) => {}
+            _ => process::exit(1),
+        }
+        drop(fd::take(handshake.go));
+        self.released = true;
+        Ok(())
+    }
+
+    fn report_failure(&self, step: usize, refused: &Refused) {
+        let record = report::failed(step, refused);
+        match self.handshake {
+            Some(handshake) if self.released => {
+                let _ = nix::unistd::write(fd::borrow(handshake.result), &record);
+            }
+            _ => {
+                let _ = fd::send(self.channel, &record, None);
+            }
+        }
+    }
+
+    fn opened(&self, slot: Slot) -> Result<BorrowedFd<'plan>, Refused> {
+        let opened = self.opened.get(slot.0);
+        opened
+            .map(|fd| fd.as_fd())
+            .ok_or(Refused::new("slot", Errno::EBADF))
+    }
+
+    fn root(&self) -> Result<BorrowedFd<'_>, Refused> {
+        let root = self.root.as_ref();
+        root.map(|fd| fd.as_fd())
+            .ok_or(Refused::new("root", Errno::EBADF))
+    }
+}
+
+/// EINTR is nobody's failure.
+fn retry<T>(mut attempt: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
+    loop {
+        match attempt() {
+            Err(Errno::EINTR) => {}
+            result => return result,
+        }
+    }
+}
+
+fn os(text: &CStr) -> &std::ffi::OsStr {
+    std::os::unix::ffi::OsStrExt::from_bytes(text.to_bytes())
+}

@@ -1,0 +1,218 @@
+//! Mounts by descriptors: made detached, given their attributes, then attached once at a
+//! place that was walked once.
+
+use std::ffi::CStr;
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::stat::SFlag;
+
+use super::Child;
+use super::paths::{Missing, ensure, kind, open_target};
+use crate::report::{Refused, call};
+use crate::step::{Attributes, FsOption, Mount, Source, Target};
+use crate::sys::mount::{
+    attach, clone_tree, fsconfig, fscreate, fsmount, fsopen, openat2, resolve, set_attributes,
+};
+
+impl Child<'_> {
+    pub(super) fn mount(&mut self, mount: &Mount) -> Result<(), Refused> {
+        let attributes = &mount.attributes;
+        match &mount.source {
+            Source::New {
+                fstype,
+                label,
+                options,
+            } => {
+                let place = ensure(self.root()?, &mount.target, Missing::Directory)?;
+                let inherit = mount.inherit_mode.then_some(place.as_fd());
+                let mounted = new_mount(fstype, label, options, inherit, attributes.set)?;
+                let rest = Attributes {
+                    set: 0,
+                    clear: 0,
+                    ..*attributes
+                };
+                give(mounted.as_fd(), &rest)?;
+                attach_at(mounted.as_fd(), place.as_fd())?;
+                if fstype.to_bytes() == b"proc" && self.procfs.is_none() {
+                    self.procfs = Some(mounted);
+                }
+                Ok(())
+            }
+            Source::Bind { path, recursive } => {
+                let tree = clone_tree(libc::AT_FDCWD, path, *recursive)
+                    .map_err(|errno| Refused::new("open_tree", errno).noting(path.to_bytes()))?;
+                self.attach_tree(tree.as_fd(), mount)
+            }
+            Source::Opened { tree, .. } => self.attach_tree(self.opened(*tree)?, mount),
+        }
+    }
+
+    fn attach_tree(&self, tree: BorrowedFd<'_>, mount: &Mount) -> Result<(), Refused> {
+        let missing = match kind(tree)?.1 {
+            SFlag::S_IFDIR => Missing::Directory,
+            _ => Missing::File,
+        };
+        give(tree, &mount.attributes)?;
+        let place = ensure(self.root()?, &mount.target, missing)?;
+        attach_at(tree, place.as_fd())
+    }
+
+    pub(super) fn remount(&self, target: &Target, attributes: &Attributes) -> Result<(), Refused> {
+        if target.path.to_bytes() == b"." {
+            return give(self.root()?, attributes);
+        }
+        let mounted = open_target(self.root()?, target).map_err(call("openat2"))?;
+        give(mounted.as_fd(), attributes)
+    }
+
+    /// A file is covered by the host's /dev/null, which no image has touched.
+    pub(super) fn mask(&mut self, target: &Target) -> Result<(), Refused> {
+        let place = match open_target(self.root()?, target) {
+            Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
+            result => result.map_err(call("openat2"))?,
+        };
+        if kind(place.as_fd())?.1 != SFlag::S_IFDIR {
+            let null =
+                clone_tree(libc::AT_FDCWD, c"/dev/null", false).map_err(call("open_tree"))?;
+            return attach_at(null.as_fd(), place.as_fd());
+        }
+        match &self.empty {
+            Some(empty) => {
+                let copy = clone_tree(empty.as_raw_fd(), c"", false).map_err(call("open_tree"))?;
+                attach_at(copy.as_fd(), place.as_fd())
+            }
+            None => {
+                let context = fsopen(c"tmpfs").map_err(call("fsopen"))?;
+                configure(context.as_fd(), c"nr_blocks", Some(c"1"))?;
+                create(context.as_fd())?;
+                let empty =
+                    fsmount(context.as_fd(), libc::MOUNT_ATTR_RDONLY).map_err(call("fsmount"))?;
+                attach_at(empty.as_fd(), place.as_fd())?;
+                self.empty = Some(empty);
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn read_only_path(&self, target: &Target) -> Result<(), Refused> {
+        let place = match open_target(self.root()?, target) {
+            Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
+            result => result.map_err(call("openat2"))?,
+        };
+        let copy = clone_tree(place.as_raw_fd(), c"", true).map_err(call("open_tree"))?;
+        set_attributes(copy.as_fd(), libc::MOUNT_ATTR_RDONLY, 0, 0, true)
+            .map_err(call("mount_setattr"))?;
+        attach_at(copy.as_fd(), place.as_fd())
+    }
+
+    /// Below a procfs of our own: a mount of the container over /proc/sys can't be reached.
+    pub(super) fn sysctl(&mut self, name: &CStr, value: &[u8]) -> Result<(), Refused> {
+        if self.procfs.is_none() {
+            self.procfs = Some(new_mount(c"proc", c"proc", &[], None, 0)?);
+        }
+        let Some(procfs) = &self.procfs else {
+            return Err(Refused::new("fsmount", Errno::EBADF));
+        };
+        let own = resolve::BENEATH | resolve::NO_SYMLINKS | resolve::NO_XDEV;
+        let sys = openat2(procfs.as_fd(), c"sys", libc::O_PATH, 0, own).map_err(call("openat2"))?;
+        let file = openat2(sys.as_fd(), name, libc::O_WRONLY, 0, own).map_err(call("openat2"))?;
+        nix::unistd::write(&file, value).map_err(call("write"))?;
+        Ok(())
+    }
+}
+
+/// A new file system, detached.
+fn new_mount(
+    fstype: &CStr,
+    label: &CStr,
+    options: &[FsOption],
+    inherit_mode: Option<BorrowedFd<'_>>,
+    attributes: u64,
+) -> Result<OwnedFd, Refused> {
+    let context = fsopen(fstype).map_err(|errno| match errno {
+        Errno::ENODEV => Refused::new("fsopen", errno).noting(b"no such file system type"),
+        errno => Refused::new("fsopen", errno),
+    })?;
+    configure(context.as_fd(), c"source", Some(label))?;
+    for option in options {
+        configure(context.as_fd(), &option.key, option.value.as_deref())?;
+    }
+    if let Some(covered) = inherit_mode {
+        let (stat, _) = kind(covered)?;
+        let mut mode = [0; 8];
+        // Seven octal digits at the most, so the last byte stays the NUL.
+        let _ = write!(&mut mode[..7], "{:o}", stat.st_mode & 0o7777);
+        let mode = CStr::from_bytes_until_nul(&mode).unwrap_or(c"755");
+        configure(context.as_fd(), c"mode", Some(mode))?;
+    }
+    create(context.as_fd())?;
+    fsmount(context.as_fd(), attributes).map_err(call("fsmount"))
+}
+
+/// fsconfig(2); a refusal names the option and says what the kernel's log of the context says.
+pub(super) fn configure(
+    context: BorrowedFd<'_>,
+    key: &CStr,
+    value: Option<&CStr>,
+) -> Result<(), Refused> {
+    fsconfig(context, key, value).map_err(|errno| {
+        let refused = Refused::new("fsconfig", errno)
+            .noting(b"option ")
+            .noting(key.to_bytes());
+        match value {
+            Some(value) => with_log(context, refused.noting(b"=").noting(value.to_bytes())),
+            None => with_log(context, refused),
+        }
+    })
+}
+
+pub(super) fn create(context: BorrowedFd<'_>) -> Result<(), Refused> {
+    fscreate(context).map_err(|errno| with_log(context, Refused::new("fsconfig", errno)))
+}
+
+fn with_log(context: BorrowedFd<'_>, refused: Refused) -> Refused {
+    let mut message = [0; 160];
+    match nix::unistd::read(context, &mut message) {
+        // "e tmpfs: Bad value for 'size'": the first two say that it is an error.
+        Ok(length) if length > 2 => {
+            let text = message.get(2..length).unwrap_or_default();
+            let separate = if refused.has_note() {
+                b": ".as_slice()
+            } else {
+                b""
+            };
+            refused.noting(separate).noting(text.trim_ascii_end())
+        }
+        _ => refused,
+    }
+}
+
+/// mount_setattr(2) for what is asked, and no call where nothing is.
+fn give(mount: BorrowedFd<'_>, wanted: &Attributes) -> Result<(), Refused> {
+    let sides = [
+        (
+            true,
+            wanted.recursive_set,
+            wanted.recursive_clear,
+            wanted.recursive_propagation,
+        ),
+        (false, wanted.set, wanted.clear, wanted.propagation),
+    ];
+    for (recursive, set, clear, propagation) in sides {
+        if set | clear | propagation != 0 {
+            set_attributes(mount, set, clear, propagation, recursive)
+                .map_err(call("mount_setattr"))?;
+        }
+    }
+    Ok(())
+}
+
+fn attach_at(mount: BorrowedFd<'_>, place: BorrowedFd<'_>) -> Result<(), Refused> {
+    attach(mount, place).map_err(|errno| match errno {
+        Errno::EINVAL => Refused::new("move_mount", errno)
+            .noting(b"a directory can't be mounted on a file, nor a file on a directory"),
+        errno => Refused::new("move_mount", errno),
+    })
+}

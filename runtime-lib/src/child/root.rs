@@ -1,0 +1,188 @@
+//! The root filesystem: opened (bind or overlay), entered, and the old one left for good.
+
+use std::ffi::{CStr, CString};
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::mount::{MntFlags, umount2};
+use nix::sys::stat::Mode;
+use nix::unistd::{chdir, chroot, fchdir};
+
+use super::Child;
+use super::mounts::{configure, create};
+use crate::report::{Refused, call};
+use crate::step::{OverlayMount, Root};
+use crate::sys::mount::{attach, clone_tree, fsmount, fsopen, set_attributes};
+
+impl Child<'_> {
+    pub(super) fn propagate_all(&mut self, propagation: u64) -> Result<(), Refused> {
+        let root = open_path(c"/").map_err(call("open"))?;
+        self.shared_with_host = propagation == libc::MS_SHARED;
+        set_attributes(root.as_fd(), 0, 0, propagation, true).map_err(call("mount_setattr"))
+    }
+
+    pub(super) fn open_root(&mut self, root: &Root) -> Result<(), Refused> {
+        let (path, mounted) = match root {
+            Root::Current => {
+                self.root = Some(open_path(c"/").map_err(call("open"))?);
+                return Ok(());
+            }
+            Root::Bind { path } => {
+                let tree = clone_tree(libc::AT_FDCWD, path, true).map_err(call("open_tree"))?;
+                (path, tree)
+            }
+            Root::Overlay { path, overlay } => (path, mount_overlay(overlay)?),
+        };
+        let place = open_path(path).map_err(call("open"))?;
+        attach(mounted.as_fd(), place.as_fd()).map_err(call("move_mount"))?;
+        self.root = Some(mounted);
+        Ok(())
+    }
+
+    /// pivot_root(2) of "." onto itself: the old root lies on top of the new one and is
+    /// detached, so that no directory has to be made for it.
+    pub(super) fn pivot_root(&mut self) -> Result<(), Refused> {
+        let old = match self.shared_with_host {
+            true => Some(open_path(c"/").map_err(call("open"))?),
+            false => None,
+        };
+        fchdir(self.root()?).map_err(call("fchdir"))?;
+        nix::unistd::pivot_root(c".", c".").map_err(call("pivot_root"))?;
+        if let Some(old) = old {
+            // Else the host would lose the mounts that are detached next.
+            set_attributes(old.as_fd(), 0, 0, libc::MS_SLAVE, true)
+                .map_err(call("mount_setattr"))?;
+        }
+        umount2(c".", MntFlags::MNT_DETACH).map_err(call("umount2"))?;
+        chdir(c"/").map_err(call("chdir"))
+    }
+
+    /// Without pivot_root(2) the old root stays below the new one. Its /proc and /sys go
+    /// first: they would let the container mount complete ones of its own.
+    pub(super) fn move_root(&mut self) -> Result<(), Refused> {
+        for old in [c"/proc", c"/sys"] {
+            match umount2(old, MntFlags::MNT_DETACH) {
+                Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => {}
+                Err(_) => cover(old)?,
+            }
+        }
+        fchdir(self.root()?).map_err(call("fchdir"))?;
+        let top = open_path(c"/").map_err(call("open"))?;
+        attach(self.root()?, top.as_fd()).map_err(call("move_mount"))?;
+        chroot(c".").map_err(call("chroot"))?;
+        chdir(c"/").map_err(call("chdir"))
+    }
+
+    pub(super) fn propagate_root(&mut self, propagation: u64) -> Result<(), Refused> {
+        let root = open_path(c"/").map_err(call("open"))?;
+        set_attributes(root.as_fd(), 0, 0, propagation, true).map_err(call("mount_setattr"))
+    }
+}
+
+/// Finds the mount that the root lies on by trying: only a mount's own root takes attributes.
+pub(super) fn private_parent(candidates: &[CString]) -> Result<(), Refused> {
+    let mut last = Errno::EINVAL;
+    for path in candidates {
+        let directory = open_path(path).map_err(call("open"))?;
+        match set_attributes(directory.as_fd(), 0, 0, libc::MS_PRIVATE, false) {
+            Ok(()) => return Ok(()),
+            Err(Errno::EINVAL) => last = Errno::EINVAL,
+            Err(errno) => return Err(Refused::new("mount_setattr", errno)),
+        }
+    }
+    Err(Refused::new("mount_setattr", last))
+}
+
+/// Layers are named by descriptor, so that no character of a path has a meaning.
+fn mount_overlay(overlay: &OverlayMount) -> Result<OwnedFd, Refused> {
+    let context = fsopen(c"overlay").map_err(call("fsopen"))?;
+    configure(context.as_fd(), c"source", Some(c"overlay"))?;
+    let mut text = [0; LAYERS_BYTES];
+    let mut lower = Text::new(&mut text);
+    // The kernel takes its own references when the option is set; these close after it.
+    let mut layers = [const { None }; MAX_LAYERS];
+    if overlay.lower.len() > MAX_LAYERS {
+        return Err(Refused::new("fsconfig", Errno::E2BIG).noting(b"more than 128 lower layers"));
+    }
+    for (place, path) in layers.iter_mut().zip(&overlay.lower) {
+        let layer = open_layer(path)?;
+        lower.descriptor(layer.as_fd())?;
+        *place = Some(layer);
+    }
+    configure(context.as_fd(), c"lowerdir", Some(lower.finish()?))?;
+    for (key, path) in [(c"upperdir", &overlay.upper), (c"workdir", &overlay.work)] {
+        let layer = open_layer(path)?;
+        let mut text = [0; 64];
+        let mut value = Text::new(&mut text);
+        value.descriptor(layer.as_fd())?;
+        configure(context.as_fd(), key, Some(value.finish()?))?;
+        // Kept open until the file system exists: some kernels look the path up only then.
+        if let Some(place) = layers.iter_mut().find(|place| place.is_none()) {
+            *place = Some(layer);
+        }
+    }
+    if overlay.userxattr {
+        configure(context.as_fd(), c"userxattr", None)?;
+    }
+    create(context.as_fd())?;
+    let mounted = fsmount(context.as_fd(), 0).map_err(call("fsmount"))?;
+    let stat = nix::sys::statvfs::fstatvfs(&mounted).map_err(call("fstatvfs"))?;
+    if stat.flags().contains(nix::sys::statvfs::FsFlags::ST_RDONLY) {
+        // Some kernels mount read-only instead of refusing an upper directory they can't use.
+        return Err(Refused::new("fsmount", Errno::EROFS)
+            .noting(b"the file system of the upper directory can't hold an overlay's upper"));
+    }
+    Ok(mounted)
+}
+
+const MAX_LAYERS: usize = 130;
+const LAYERS_BYTES: usize = MAX_LAYERS * 32;
+
+fn open_layer(path: &CStr) -> Result<OwnedFd, Refused> {
+    open_path(path).map_err(|errno| Refused::new("open", errno).noting(path.to_bytes()))
+}
+
+/// "/proc/self/fd/N", joined by colons, without allocating.
+struct Text<'buffer> {
+    buffer: &'buffer mut [u8],
+    used: usize,
+}
+
+impl<'buffer> Text<'buffer> {
+    fn new(buffer: &'buffer mut [u8]) -> Text<'buffer> {
+        Text { buffer, used: 0 }
+    }
+
+    fn descriptor(&mut self, layer: BorrowedFd<'_>) -> Result<(), Refused> {
+        let colon = if self.used == 0 { "" } else { ":" };
+        let left = self.buffer.get_mut(self.used..).unwrap_or_default();
+        let room = left.len();
+        let mut rest = left;
+        match write!(rest, "{colon}/proc/self/fd/{}", layer.as_raw_fd()) {
+            Ok(()) => self.used += room - rest.len(),
+            Err(_) => return Err(Refused::new("fsconfig", Errno::E2BIG)),
+        }
+        Ok(())
+    }
+
+    /// The buffer was all zeroes, so what was written is followed by a NUL.
+    fn finish(&self) -> Result<&CStr, Refused> {
+        CStr::from_bytes_until_nul(self.buffer).map_err(|_| Refused::new("fsconfig", Errno::E2BIG))
+    }
+}
+
+fn open_path(path: &CStr) -> nix::Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    open(path, flags, Mode::empty())
+}
+
+/// Hides what can't be unmounted, because a user namespace has locked it.
+fn cover(path: &CStr) -> Result<(), Refused> {
+    let context = fsopen(c"tmpfs").map_err(call("fsopen"))?;
+    create(context.as_fd())?;
+    let empty = fsmount(context.as_fd(), libc::MOUNT_ATTR_RDONLY).map_err(call("fsmount"))?;
+    let place = open_path(path).map_err(call("open"))?;
+    attach(empty.as_fd(), place.as_fd()).map_err(call("move_mount"))
+}

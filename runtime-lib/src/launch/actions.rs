@@ -1,0 +1,108 @@
+//! What only the parent may do to its child: map its ids, limit it, score it.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::error::{Code, Error, Result, errno_text};
+use crate::plan::{IdMap, IdMaps, ParentAction, Plan};
+use crate::step::Barrier;
+use crate::sys::process;
+
+/// Everything that the plan has for this barrier, in the plan's order.
+pub fn perform(plan: &Plan, barrier: Barrier, pid: i32) -> Result<()> {
+    let due = plan.parent.iter().filter(|(when, _)| *when == barrier);
+    for (_, action) in due {
+        match action {
+            ParentAction::MapIds(maps) => map_ids(maps, pid)?,
+            ParentAction::Limit {
+                resource,
+                soft,
+                hard,
+                pointer,
+            } => process::prlimit(pid, *resource, *soft, *hard).map_err(|errno| {
+                Error::new(
+                    Code::Process,
+                    format!("error setting rlimit: {}", errno_text(errno)),
+                )
+                .syscall("prlimit")
+                .errno(errno)
+                .at(pointer.as_str())
+                .hint("a hard limit above the caller's own needs CAP_SYS_RESOURCE")
+            })?,
+            ParentAction::OomScoreAdj(score) => {
+                write(pid, "oom_score_adj", &score.to_string())
+                    .map_err(|error| error.at("/process/oomScoreAdj"))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn map_ids(maps: &IdMaps, pid: i32) -> Result<()> {
+    if maps.deny_setgroups {
+        write(pid, "setgroups", "deny")?;
+    }
+    let (uid, gid) = match &maps.helpers {
+        Some((newuidmap, newgidmap)) => (Some(newuidmap), Some(newgidmap)),
+        None => (None, None),
+    };
+    map(
+        pid,
+        "uid_map",
+        &maps.uid,
+        uid.map(|p| p.as_path()),
+        "/linux/uidMappings",
+    )?;
+    map(
+        pid,
+        "gid_map",
+        &maps.gid,
+        gid.map(|p| p.as_path()),
+        "/linux/gidMappings",
+    )
+}
+
+fn map(pid: i32, file: &str, maps: &[IdMap], helper: Option<&Path>, at: &str) -> Result<()> {
+    let Some(helper) = helper else {
+        let line = |map: &IdMap| format!("{} {} {}\n", map.container, map.host, map.size);
+        let text: String = maps.iter().map(line).collect();
+        return write(pid, file, &text).map_err(|error| error.at(at));
+    };
+    let numbers = maps
+        .iter()
+        .flat_map(|map| [map.container, map.host, map.size]);
+    // Its environment is emptied: it is a program with privileges of its own.
+    let output = Command::new(helper)
+        .arg(pid.to_string())
+        .args(numbers.map(|number| number.to_string()))
+        .env_clear()
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| {
+            Error::io(Code::Namespace, "execve", &error)
+                .path(helper)
+                .at(at)
+        })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(Error::new(Code::Namespace, said.trim().to_owned())
+        .doing(format!("run {}", helper.display()))
+        .at(at)
+        .hint("see subuid(5) and subgid(5)"))
+}
+
+/// One write of a file of /proc/PID: the pid is an unreaped child's, so it can't be another's.
+fn write(pid: i32, file: &str, text: &str) -> Result<()> {
+    let path = format!("/proc/{pid}/{file}");
+    let written = fs::OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .and_then(|mut file| io::Write::write_all(&mut file, text.as_bytes()));
+    written.map_err(|error| {
+        Error::io(Code::Process, "write", &error).doing(format!("write {} to {path}", text.trim()))
+    })
+}

@@ -1,0 +1,254 @@
+//! The parent's side of a plan: open what the steps name, clone, serve the barriers, and
+//! take everything back when the child doesn't get to its program.
+//!
+//! It changes nothing of the calling process: no chdir, umask, signal or environment.
+
+mod actions;
+mod opens;
+mod words;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+
+use crate::child::{Child, Handshake};
+use crate::error::{Code, Error, Result};
+use crate::plan::Plan;
+use crate::report::{REPORT_BYTES, Report};
+use crate::step::{Barrier, Step};
+use crate::sys::exec::Image;
+use crate::sys::process::{self, Born, Clone};
+
+/// A child of the caller that has reached [`Barrier::Ready`].
+pub struct Launched {
+    pub pid: i32,
+    pub pidfd: OwnedFd,
+    /// The master of its terminal.
+    pub terminal: Option<OwnedFd>,
+}
+
+/// What a launch is given besides the plan.
+pub struct Surroundings<'a> {
+    /// The cgroup v2 directory to be born in.
+    pub cgroup: Option<BorrowedFd<'a>>,
+    /// The child's ends of the start handshake; None: it executes as soon as it is ready.
+    pub handshake: Option<Handshake>,
+}
+
+/// Clones the child of `plan` and serves it up to its program (or to waiting for start).
+///
+/// `ready` runs while the child waits at [`Barrier::Ready`]: what it does is done before the
+/// program runs, and its error ends the child.
+///
+/// # Errors
+/// The child's refusal in the words of its step; or that it died, and of what.
+pub fn launch(
+    plan: &Plan,
+    around: Surroundings<'_>,
+    ready: impl FnOnce(&Launched) -> Result<()>,
+) -> Result<Launched> {
+    let opened = opens::open_all(&plan.opens)?;
+    let image = plan.program.as_ref().map(|program| {
+        Image::new(
+            program.candidates.clone(),
+            program.argv.clone(),
+            program.envp.clone(),
+            program.home,
+        )
+    });
+    let (ours, theirs) = socketpair(
+        AddressFamily::Unix,
+        SockType::SeqPacket,
+        None,
+        SockFlag::SOCK_CLOEXEC,
+    )
+    .map_err(|errno| Error::call(Code::Process, "socketpair", errno))?;
+    let request = Clone {
+        namespaces: plan.namespaces,
+        cgroup: around.cgroup,
+        sibling: false,
+    };
+    let child = Child::new(
+        &plan.steps,
+        image.as_ref(),
+        &opened,
+        theirs.as_fd(),
+        around.handshake,
+    );
+    let cloned =
+        match process::clone3(request).map_err(|errno| words::clone_refused(plan, errno))? {
+            Born::Child => match child.run() {},
+            Born::Parent(cloned) => cloned,
+        };
+    drop(theirs);
+    let mut server = Server {
+        plan,
+        channel: ours,
+        newborn: Some(Launched {
+            pid: cloned.pid,
+            pidfd: cloned.pidfd,
+            terminal: None,
+        }),
+        forks: plan
+            .steps
+            .iter()
+            .any(|planned| matches!(planned.step, Step::Fork { .. })),
+        waits_for_start: around.handshake.is_some(),
+    };
+    server.serve(ready)
+}
+
+/// Serves one child; dropped early, it kills and reaps it.
+struct Server<'a> {
+    plan: &'a Plan,
+    channel: OwnedFd,
+    newborn: Option<Launched>,
+    /// The intermediate has not yet named the process proper.
+    forks: bool,
+    waits_for_start: bool,
+}
+
+impl Server<'_> {
+    fn serve(&mut self, ready: impl FnOnce(&Launched) -> Result<()>) -> Result<Launched> {
+        let mut ready = Some(ready);
+        // Both processes of a fork write to one socket: a barrier may overtake the pid.
+        let mut early = None;
+        loop {
+            let report = match early.take() {
+                Some(barrier) if !self.forks => Some(Report::Reached(barrier)),
+                kept => {
+                    early = kept;
+                    self.receive()?
+                }
+            };
+            match report {
+                Some(Report::Forked { pid }) => self.adopt(pid)?,
+                Some(Report::Terminal) => {}
+                Some(Report::Reached(barrier)) if self.forks => early = Some(barrier),
+                Some(Report::Reached(barrier)) => {
+                    let newborn = self.newborn.as_ref().ok_or_else(gone)?;
+                    actions::perform(self.plan, barrier, newborn.pid)?;
+                    if barrier == Barrier::Ready {
+                        if let Some(ready) = ready.take() {
+                            ready(newborn)?;
+                        }
+                    }
+                    nix::unistd::write(&self.channel, b"g")
+                        .map_err(|errno| Error::call(Code::Died, "write", errno))?;
+                    if barrier == Barrier::Ready && self.waits_for_start {
+                        break;
+                    }
+                }
+                Some(Report::Failed {
+                    step,
+                    errno,
+                    call,
+                    note,
+                }) => return Err(words::refused(self.plan, step, errno, &call, &note)),
+                // Every copy of the socket is closed: by execve after Ready, else by death.
+                None if ready.is_none() => break,
+                None => return Err(self.death()),
+            }
+        }
+        self.newborn.take().ok_or_else(gone)
+    }
+
+    /// The next report; None at the end of the stream.
+    fn receive(&mut self) -> Result<Option<Report>> {
+        use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+        use std::os::fd::AsRawFd;
+        let refused = |errno| Error::call(Code::Process, "recvmsg", errno);
+        let mut record = [0; REPORT_BYTES];
+        let mut space = nix::cmsg_space!([std::os::fd::RawFd; 1]);
+        let (bytes, fd) = loop {
+            let mut parts = [std::io::IoSliceMut::new(&mut record)];
+            let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+            match recvmsg::<()>(
+                self.channel.as_raw_fd(),
+                &mut parts,
+                Some(&mut space),
+                flags,
+            ) {
+                Err(Errno::EINTR) => {}
+                Err(Errno::ECONNRESET) => break (0, None),
+                Err(errno) => return Err(refused(errno)),
+                Ok(message) => {
+                    let mut passed = None;
+                    for control in message.cmsgs().map_err(refused)? {
+                        if let ControlMessageOwned::ScmRights(fds) = control {
+                            passed = fds.first().map(|fd| crate::sys::fd::take(*fd));
+                        }
+                    }
+                    break (message.bytes, passed);
+                }
+            }
+        };
+        if bytes == 0 {
+            return Ok(None);
+        }
+        if let (Some(fd), Some(newborn)) = (fd, self.newborn.as_mut()) {
+            newborn.terminal = Some(fd);
+        }
+        match Report::parse(&record) {
+            Some(report) => Ok(Some(report)),
+            None => Err(Error::new(
+                Code::Process,
+                "unreadable record from the child",
+            )),
+        }
+    }
+
+    /// The process proper takes the place of the intermediate, which has ended.
+    fn adopt(&mut self, pid: i32) -> Result<()> {
+        // Safe by number: it is a child of ours that nobody has reaped.
+        let pidfd = process::pidfd_open(pid)
+            .map_err(|errno| Error::call(Code::Process, "pidfd_open", errno))?;
+        let proper = Launched {
+            pid,
+            pidfd,
+            terminal: None,
+        };
+        if let Some(intermediate) = self.newborn.replace(proper) {
+            reap(intermediate.pidfd.as_fd());
+        }
+        self.forks = false;
+        Ok(())
+    }
+
+    /// The child is gone without a word.
+    fn death(&mut self) -> Error {
+        let how = self
+            .newborn
+            .take()
+            .and_then(|newborn| reap(newborn.pidfd.as_fd()));
+        words::died(how)
+    }
+}
+
+impl Drop for Server<'_> {
+    fn drop(&mut self) {
+        if let Some(newborn) = self.newborn.take() {
+            // It may have ended by itself, which is as good.
+            let _ = process::pidfd_send_signal(newborn.pidfd.as_fd(), libc::SIGKILL);
+            reap(newborn.pidfd.as_fd());
+        }
+    }
+}
+
+/// Waits for the end of a child of ours; None when it was somebody else's to reap.
+fn reap(pidfd: BorrowedFd<'_>) -> Option<WaitStatus> {
+    loop {
+        // __WALL: a process cloned with CLONE_PARENT has no exit signal.
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::__WALL;
+        match waitid(Id::PIDFd(pidfd), flags) {
+            Err(Errno::EINTR) => {}
+            result => return result.ok(),
+        }
+    }
+}
+
+fn gone() -> Error {
+    Error::new(Code::Died, "container process is gone")
+}

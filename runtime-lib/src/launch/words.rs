@@ -1,0 +1,167 @@
+//! A child's numbers in the words of its plan: which step, which setting, why, and runc's
+//! tail where engines match on it.
+
+use nix::errno::Errno;
+use nix::sys::wait::WaitStatus;
+
+use crate::error::{Code, Error, errno_text};
+use crate::plan::{Plan, Planned};
+use crate::step::{Step, words::namespaces};
+
+/// The refusal of one step.
+pub fn refused(plan: &Plan, step: usize, errno: Errno, call: &str, note: &str) -> Error {
+    let Some(planned) = plan.steps.get(step) else {
+        return Error::new(Code::Process, errno_text(errno)).errno(errno);
+    };
+    let error = match &planned.step {
+        Step::FindProgram | Step::Execute | Step::NothingToExecute => {
+            program(&name_of_program(plan), call, errno, note)
+        }
+        _ => {
+            let error = Error::new(code_of(&planned.step, errno), errno_text(errno));
+            match note.is_empty() {
+                true => error,
+                false => error.hint(note.to_owned()),
+            }
+        }
+    };
+    let error = error.errno(errno).syscall(call.to_owned());
+    located(error, planned)
+}
+
+fn located(mut error: Error, planned: &Planned) -> Error {
+    if let Some(advice) = advice(&planned.step, error.os_error()) {
+        error = error.hint(advice);
+    }
+    if let Some(pointer) = &planned.pointer {
+        error = error.at(pointer.as_str());
+    }
+    error.doing(planned.step.to_string())
+}
+
+/// argv[0], as runc's messages quote it.
+fn name_of_program(plan: &Plan) -> String {
+    let program = plan
+        .program
+        .as_ref()
+        .and_then(|program| program.argv.first());
+    program.map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+}
+
+/// What could not be executed, in the words that engines map to exit codes 126 and 127.
+pub fn program(name: &str, call: &str, errno: Errno, note: &str) -> Error {
+    let code = match errno {
+        Errno::ENOENT | Errno::ENOTDIR => Code::ExecNotFound,
+        Errno::EACCES | Errno::EPERM | Errno::EISDIR => Code::ExecDenied,
+        _ => Code::ExecFailed,
+    };
+    let why = errno_text(errno);
+    let path = if note.is_empty() { name } else { note };
+    match (call, errno) {
+        ("stat", Errno::ENOENT) if !name.contains('/') => Error::new(
+            code,
+            format!("exec: {name:?}: executable file not found in $PATH"),
+        ),
+        ("stat", Errno::ENOENT | Errno::ENOTDIR) => {
+            Error::new(code, format!("exec: {name:?}: stat {path}: {why}"))
+        }
+        ("stat" | "access", _) => Error::new(code, format!("exec: {name:?}: {why}")),
+        (_, Errno::ENOENT) => Error::new(code, format!("exec {path}: {why}"))
+            .hint("the file exists: the interpreter or loader that it names does not"),
+        (_, Errno::ENOEXEC) => Error::new(code, format!("exec {path}: {why}"))
+            .hint("not a program for this machine, or a script without a #! line"),
+        _ => Error::new(code, format!("exec {path}: {why}")),
+    }
+}
+
+fn code_of(step: &Step, errno: Errno) -> Code {
+    if errno == Errno::ENOSYS {
+        return Code::KernelMissing;
+    }
+    match step {
+        Step::JoinProcess { .. }
+        | Step::JoinNamespace { .. }
+        | Step::Fork { .. }
+        | Step::Unshare(_) => Code::Namespace,
+        Step::JoinCgroup { .. } => Code::Cgroup,
+        Step::PropagateAll { .. }
+        | Step::PrivateParent { .. }
+        | Step::OpenRoot(_)
+        | Step::Mount(_)
+        | Step::Populate(_)
+        | Step::Mask(_)
+        | Step::ReadOnlyPath(_)
+        | Step::Attributes { .. }
+        | Step::PivotRoot
+        | Step::MoveRoot
+        | Step::PropagateRoot { .. }
+        | Step::MakeDirectory(_)
+        | Step::ChangeDirectory { .. } => Code::Filesystem,
+        _ => Code::Process,
+    }
+}
+
+/// What to do about the refusals that have a usual cause.
+fn advice(step: &Step, errno: Option<Errno>) -> Option<&'static str> {
+    match (step, errno?) {
+        (_, Errno::ENOSYS) => {
+            Some("this kernel lacks the call or a filter hides it; capsid needs Linux 5.14")
+        }
+        (Step::PivotRoot, Errno::EINVAL) => {
+            Some("the caller's own root may be an initramfs: try --no-pivot")
+        }
+        (Step::JoinCgroup { .. }, Errno::ENODEV) => Some("the cgroup was removed meanwhile"),
+        (Step::JoinCgroup { .. }, Errno::ENOSPC) => Some("the cgroup's cpuset is empty"),
+        (Step::JoinCgroup { .. }, Errno::EAGAIN) => Some("the cgroup's limit of pids is reached"),
+        (Step::SetGroups(_), Errno::EPERM) => Some("setgroups is denied in this user namespace"),
+        (Step::SetIds { .. } | Step::SetGroups(_), Errno::EINVAL) => {
+            Some("the id is not mapped in the user namespace")
+        }
+        (Step::Mount(_), Errno::EPERM) => Some(
+            "the kernel refuses this mount without privileges over the namespace that it shows",
+        ),
+        (Step::Sysctl { .. }, Errno::ENOENT) => Some("this kernel has no such sysctl"),
+        _ => None,
+    }
+}
+
+/// clone3(2) itself was refused.
+pub fn clone_refused(plan: &Plan, errno: Errno) -> Error {
+    let doing = match plan.namespaces.is_empty() {
+        true => "clone the container's process".to_owned(),
+        false => format!(
+            "clone the container's process with new namespaces: {}",
+            namespaces(plan.namespaces)
+        ),
+    };
+    let error = Error::call(Code::Namespace, "clone3", errno).doing(doing);
+    match errno {
+        Errno::EPERM => error.hint("new namespaces need CAP_SYS_ADMIN or a user namespace"),
+        Errno::ENOSPC => error.hint("a limit of /proc/sys/user/max_*_namespaces is reached"),
+        Errno::EACCES => error.hint(
+            "the caller may not move a process into this cgroup: start it inside the \
+             delegated one",
+        ),
+        Errno::EBUSY => error.hint("the cgroup has controllers enabled for its children"),
+        Errno::EAGAIN => error.hint("the cgroup's limit of pids, or RLIMIT_NPROC, is reached"),
+        _ => error,
+    }
+}
+
+/// The child ended without a report.
+pub fn died(how: Option<WaitStatus>) -> Error {
+    match how {
+        Some(WaitStatus::Signaled(_, nix::sys::signal::Signal::SIGKILL, _)) => Error::new(
+            Code::Died,
+            "container init was OOM-killed (memory limit too low?)",
+        ),
+        Some(WaitStatus::Signaled(_, signal, _)) => {
+            Error::new(Code::Died, format!("container init was killed by {signal}"))
+        }
+        Some(WaitStatus::Exited(_, code)) => Error::new(
+            Code::Died,
+            format!("container init exited with status {code}"),
+        ),
+        _ => Error::new(Code::Died, "container init is gone"),
+    }
+}

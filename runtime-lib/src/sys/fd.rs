@@ -1,0 +1,87 @@
+//! Descriptors: passing them over a socket, renumbering and closing them.
+
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::Result;
+
+use super::checked;
+
+/// close_range(2) from `first` to the end of the table.
+pub fn close_from(first: RawFd) -> Result<()> {
+    // SAFETY: only the child calls it, which uses no descriptor of its parent's after it.
+    checked(unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) })?;
+    Ok(())
+}
+
+/// fcntl(2) F_DUPFD_CLOEXEC: a copy at `least` or above.
+pub fn duplicate_above(fd: RawFd, least: RawFd) -> Result<RawFd> {
+    // SAFETY: the call takes ints only.
+    Ok(checked(unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, least) }.into())? as RawFd)
+}
+
+/// dup3(2): `fd` at the number `at`, whatever was there.
+pub fn duplicate_to(fd: RawFd, at: RawFd, close_on_exec: bool) -> Result<()> {
+    let flags = if close_on_exec { libc::O_CLOEXEC } else { 0 };
+    // SAFETY: the call takes ints only; the caller owns the number `at`.
+    checked(unsafe { libc::dup3(fd, at, flags) }.into())?;
+    Ok(())
+}
+
+/// fcntl(2) F_GETFD: whether the number is an open descriptor.
+pub fn is_open(fd: RawFd) -> Result<()> {
+    // SAFETY: the call takes ints only.
+    checked(unsafe { libc::fcntl(fd, libc::F_GETFD) }.into())?;
+    Ok(())
+}
+
+/// A descriptor that this process knows to be open by its number: one that it was born with,
+/// or one that it has just renumbered.
+pub fn borrow(fd: RawFd) -> BorrowedFd<'static> {
+    // SAFETY: the callers are the child, which owns its whole table, and those who have just
+    // seen the number open; -1 is never passed.
+    unsafe { BorrowedFd::borrow_raw(fd) }
+}
+
+/// Takes over a descriptor by its number.
+pub fn take(fd: RawFd) -> OwnedFd {
+    // SAFETY: the callers have received the number from the kernel for themselves.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// sendmsg(2) of `bytes`, with one descriptor when there is one; never raises SIGPIPE.
+pub fn send(socket: RawFd, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<()> {
+    #[repr(C, align(8))]
+    struct Control([u8; 32]);
+    let mut part = libc::iovec {
+        iov_base: bytes.as_ptr() as *mut libc::c_void,
+        iov_len: bytes.len(),
+    };
+    // SAFETY: msghdr is plain data for which all zeroes is valid.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    let mut control = Control([0; 32]);
+    if let Some(fd) = fd {
+        message.msg_control = (&raw mut control).cast();
+        // SAFETY: CMSG_SPACE only computes a length; an int's fits into 32 bytes.
+        message.msg_controllen = unsafe { libc::CMSG_SPACE(size_of::<RawFd>() as u32) } as _;
+        // SAFETY: msg_control points to `control`, which holds a header.
+        let header = unsafe { &mut *libc::CMSG_FIRSTHDR(&raw const message) };
+        header.cmsg_level = libc::SOL_SOCKET;
+        header.cmsg_type = libc::SCM_RIGHTS;
+        // SAFETY: CMSG_LEN only computes a length.
+        header.cmsg_len = unsafe { libc::CMSG_LEN(size_of::<RawFd>() as u32) } as _;
+        // SAFETY: the data of the header lies inside `control`.
+        let data = unsafe { libc::CMSG_DATA(header) };
+        // SAFETY: CMSG_SPACE left room for one int there.
+        unsafe { data.cast::<RawFd>().write_unaligned(fd.as_raw_fd()) };
+    }
+    loop {
+        // SAFETY: `message` and what it points to outlive the call.
+        let sent = unsafe { libc::sendmsg(socket, &raw const message, libc::MSG_NOSIGNAL) };
+        match checked(sent as libc::c_long) {
+            Err(nix::errno::Errno::EINTR) => {}
+            sent => return sent.map(drop),
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! The mount API by file descriptors (fsopen(2), open_tree(2), mount_setattr(2), …) and
+//! openat2(2).
+
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+
+use nix::Result;
+
+use super::checked;
+
+/// openat2(2) RESOLVE_* words; `IN_ROOT` is how every path of a container is walked.
+pub mod resolve {
+    pub const IN_ROOT: u64 = libc::RESOLVE_IN_ROOT;
+    pub const BENEATH: u64 = libc::RESOLVE_BENEATH;
+    pub const NO_SYMLINKS: u64 = libc::RESOLVE_NO_SYMLINKS;
+    pub const NO_MAGICLINKS: u64 = libc::RESOLVE_NO_MAGICLINKS;
+    pub const NO_XDEV: u64 = libc::RESOLVE_NO_XDEV;
+}
+
+/// openat2(2): opens `path` below `directory` with O_CLOEXEC added.
+pub fn openat2(
+    directory: BorrowedFd<'_>,
+    path: &CStr,
+    flags: i32,
+    mode: u32,
+    resolve: u64,
+) -> Result<OwnedFd> {
+    // SAFETY: open_how is plain data for which all zeroes is valid (openat2(2)).
+    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
+    how.flags = (flags | libc::O_CLOEXEC) as u64;
+    how.mode = u64::from(mode);
+    how.resolve = resolve;
+    // SAFETY: `path` is NUL-terminated and `how` outlives the call.
+    let fd = checked(unsafe {
+        libc::syscall(
+            libc::SYS_openat2,
+            directory.as_raw_fd(),
+            path.as_ptr(),
+            &raw const how,
+            size_of::<libc::open_how>(),
+        )
+    })?;
+    Ok(owned(fd))
+}
+
+/// open_tree(2) with OPEN_TREE_CLONE: a detached copy of the mount at `path`, or of
+/// `directory` itself when `path` is empty.
+pub fn clone_tree(directory: RawFd, path: &CStr, recursive: bool) -> Result<OwnedFd> {
+    let mut flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
+    if path.is_empty() {
+        flags |= libc::AT_EMPTY_PATH as libc::c_uint;
+    }
+    if recursive {
+        flags |= libc::AT_RECURSIVE as libc::c_uint;
+    }
+    // SAFETY: `path` is NUL-terminated; the call takes no other pointer.
+    let fd =
+        checked(unsafe { libc::syscall(libc::SYS_open_tree, directory, path.as_ptr(), flags) })?;
+    Ok(owned(fd))
+}
+
+/// move_mount(2): attaches `mount` at the place that `target` names.
+pub fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<()> {
+    let flags = libc::MOVE_MOUNT_F_EMPTY_PATH | libc::MOVE_MOUNT_T_EMPTY_PATH;
+    // SAFETY: both paths are the empty string; the descriptors are borrowed for the call.
+    checked(unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            target.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+        )
+    })?;
+    Ok(())
+}
+
+/// fsopen(2)
+pub fn fsopen(fstype: &CStr) -> Result<OwnedFd> {
+    // SAFETY: `fstype` is NUL-terminated.
+    let fd =
+        checked(unsafe { libc::syscall(libc::SYS_fsopen, fstype.as_ptr(), libc::FSOPEN_CLOEXEC) })?;
+    Ok(owned(fd))
+}
+
+/// fsconfig(2) FSCONFIG_SET_STRING, or FSCONFIG_SET_FLAG without a value.
+pub fn fsconfig(context: BorrowedFd<'_>, key: &CStr, value: Option<&CStr>) -> Result<()> {
+    let (command, value) = match value {
+        Some(value) => (libc::FSCONFIG_SET_STRING, value.as_ptr()),
+        None => (libc::FSCONFIG_SET_FLAG, ptr::null()),
+    };
+    // SAFETY: `key` and `value` are NUL-terminated, or `value` is null as SET_FLAG wants it.
+    checked(unsafe {
+        libc::syscall(
+            libc::SYS_fsconfig,
+            context.as_raw_fd(),
+            command,
+            key.as_ptr(),
+            value,
+            0,
+        )
+    })?;
+    Ok(())
+}
+
+/// fsconfig(2) FSCONFIG_CMD_CREATE
+pub fn fscreate(context: BorrowedFd<'_>) -> Result<()> {
+    let null = ptr::null::<libc::c_char>();
+    // SAFETY: CMD_CREATE takes neither key nor value.
+    checked(unsafe {
+        libc::syscall(
+            libc::SYS_fsconfig,
+            context.as_raw_fd(),
+            libc::FSCONFIG_CMD_CREATE,
+            null,
+            null,
+            0,
+        )
+    })?;
+    Ok(())
+}
+
+/// fsmount(2) with MOUNT_ATTR_* bits.
+pub fn fsmount(context: BorrowedFd<'_>, attributes: u64) -> Result<OwnedFd> {
+    // SAFETY: the call takes no pointer.
+    let fd = checked(unsafe {
+        libc::syscall(
+            libc::SYS_fsmount,
+            context.as_raw_fd(),
+            libc::FSMOUNT_CLOEXEC,
+            attributes as libc::c_uint,
+        )
+    })?;
+    Ok(owned(fd))
+}
+
+/// mount_setattr(2) on the mount that `mount` is open on.
+pub fn set_attributes(
+    mount: BorrowedFd<'_>,
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    recursive: bool,
+) -> Result<()> {
+    let attributes = libc::mount_attr {
+        attr_set: set,
+        attr_clr: clear,
+        propagation,
+        userns_fd: 0,
+    };
+    let mut flags = libc::AT_EMPTY_PATH;
+    if recursive {
+        flags |= libc::AT_RECURSIVE;
+    }
+    // SAFETY: `attributes` outlives the call and its size is passed.
+    checked(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    })?;
+    Ok(())
+}
+
+fn owned(fd: libc::c_long) -> OwnedFd {
+    // SAFETY: the kernel has just returned this descriptor and nobody else has it.
+    unsafe { OwnedFd::from_raw_fd(fd as RawFd) }
+}
