@@ -1,0 +1,154 @@
+//! The command `rootfs-builder`: reads its arguments into a `Recipe`, builds,
+//! and says in one line why it could not. All the work is the library's.
+#![forbid(unsafe_code)]
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use capsid_rootfs_builder::{Addition, Layout, Notices, Recipe, Settings, Source, build_probe};
+use clap::{Args, Parser, Subcommand};
+
+/// Builds root filesystems and OCI bundles
+#[derive(Parser)]
+#[command(name = "rootfs-builder", version)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Make DIR a bundle that any OCI runtime can run
+    Bundle {
+        /// The bundle's directory; it may exist but must not hold a bundle
+        dir: PathBuf,
+        #[command(flatten)]
+        source: SourceArgs,
+        /// Keep the layers apart, in DIR/layers/N, and name them in DIR/layers.json
+        #[arg(long)]
+        layers: bool,
+        #[command(flatten)]
+        settings: SettingsArgs,
+    },
+    /// Make DIR a root filesystem, without a configuration
+    Rootfs {
+        /// The root filesystem's directory; it must be absent or empty
+        dir: PathBuf,
+        #[command(flatten)]
+        source: SourceArgs,
+    },
+    /// Build the static probe that tests run inside containers
+    Probe {
+        /// Where to put the program
+        file: PathBuf,
+    },
+}
+
+#[derive(Args)]
+struct SourceArgs {
+    #[command(flatten)]
+    one: OneSource,
+    /// Add FILE of the host as PATH; may repeat
+    #[arg(long, value_name = "FILE:PATH", value_parser = addition)]
+    add: Vec<Addition>,
+}
+
+#[derive(Args)]
+#[group(multiple = false)]
+struct OneSource {
+    /// A static busybox, of the host or of Debian's busybox-static
+    #[arg(long)]
+    busybox: bool,
+    /// Programs of the host with their libraries; without any, the usual ones [default]
+    #[arg(long, value_name = "PROGRAM", num_args = 0..)]
+    host: Option<Vec<String>>,
+}
+
+#[derive(Args)]
+struct SettingsArgs {
+    /// A container for an ordinary user, in a user namespace
+    #[arg(long)]
+    rootless: bool,
+    /// Give the container a terminal
+    #[arg(long)]
+    terminal: bool,
+    /// Let the container write to its root filesystem
+    #[arg(long)]
+    writable: bool,
+    /// The container's host name [default: capsid]
+    #[arg(long, value_name = "NAME")]
+    hostname: Option<String>,
+    /// The command to run [default: sh]; takes all that follows
+    #[arg(long, value_name = "ARG", num_args = 1.., allow_hyphen_values = true)]
+    args: Option<Vec<String>>,
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(notices) => {
+            eprint!("{notices}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("rootfs-builder: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<Notices> {
+    match cli.verb {
+        Verb::Bundle {
+            dir,
+            source,
+            layers,
+            settings,
+        } => {
+            let mut recipe = recipe(source);
+            if layers {
+                recipe.layout = Layout::Layers;
+            }
+            recipe.settings = settings.into();
+            recipe.bundle(&dir)
+        }
+        Verb::Rootfs { dir, source } => recipe(source).rootfs(&dir),
+        Verb::Probe { file } => build_probe(&file).map(|()| Notices::default()),
+    }
+}
+
+fn recipe(args: SourceArgs) -> Recipe {
+    let source = if args.one.busybox {
+        Source::Busybox
+    } else {
+        Source::Host(args.one.host.unwrap_or_default())
+    };
+    let mut recipe = Recipe::new(source);
+    recipe.additions = args.add;
+    recipe
+}
+
+impl From<SettingsArgs> for Settings {
+    fn from(args: SettingsArgs) -> Self {
+        let ids = || {
+            let uid = rustix::process::geteuid().as_raw();
+            (uid, rustix::process::getegid().as_raw())
+        };
+        Self {
+            args: args.args,
+            hostname: args.hostname,
+            terminal: args.terminal,
+            writable: args.writable,
+            rootless: args.rootless.then(ids),
+            ..Self::default()
+        }
+    }
+}
+
+fn addition(text: &str) -> Result<Addition> {
+    let (file, path) = text.split_once(':').context("not FILE:PATH")?;
+    Ok(Addition {
+        file: file.into(),
+        path: path.into(),
+    })
+}
