@@ -1,0 +1,138 @@
+//! One view, furnished: the bundles, state roots and pid files of all contenders
+//! on the view's tmpfs. It must not measure.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::bundle::{Bundle, write_rootfs};
+use crate::contender::Contender;
+use crate::hierarchy::{kill_all, remove_tree};
+use crate::stopwatch::{Stopwatch, reap_orphans};
+use crate::view::{Entered, View};
+
+pub struct Site {
+    entered: Entered,
+    base: PathBuf,
+    /// The benchmark's cgroup, below which the containers' are.
+    cgroup: String,
+    pub stopwatch: Stopwatch,
+}
+
+impl Site {
+    /// Furnishes a view that was entered with `base` as its tmpfs.
+    pub fn furnish(
+        entered: Entered,
+        base: &Path,
+        cgroup: &str,
+        stopwatch: &Path,
+        guest: &Path,
+    ) -> Result<Site> {
+        let site = Site {
+            entered,
+            base: base.to_owned(),
+            cgroup: cgroup.to_owned(),
+            stopwatch: Stopwatch {
+                program: stopwatch.to_owned(),
+                stderr: base.join("stderr"),
+            },
+        };
+        write_rootfs(&site.rootfs(), guest)?;
+        Ok(site)
+    }
+
+    pub fn view(&self) -> View {
+        self.entered.view
+    }
+
+    pub fn has_memory(&self) -> bool {
+        self.entered.has_memory()
+    }
+
+    pub fn rootfs(&self) -> PathBuf {
+        self.base.join("rootfs")
+    }
+
+    pub fn root(&self, contender: &Contender) -> PathBuf {
+        self.base.join("root").join(&contender.name)
+    }
+
+    pub fn bundle(&self, contender: &Contender, id: &str) -> PathBuf {
+        self.base.join("bundle").join(&contender.name).join(id)
+    }
+
+    pub fn pid_file(&self, contender: &Contender) -> PathBuf {
+        self.base.join(format!("{}.pid", contender.name))
+    }
+
+    /// A file of the measuring process itself.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.base.join(name)
+    }
+
+    pub fn cgroups_path(&self, contender: &Contender, id: &str) -> String {
+        format!("{}/{}-{id}", self.cgroup, contender.name)
+    }
+
+    /// The hierarchies' names as the floor program takes them.
+    pub fn hierarchies(&self) -> String {
+        let names: Vec<String> = self.entered.hierarchies.iter().map(|h| h.name()).collect();
+        names.join(",")
+    }
+
+    /// Writes the bundle of container `id`.
+    pub fn write_bundle(
+        &self,
+        contender: &Contender,
+        id: &str,
+        program: &str,
+        memory_limit: Option<u64>,
+    ) -> Result<()> {
+        let bundle = Bundle {
+            view: self.view(),
+            rootfs: &self.rootfs(),
+            program,
+            cgroups_path: &self.cgroups_path(contender, id),
+            memory_limit,
+        };
+        bundle.write(&self.bundle(contender, id))
+    }
+
+    /// Removes whatever a failed command left of container `id`, so that the next
+    /// one starts from nothing.
+    pub fn clear(&self, contender: &Contender, id: &str) -> Result<()> {
+        if !contender.is_floor() {
+            // It may well fail: the container may not exist, the runtime may be what is broken.
+            let _ = self
+                .stopwatch
+                .time(&contender.verb(self, &["delete", "--force", id]));
+        }
+        let cgroups = self.cgroups_path(contender, id);
+        let directories = self
+            .entered
+            .hierarchies
+            .iter()
+            .map(|h| h.mount.join(cgroups.trim_start_matches('/')));
+        for directory in directories {
+            kill_all(&directory);
+            for _ in 0..PATIENCE {
+                reap_orphans();
+                if remove_tree(&directory).is_ok() {
+                    break;
+                }
+                // Not measured, and cgroup v1 has no event for "the last process has left".
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+            remove_tree(&directory)?;
+        }
+        let state = self.root(contender).join(id);
+        if state.exists() {
+            fs::remove_dir_all(&state).with_context(|| format!("remove {}", state.display()))?;
+        }
+        Ok(())
+    }
+}
+
+/// How often the removal of a cgroup is tried, 5 ms apart.
+const PATIENCE: u32 = 200;
