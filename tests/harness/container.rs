@@ -1,0 +1,100 @@
+//! A container that a test made, by its id. Each method is one call of the runtime.
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use super::{Outcome, Stage, until};
+
+pub struct Container<'a> {
+    pub id: String,
+    pub stage: &'a Stage,
+}
+
+impl Container<'_> {
+    /// Calls VERB ID ARGS…
+    #[track_caller]
+    pub fn call(&self, verb: &str, args: &[&str]) -> Outcome {
+        self.stage.call(&[&[verb, self.id.as_str()], args].concat())
+    }
+
+    #[track_caller]
+    pub fn start(&self) -> Outcome {
+        self.call("start", &[])
+    }
+
+    #[track_caller]
+    pub fn state(&self) -> Value {
+        self.call("state", &[]).ok().json()
+    }
+
+    #[track_caller]
+    pub fn status(&self) -> String {
+        self.state()["status"]
+            .as_str()
+            .expect("a status")
+            .to_owned()
+    }
+
+    #[track_caller]
+    pub fn pid(&self) -> i32 {
+        self.state()["pid"].as_i64().expect("a pid") as i32
+    }
+
+    /// Waits until the runtime says so.
+    #[track_caller]
+    pub fn becomes(&self, status: &str) {
+        until(&format!("{} becomes {status}", self.id), || {
+            self.status() == status
+        });
+    }
+
+    #[track_caller]
+    pub fn kill(&self, signal: &str) -> Outcome {
+        self.call("kill", &[signal])
+    }
+
+    #[track_caller]
+    pub fn delete(&self) -> Outcome {
+        self.call("delete", &[])
+    }
+
+    #[track_caller]
+    pub fn delete_force(&self) -> Outcome {
+        self.stage.call(&["delete", "--force", &self.id])
+    }
+
+    #[track_caller]
+    pub fn exec(&self, command: &[&str]) -> Outcome {
+        self.call("exec", command)
+    }
+
+    #[track_caller]
+    pub fn exec_with(&self, options: &[&str], command: &[&str]) -> Outcome {
+        self.stage
+            .call(&[&["exec"], options, &[self.id.as_str()], command].concat())
+    }
+
+    /// What a shell script prints inside.
+    #[track_caller]
+    pub fn sh(&self, script: &str) -> String {
+        self.exec(&["/bin/sh", "-c", script]).ok().line().to_owned()
+    }
+
+    /// The container's cgroup in the hierarchy of `controller`.
+    pub fn cgroup(&self, controller: &str) -> PathBuf {
+        self.stage
+            .view
+            .cgroup(controller, &Stage::cgroups_path(&self.id))
+    }
+
+    /// What a file of its cgroup says.
+    #[track_caller]
+    pub fn limit(&self, controller: &str, file: &str) -> String {
+        let path = self.cgroup(controller).join(file);
+        std::fs::read_to_string(&path)
+            .unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+            .trim()
+            .to_owned()
+    }
+}

@@ -1,0 +1,83 @@
+#!/bin/bash
+# The driver of `make test` and `make soak`: installs what the tests need, builds, runs every test of the
+# workspace inside the enclosure and the promises once more in a guest, and ends with one line of counts.
+# The log of it all stays in target/test; only what failed or was skipped is printed.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+cargo=${CARGO:-cargo} triple=${CAPSID_TRIPLE:-$(rustc -vV | sed -n 's/^host: //p')}
+logs=$PWD/target/test
+rm -rf "$logs" && mkdir -p "$logs" || exit 1
+export RUST_BACKTRACE=0 CAPSID_SKIPS=$logs/skips
+: > "$CAPSID_SKIPS"
+say() { echo "test: $*"; }
+
+# --- packages: a program that shows that it is there, and Debian's name for it ---------------------------
+missing=
+for pair in cc:gcc runc:runc crun:crun busybox:busybox-static newuidmap:uidmap ps:procps ip:iproute2 \
+    setpriv:util-linux unshare:util-linux script:bsdutils cpio:cpio linux.uml:user-mode-linux; do
+  command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair#*:}"
+done
+if [ -n "$missing" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+  say "installing$missing"
+  export DEBIAN_FRONTEND=noninteractive
+  { apt-get update && apt-get install -y --no-install-recommends $missing; } </dev/null >"$logs/apt" 2>&1 ||
+    { say "apt-get could not install all of$missing:"; tail -n 5 "$logs/apt"; }
+elif [ -n "$missing" ]; then
+  say "not installed, and tests that need them are skipped:$missing"
+fi
+
+# --- build -------------------------------------------------------------------------------------------------
+begun=$SECONDS
+say "building the static release binary and the tests"
+RUSTFLAGS="${CAPSID_STATIC--C target-feature=+crt-static}" "$cargo" build --locked --release --target "$triple" --workspace --bins </dev/null >"$logs/build" 2>&1 &&
+  "$cargo" test --locked --workspace --no-run </dev/null >>"$logs/build" 2>&1 &&
+  "target/$triple/release/rootfs-builder" probe "$logs/probe" >>"$logs/build" 2>&1 ||
+  { grep -E -A 20 '^(error|warning: unused)' "$logs/build" | head -n 100; say "the build failed: $logs/build"; echo "0 passed, 1 failed, 0 skipped"; exit 1; }
+export CAPSID=$PWD/target/$triple/release/capsid CAPSID_BINARIES=$PWD/target/$triple/release CAPSID_PROBE=$logs/probe
+say "built in $((SECONDS - begun)) s"
+
+# --- run ---------------------------------------------------------------------------------------------------
+passed=0 failed=0
+count() { # adds up the result lines of a log
+  local p f
+  read -r p f < <(awk '/^test result:/ { for (i = 1; i <= NF; i++) { if ($i ~ /^passed/) p += $(i-1); if ($i ~ /^failed/) f += $(i-1) } } END { print p + 0, f + 0 }' "$1")
+  passed=$((passed + p)) failed=$((failed + f))
+}
+stage() { # stage NAME COMMAND...: runs one part, prints what failed in it
+  local name=$1 begun=$SECONDS status; shift
+  "$@" </dev/null >"$logs/$name" 2>&1
+  status=$?
+  local before=$failed
+  count "$logs/$name"
+  if [ $status != 0 ]; then
+    [ $failed = "$before" ] && failed=$((failed + 1))
+    sed -n '/^failures:$/,/^test result:/p; /^error/p; /^enclosure: /,/^[^ ]/p; /^guest: /p' "$logs/$name" | grep -v '^$' | cut -c1-400 | head -n 250
+    say "$name failed (status $status): $logs/$name"
+  fi
+  say "$name: $((SECONDS - begun)) s"
+}
+stage host tests/enclosure.sh "$cargo" test --locked --quiet --workspace --no-fail-fast
+stage guest tests/vm/promises.sh
+
+# --- summary -----------------------------------------------------------------------------------------------
+skipped=$(sort -u "$CAPSID_SKIPS" | wc -l)
+if [ "$skipped" -gt 0 ]; then
+  say "skipped, by reason:"
+  sort -u "$CAPSID_SKIPS" | cut -f2 | sort | uniq -c | sort -rn | cut -c1-200
+fi
+if [ "${CI-}" = true ]; then # every skip must be a known limit
+  unknown=0
+  while IFS=$'\t' read -r name reason; do
+    known=0
+    while IFS=$'\t' read -r pattern _; do
+      case $pattern in '' | \#*) continue ;; esac
+      # shellcheck disable=SC2254 — the file holds patterns
+      case $name in $pattern) known=1 ;; esac
+    done < tests/known-limits.txt
+    [ $known = 1 ] || { echo "skipped in CI without being a known limit: $name: $reason"; unknown=$((unknown + 1)); }
+  done < <(sort -u "$CAPSID_SKIPS")
+  failed=$((failed + unknown))
+fi
+passed=$((passed - skipped)) && [ $passed -ge 0 ] || passed=0
+echo "$passed passed, $failed failed, $skipped skipped"
+[ $failed = 0 ]
