@@ -162,26 +162,28 @@ impl DeviceRules {
     /// [`Code::InvalidConfig`] with the pointer of the rule: v1 has exceptions to its
     /// default, but none to an exception.
     pub fn exceptions(&self) -> Result<Exceptions> {
-        let mut now = Exceptions {
-            allow: false,
+        let (allow, rules) = self.since_reset();
+        let mut exceptions = Exceptions {
+            allow,
             list: BTreeMap::new(),
         };
+        rules.iter().try_for_each(|rule| exceptions.take(rule))?;
+        Ok(exceptions)
+    }
+
+    /// What the last rule for everything left as the default, and the rules after it.
+    pub fn since_reset(&self) -> (bool, &[Rule]) {
         let mut rules = self.0.as_slice();
+        let mut found = (false, rules);
         while let [rule, rest @ ..] = rules {
             rules = rest;
-            if let [other, rest @ ..] = rules
+            if let [other, rest @ ..] = rest
                 && rule.is_everything_with(other)
             {
-                now = Exceptions {
-                    allow: rule.allow,
-                    list: BTreeMap::new(),
-                };
-                rules = rest;
-                continue;
+                found = (rule.allow, rest);
             }
-            now.take(rule)?;
         }
-        Ok(now)
+        found
     }
 }
 
@@ -225,24 +227,29 @@ impl Exceptions {
         Ok(())
     }
 
-    /// What is written, one write a line: first the default (to devices.allow or
-    /// devices.deny), then the exceptions, to the other file.
+    /// What is written to the file of the exceptions, one write a line.
     pub fn lines(&self) -> Vec<String> {
-        let widened = self.list.iter().map(|(pattern, (access, _))| {
-            // The kernel wants one exception to grant all of an access such as read and
-            // write together; what wider ones grant is therefore said here again.
+        let granted = self.granted();
+        granted
+            .iter()
+            .map(|(pattern, access)| Line(pattern, *access).to_string())
+            .collect()
+    }
+
+    /// The kernel wants one exception to grant all of an access such as read and write
+    /// together; what wider ones grant is therefore said in the narrower ones again.
+    fn granted(&self) -> Vec<(Pattern, u8)> {
+        let widened = |(pattern, (access, _)): (&Pattern, &(u8, Option<usize>))| {
             let wider = self
                 .list
                 .iter()
-                .filter(|(wide, _)| self.allow_is_split(wide, pattern));
-            let access = wider.fold(*access, |all, (_, (more, _))| all | more);
-            Line(pattern, access).to_string()
-        });
-        widened.collect()
-    }
-
-    fn allow_is_split(&self, wide: &Pattern, pattern: &Pattern) -> bool {
-        !self.allow && wide.covers(pattern)
+                .filter(|(wide, _)| !self.allow && wide.covers(pattern));
+            (
+                *pattern,
+                wider.fold(*access, |all, (_, (more, _))| all | more),
+            )
+        };
+        self.list.iter().map(widened).collect()
     }
 }
 
@@ -314,5 +321,214 @@ impl DevicePolicy {
             }
             _ => Vec::new(),
         }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    pub fn read(devices: serde_json::Value) -> Result<DeviceRules> {
+        let resources = serde_json::from_value(json!({ "devices": devices })).unwrap();
+        DeviceRules::read(Some(&resources))
+    }
+
+    /// The meaning of a list: for each kind of access the last matching rule decides.
+    pub fn allowed(rules: &DeviceRules, kind: Kind, major: u32, minor: u32, access: u8) -> bool {
+        let (major, minor) = (Some(major), Some(minor));
+        let device = Pattern { major, minor, kind };
+        [MKNOD, READ, WRITE]
+            .into_iter()
+            .filter(|bit| access & bit != 0)
+            .all(|bit| {
+                let matching = |r: &&Rule| r.pattern.covers(&device) && r.access & bit != 0;
+                rules
+                    .0
+                    .iter()
+                    .rev()
+                    .find(matching)
+                    .is_some_and(|rule| rule.allow)
+            })
+    }
+
+    /// What the kernel's devices controller makes of a default and its exceptions
+    /// (security/device_cgroup.c: one exception has to grant all, any may take away some).
+    fn allowed_by_v1(exceptions: &Exceptions, device: Pattern, access: u8) -> bool {
+        let list = exceptions.granted();
+        match exceptions.allow {
+            false => list
+                .iter()
+                .any(|(p, a)| p.covers(&device) && access & !a == 0),
+            true => !list
+                .iter()
+                .any(|(p, a)| p.covers(&device) && access & a != 0),
+        }
+    }
+
+    prop_compose! {
+        /// Rules over so few numbers that they meet often.
+        fn rule()(
+            allow: bool,
+            kind in prop_oneof![Just(Kind::Block), Just(Kind::Char)],
+            major in proptest::option::of(0_u32..3),
+            minor in proptest::option::of(0_u32..3),
+            access in 1..=ALL,
+        ) -> Rule {
+            Rule { allow, pattern: Pattern { major, minor, kind }, access, origin: Some(0) }
+        }
+    }
+
+    fn reset(allow: bool) -> [Rule; 2] {
+        let pattern = |kind| Pattern {
+            major: None,
+            minor: None,
+            kind,
+        };
+        [Kind::Block, Kind::Char].map(|kind| Rule {
+            allow,
+            pattern: pattern(kind),
+            access: ALL,
+            origin: Some(0),
+        })
+    }
+
+    pub fn rules() -> impl Strategy<Value = DeviceRules> {
+        let one = prop_oneof![
+            8 => rule().prop_map(|rule| vec![rule]),
+            1 => any::<bool>().prop_map(|allow| reset(allow).to_vec()),
+        ];
+        proptest::collection::vec(one, 0..12).prop_map(|rules| DeviceRules(rules.concat()))
+    }
+
+    proptest! {
+        #[test]
+        fn v1_exceptions_mean_what_the_list_means_or_are_refused(
+            rules in rules(),
+            char: bool,
+            major in 0_u32..4,
+            minor in 0_u32..4,
+            access in 1..=ALL,
+        ) {
+            let kind = if char { Kind::Char } else { Kind::Block };
+            if let Ok(exceptions) = rules.exceptions() {
+                let device = Pattern { major: Some(major), minor: Some(minor), kind };
+                let meant = allowed(&rules, kind, major, minor, access);
+                let got = allowed_by_v1(&exceptions, device, access);
+                // Two crossing wildcards (c 1:* and c *:3) may each grant a part: v1 then
+                // denies what asks for both parts at once.
+                prop_assert!(got == meant || (meant && access.count_ones() > 1), "{got} {meant}");
+            }
+        }
+    }
+
+    #[test]
+    fn without_rules_only_the_standard_devices_are_allowed() {
+        let exceptions = DeviceRules::read(None).unwrap().exceptions().unwrap();
+        assert_eq!(exceptions.files(), ["devices.deny", "devices.allow"]);
+        assert_eq!(
+            exceptions.lines(),
+            [
+                "b *:* m",
+                "c *:* m",
+                "c 1:3 rwm",
+                "c 1:5 rwm",
+                "c 1:7 rwm",
+                "c 1:8 rwm",
+                "c 1:9 rwm",
+                "c 5:0 rwm",
+                "c 5:2 rwm",
+                "c 10:200 rwm",
+                "c 136:* rwm",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_privileged_container_has_no_exceptions() {
+        let rules = read(json!([{"allow": true, "access": "rwm"}])).unwrap();
+        let exceptions = rules.exceptions().unwrap();
+        assert_eq!(exceptions.files(), ["devices.allow", "devices.deny"]);
+        assert_eq!(exceptions.lines(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_wide_denial_takes_back_narrow_permissions() {
+        let rules = read(json!([
+            {"allow": false, "access": "rwm"},
+            {"allow": true, "type": "b", "major": 8, "minor": 0, "access": "rwm"},
+            {"allow": false, "type": "b", "access": "w"},
+        ]));
+        let lines = rules.unwrap().exceptions().unwrap().lines();
+        assert!(lines.contains(&"b 8:0 rm".to_owned()), "{lines:?}");
+    }
+
+    #[test]
+    fn v1_refuses_a_hole_in_a_wildcard_and_names_the_rule() {
+        let rules = read(json!([
+            {"allow": false, "access": "rwm"},
+            {"allow": true, "type": "c", "access": "rwm"},
+            {"allow": false, "type": "c", "major": 1, "minor": 3, "access": "rw"},
+        ]));
+        let error = rules.unwrap().exceptions().unwrap_err();
+        assert_eq!(error.pointer(), Some("/linux/resources/devices/2"));
+        assert!(
+            error
+                .tail()
+                .contains("[c 1:3 rw] not supported by devices cgroupv1"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn b40_b25_bad_rules_are_refused_with_their_index() {
+        let rows = [
+            (
+                json!({"allow": true, "access": ""}),
+                "device access at 1 field cannot be empty",
+            ),
+            (
+                json!({"allow": true}),
+                "device access at 1 field cannot be empty",
+            ),
+            (
+                json!({"type": "p", "access": "r"}),
+                "invalid cgroup device type \"p\"",
+            ),
+            (
+                json!({"type": "c", "access": "rx"}),
+                "invalid device access \"rx\"",
+            ),
+            (
+                json!({"type": "c", "major": -2, "access": "r"}),
+                "invalid major -2",
+            ),
+            (
+                json!({"type": "c", "minor": 4294967296_i64, "access": "r"}),
+                "invalid minor 4294967296",
+            ),
+        ];
+        for (rule, tail) in rows {
+            let error = read(json!([{"allow": false, "access": "rwm"}, rule])).unwrap_err();
+            assert_eq!(error.pointer(), Some("/linux/resources/devices/1"));
+            assert_eq!(error.tail(), tail);
+        }
+    }
+
+    #[test]
+    fn minus_one_and_null_are_wildcards() {
+        let rules = read(json!([
+            {"allow": true, "type": "c", "major": -1, "minor": null, "access": "r"},
+        ]));
+        assert_eq!(
+            rules.unwrap().0[0].pattern,
+            Pattern {
+                major: None,
+                minor: None,
+                kind: Kind::Char
+            }
+        );
     }
 }

@@ -223,3 +223,115 @@ fn unescape(path: &Path) -> PathBuf {
     }
     PathBuf::from(OsStr::from_bytes(&out))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hierarchy(controllers: &[&str], mount: &str, root: &str, own: &str) -> Hierarchy {
+        Hierarchy {
+            controllers: controllers.iter().map(|c| (*c).to_owned()).collect(),
+            mount: mount.into(),
+            root: root.into(),
+            own: own.into(),
+        }
+    }
+
+    #[test]
+    fn a_v2_host_has_one_hierarchy() {
+        let cgroup = b"0::/user.slice/user-0.slice/session-1.scope\n";
+        let mounts = b"24 1 254:1 / / rw - ext4 /dev/vda1 rw\n\
+            31 23 0:27 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n";
+        assert_eq!(
+            Layout::parse(cgroup, mounts).unwrap(),
+            Layout::Unified {
+                mount: "/sys/fs/cgroup".into(),
+                own: "/user.slice/user-0.slice/session-1.scope".into(),
+            }
+        );
+    }
+
+    #[test]
+    fn co_mounted_controllers_are_one_hierarchy_and_systemd_has_a_name() {
+        let cgroup =
+            b"3:name=systemd:/init.scope\n2:cpu,cpuacct:/\n1:memory:/a b\n0::/init.scope\n";
+        let mounts =
+            b"32 31 0:29 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd\n\
+            33 31 0:30 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n\
+            34 31 0:31 / /sys/fs/cgroup/memory rw shared:1 master:2 - cgroup cgroup rw,memory\n\
+            41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
+        let at = "/sys/fs/cgroup";
+        assert_eq!(
+            Layout::parse(cgroup, mounts).unwrap(),
+            Layout::Legacy {
+                hierarchies: vec![
+                    hierarchy(&["memory"], &format!("{at}/memory"), "/", "/a b"),
+                    hierarchy(&["cpu", "cpuacct"], &format!("{at}/cpu,cpuacct"), "/", "/"),
+                    hierarchy(
+                        &["name=systemd"],
+                        &format!("{at}/systemd"),
+                        "/",
+                        "/init.scope"
+                    ),
+                ],
+                unified: Some(hierarchy(&[], &format!("{at}/unified"), "/", "/init.scope")),
+            }
+        );
+    }
+
+    #[test]
+    fn a_nested_container_counts_from_the_root_of_its_mount() {
+        let nested = hierarchy(
+            &["pids"],
+            "/sys/fs/cgroup/pids",
+            "/docker/c1",
+            "/docker/c1/sub",
+        );
+        assert_eq!(nested.own_below_mount(), Path::new("/sub"));
+        let outside = hierarchy(&["pids"], "/sys/fs/cgroup/pids", "/docker/c1", "/other");
+        assert_eq!(outside.own_below_mount(), Path::new("/"));
+        let above = hierarchy(&["pids"], "/sys/fs/cgroup/pids", "/", "/../..");
+        assert_eq!(above.own_below_mount(), Path::new("/"));
+    }
+
+    #[test]
+    fn of_several_mounts_the_one_that_shows_the_caller_is_taken() {
+        let cgroup = b"1:pids:/docker/c1\n";
+        let mounts = b"1 2 0:1 /other /a rw - cgroup cgroup rw,pids\n\
+            1 2 0:1 /docker/c1 /mnt/with\\040space rw - cgroup cgroup rw,pids\n\
+            1 2 0:1 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n";
+        let Layout::Legacy { hierarchies, .. } = Layout::parse(cgroup, mounts).unwrap() else {
+            panic!("v1");
+        };
+        assert_eq!(hierarchies[0].mount, Path::new("/sys/fs/cgroup/pids"));
+        let mounts = mounts
+            .split_inclusive(|b| *b == b'\n')
+            .take(2)
+            .collect::<Vec<_>>()
+            .concat();
+        let Layout::Legacy { hierarchies, .. } = Layout::parse(cgroup, &mounts).unwrap() else {
+            panic!("v1");
+        };
+        assert_eq!(hierarchies[0].mount, Path::new("/mnt/with space"));
+    }
+
+    #[test]
+    fn a_controller_without_a_mount_is_left_out() {
+        let cgroup = b"2:memory:/\n1:pids:/\n0::/\n";
+        let mounts = b"1 2 0:1 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n";
+        let Layout::Legacy {
+            hierarchies,
+            unified,
+        } = Layout::parse(cgroup, mounts).unwrap()
+        else {
+            panic!("v1");
+        };
+        assert_eq!((hierarchies.len(), unified), (1, None));
+        assert_eq!(Layout::parse(cgroup, b"").unwrap(), Layout::None);
+    }
+
+    #[test]
+    fn this_machine_can_be_probed() {
+        Layout::probe().unwrap();
+    }
+}

@@ -369,3 +369,220 @@ impl Setting {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(version: Version, resources: serde_json::Value) -> Result<Vec<(String, String)>> {
+        let typed: LinuxResources = serde_json::from_value(resources.clone()).unwrap();
+        let limits = Limits::read(version, Some(&typed), Some(&resources))?;
+        let pair = |s: Setting| (s.file.to_owned(), s.value);
+        Ok(limits.settings.into_iter().map(pair).collect())
+    }
+
+    fn written(version: Version, resources: serde_json::Value) -> Vec<String> {
+        let settings = read(version, resources).unwrap();
+        settings
+            .into_iter()
+            .map(|(file, value)| format!("{file}={value}"))
+            .collect()
+    }
+
+    fn refusal(version: Version, resources: serde_json::Value) -> (String, String) {
+        let error = read(version, resources).unwrap_err();
+        (error.pointer().unwrap().to_owned(), error.tail().to_owned())
+    }
+
+    #[test]
+    fn every_limit_has_its_file_in_both_versions() {
+        let all = json!({
+            "cpu": {"shares": 512, "quota": 50000, "period": 100000, "cpus": "0-1", "mems": "0"},
+            "memory": {"limit": 1048576, "swap": 3145728, "reservation": 524288},
+            "pids": {"limit": 50},
+        });
+        assert_eq!(
+            written(Version::V1, all.clone()),
+            [
+                "cpu.shares=512",
+                "cpu.cfs_period_us=100000",
+                "cpu.cfs_quota_us=50000",
+                "cpuset.cpus=0-1",
+                "cpuset.mems=0",
+                "memory.limit_in_bytes=1048576",
+                "memory.memsw.limit_in_bytes=3145728",
+                "memory.soft_limit_in_bytes=524288",
+                "pids.max=50",
+            ]
+        );
+        assert_eq!(
+            written(Version::V2, all),
+            [
+                "cpu.weight=59",
+                "cpu.max=50000 100000",
+                "cpuset.cpus=0-1",
+                "cpuset.mems=0",
+                "memory.max=1048576",
+                "memory.swap.max=2097152",
+                "memory.low=524288",
+                "pids.max=50",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_zeros_that_docker_writes_leave_everything_alone() {
+        let zeros = json!({
+            "cpu": {"shares": 0, "quota": 0, "period": 0, "cpus": "", "mems": ""},
+            "memory": {"limit": 0, "swap": 0, "reservation": 0, "kernel": 0},
+            "pids": {},
+        });
+        for version in [Version::V1, Version::V2] {
+            assert_eq!(written(version, zeros.clone()), Vec::<String>::new());
+        }
+    }
+
+    #[test]
+    fn minus_one_lifts_a_limit() {
+        let lifted = json!({
+            "cpu": {"quota": -1},
+            "memory": {"limit": -1},
+            "pids": {"limit": -1},
+        });
+        assert_eq!(
+            written(Version::V1, lifted.clone()),
+            [
+                "cpu.cfs_quota_us=-1",
+                "memory.limit_in_bytes=-1",
+                "memory.memsw.limit_in_bytes=-1",
+                "pids.max=max",
+            ]
+        );
+        assert_eq!(
+            written(Version::V2, lifted),
+            [
+                "cpu.max=max",
+                "memory.max=max",
+                "memory.swap.max=max",
+                "pids.max=max"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_pids_limit_of_zero_still_lets_the_first_process_start() {
+        assert_eq!(
+            written(Version::V2, json!({"pids": {"limit": 0}})),
+            ["pids.max=1"]
+        );
+    }
+
+    #[test]
+    fn a_period_alone_keeps_the_quota_unlimited() {
+        let period = json!({"cpu": {"period": 50000}});
+        assert_eq!(
+            written(Version::V1, period.clone()),
+            ["cpu.cfs_period_us=50000"]
+        );
+        assert_eq!(written(Version::V2, period), ["cpu.max=max 50000"]);
+    }
+
+    #[test]
+    fn b41_swap_needs_a_memory_limit_and_is_not_below_it() {
+        let swap = "/linux/resources/memory/swap".to_owned();
+        for version in [Version::V1, Version::V2] {
+            assert_eq!(
+                refusal(version, json!({"memory": {"swap": 4096}})),
+                (
+                    swap.clone(),
+                    "unable to set swap limit without memory limit".to_owned()
+                )
+            );
+            assert_eq!(
+                refusal(version, json!({"memory": {"limit": 8192, "swap": 4096}})),
+                (
+                    swap.clone(),
+                    "memory+swap limit should be >= memory limit".to_owned()
+                )
+            );
+            let unlimited = json!({"memory": {"limit": 8192, "swap": -1}});
+            assert!(read(version, unlimited).is_ok());
+        }
+    }
+
+    #[test]
+    fn swap_equal_to_the_limit_means_no_swap() {
+        let none = json!({"memory": {"limit": 8192, "swap": 8192}});
+        assert_eq!(
+            written(Version::V2, none),
+            ["memory.max=8192", "memory.swap.max=0"]
+        );
+    }
+
+    #[test]
+    fn values_below_minus_one_and_bad_lists_are_refused() {
+        let rows = [
+            (
+                json!({"memory": {"limit": -2}}),
+                "/linux/resources/memory/limit",
+            ),
+            (
+                json!({"memory": {"reservation": -3}}),
+                "/linux/resources/memory/reservation",
+            ),
+            (json!({"cpu": {"cpus": "0-"}}), "/linux/resources/cpu/cpus"),
+            (json!({"cpu": {"cpus": "a"}}), "/linux/resources/cpu/cpus"),
+            (
+                json!({"cpu": {"mems": "0,,1"}}),
+                "/linux/resources/cpu/mems",
+            ),
+        ];
+        for (resources, pointer) in rows {
+            assert_eq!(refusal(Version::V2, resources).0, pointer);
+        }
+    }
+
+    #[test]
+    fn v1_shares_out_of_range_are_refused_and_v2_weights_saturate() {
+        let shares = |shares: u64| json!({"cpu": {"shares": shares}});
+        assert_eq!(
+            refusal(Version::V1, shares(1)).1,
+            "the minimum allowed cpu-shares is 2"
+        );
+        assert_eq!(
+            refusal(Version::V1, shares(262145)).1,
+            "the maximum allowed cpu-shares is 262144"
+        );
+        assert_eq!(written(Version::V2, shares(1)), ["cpu.weight=1"]);
+        assert_eq!(written(Version::V2, shares(u64::MAX)), ["cpu.weight=10000"]);
+    }
+
+    /// The public definition: github.com/opencontainers/cgroups, ConvertCPUSharesToCgroupV2Value.
+    #[test]
+    fn shares_become_weights_by_the_curve_through_the_defaults() {
+        let golden = [
+            (2, 1),
+            (3, 2),
+            (10, 4),
+            (100, 17),
+            (256, 35),
+            (512, 59),
+            (1023, 100),
+            (1024, 100),
+            (1025, 101),
+            (2048, 174),
+            (4096, 303),
+            (10240, 639),
+            (100_000, 4340),
+            (262_143, 10_000),
+            (262_144, 10_000),
+        ];
+        for (shares, expected) in golden {
+            assert_eq!(weight(shares), expected, "{shares} shares");
+        }
+        let curve: Vec<u64> = (2..=262_144).map(weight).collect();
+        assert!(curve.is_sorted());
+    }
+}

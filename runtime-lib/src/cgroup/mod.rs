@@ -6,13 +6,22 @@
 //! Nothing here decides what is asked for, forks, or waits without a deadline; no process
 //! is signalled that is not a member of the container's own directories at that moment.
 
+mod device_program;
 mod devices;
+mod file;
+mod freezer;
 mod layout;
 mod limits;
+mod made;
+mod members;
 mod mounts;
 mod plan;
 mod refused;
+mod remove;
 mod resolve;
+mod tree;
+mod v1;
+mod v2;
 
 pub use layout::{Hierarchy, Layout};
 pub use limits::Limits;
@@ -61,4 +70,14 @@ pub trait CgroupManager {
     /// Kills what is left, waits for it, and removes the directories, deepest first.
     /// Fails after ten seconds, naming the process that is in the way.
     fn remove(&self) -> Result<()>;
+}
+
+impl CgroupPlan {
+    /// The operations on these directories.
+    pub fn manager(&self) -> Box<dyn CgroupManager + '_> {
+        match &self.unified {
+            Some(group) if self.legacy.is_empty() => Box::new(v2::V2::new(group)),
+            _ => Box::new(v1::V1::new(self)),
+        }
+    }
 }

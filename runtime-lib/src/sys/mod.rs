@@ -5,6 +5,7 @@
 //! none of them allocates, takes a lock, or goes through glibc's set*id wrappers, which wait
 //! for threads that the child does not have.
 
+pub mod bpf;
 pub mod credentials;
 pub mod exec;
 pub mod fd;

@@ -1,0 +1,59 @@
+//! Reading and writing the small files of a cgroup directory, in as few system calls as can
+//! be: open, one read or write, close.
+//!
+//! Knows no file by name. Errors are bare errnos; the caller knows what they mean.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+
+use nix::Result;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+use nix::unistd;
+
+/// Writes `value` in one piece, as the kernel wants it.
+pub(super) fn write(path: &Path, value: &str) -> Result<()> {
+    let file = open(path, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+    write_to(file.as_fd(), value)
+}
+
+/// As [`write`], to an open file: each call is one command to the kernel.
+pub(super) fn write_to(file: BorrowedFd<'_>, value: &str) -> Result<()> {
+    loop {
+        match unistd::write(file, value.as_bytes()) {
+            Err(Errno::EINTR) => continue,
+            other => return other.map(drop),
+        }
+    }
+}
+
+/// A file of at most one line, without its newline.
+pub(super) fn read_line(path: &Path) -> Result<String> {
+    let file = open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+    let mut buffer = [0; 4096];
+    let count = read_some(file.as_fd(), &mut buffer)?;
+    let text = buffer.get(..count).unwrap_or_default();
+    Ok(String::from_utf8_lossy(text).trim_end().to_owned())
+}
+
+/// The whole of an open file.
+pub(super) fn read_to_end(file: BorrowedFd<'_>) -> Result<String> {
+    let mut bytes = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        match read_some(file, &mut buffer)? {
+            0 => return Ok(String::from_utf8_lossy(&bytes).into_owned()),
+            count => bytes.extend_from_slice(buffer.get(..count).unwrap_or_default()),
+        }
+    }
+}
+
+fn read_some(file: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize> {
+    loop {
+        match unistd::read(file, buffer) {
+            Err(Errno::EINTR) => continue,
+            other => return other,
+        }
+    }
+}

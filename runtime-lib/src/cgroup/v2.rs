@@ -1,0 +1,184 @@
+//! cgroup v2 alone: one directory, born into by CLONE_INTO_CGROUP.
+//!
+//! Controllers are enabled down the path only when a file that is to be written is missing.
+
+use std::collections::BTreeSet;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
+
+use super::device_program::assemble;
+use super::devices::{DevicePolicy, DeviceRules};
+use super::freezer::Freezer;
+use super::limits::{Limits, Setting};
+use super::made::{Leaf, Made};
+use super::members::{self, Members};
+use super::plan::Group;
+use super::v1::written;
+use super::{CgroupManager, file, remove};
+use crate::error::{Code, Error, Result};
+use crate::sys::bpf;
+
+/// The operations on a v2 plan.
+pub(super) struct V2<'a> {
+    group: &'a Group,
+}
+
+impl<'a> V2<'a> {
+    pub fn new(group: &'a Group) -> V2<'a> {
+        V2 { group }
+    }
+
+    fn refuse_frozen(&self) -> Result<()> {
+        let dir = self.group.dir();
+        match Freezer::V2.frozen(&dir)? {
+            true => {
+                Err(Error::new(Code::Cgroup, "container's cgroup unexpectedly frozen").path(dir))
+            }
+            false => Ok(()),
+        }
+    }
+
+    fn write_all(&self, settings: &[Setting]) -> Result<()> {
+        let dir = self.group.dir();
+        let mut enabled = None;
+        for setting in settings {
+            let path = dir.join(setting.file);
+            let mut result = file::write(&path, &setting.value);
+            if result == Err(Errno::ENOENT) && enabled.is_none() {
+                enabled = Some(self.enable(settings));
+                result = file::write(&path, &setting.value);
+            }
+            let done = written(setting, &path, result);
+            done.map_err(|error| match &enabled {
+                Some(Err(refused)) => error.hint(refused.clone()),
+                _ => error,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Enables the controllers of these settings in every parent, from the mount down. What
+    /// cannot be enabled may be enabled already (above a delegated subtree), so that only the
+    /// missing file tells: an error here is the explanation for it.
+    fn enable(&self, settings: &[Setting]) -> std::result::Result<(), String> {
+        let controllers: BTreeSet<_> = settings.iter().map(|s| s.row.controller).collect();
+        let leaf = self.group.dir();
+        let mut parents: Vec<_> = leaf
+            .ancestors()
+            .skip(1)
+            .take_while(|p| p.starts_with(&self.group.mount))
+            .collect();
+        let mut outcome = Ok(());
+        while let Some(parent) = parents.pop() {
+            let path = parent.join("cgroup.subtree_control");
+            for controller in &controllers {
+                if let Err(errno) = file::write(&path, &format!("+{controller}")) {
+                    outcome = Err(why_not(controller, &path, errno));
+                }
+            }
+        }
+        outcome
+    }
+}
+
+fn why_not(controller: &str, path: &Path, errno: Errno) -> String {
+    let path = path.display();
+    match errno {
+        Errno::EBUSY => format!("{controller} cannot be enabled in {path}: processes are in it"),
+        Errno::ENOENT => format!("{controller} is not delegated to {path}"),
+        Errno::EACCES | Errno::EPERM => format!("no permission to enable {controller} in {path}"),
+        _ => format!("{controller} cannot be enabled in {path}"),
+    }
+}
+
+impl CgroupManager for V2<'_> {
+    fn claim(&self) -> Result<()> {
+        remove::refuse_members(&self.group.dir())?;
+        self.refuse_frozen()
+    }
+
+    fn prepare(&self, limits: &Limits) -> Result<()> {
+        let mut made = Made::default();
+        if made.leaf(self.group)? == Leaf::Found {
+            self.claim()?;
+        }
+        self.write_all(&limits.settings)?;
+        if let Some(DevicePolicy::Program(rules)) = &limits.devices {
+            attach_devices(&self.group.dir(), rules)?;
+        }
+        made.keep();
+        Ok(())
+    }
+
+    fn apply(&self, limits: &Limits) -> Result<()> {
+        self.write_all(&limits.settings)
+    }
+
+    fn freeze(&self) -> Result<()> {
+        Freezer::V2.freeze(&self.group.dir())
+    }
+
+    fn thaw(&self) -> Result<()> {
+        Freezer::V2.thaw(&self.group.dir())
+    }
+
+    fn frozen(&self) -> Result<bool> {
+        Freezer::V2.frozen(&self.group.dir())
+    }
+
+    fn processes(&self) -> Result<Vec<i32>> {
+        Ok(members::pids(&self.group.dir())?.into_iter().collect())
+    }
+
+    fn signal_all(&self, signal: Signal) -> Result<()> {
+        if signal == Signal::SIGKILL {
+            return self.kill();
+        }
+        let dirs: [PathBuf; 1] = [self.group.dir()];
+        Members(&dirs).signal(signal, &BTreeSet::new()).map(drop)
+    }
+
+    fn kill(&self) -> Result<()> {
+        kill(&self.group.dir())
+    }
+
+    fn remove(&self) -> Result<()> {
+        remove::remove(vec![self.group.dir()], || self.kill())
+    }
+}
+
+/// cgroup.kill (cgroups(7), since Linux 5.14): all at once, below included, frozen or not,
+/// and those that are being forked.
+pub(super) fn kill(dir: &Path) -> Result<()> {
+    match file::write(&dir.join("cgroup.kill"), "1") {
+        Ok(()) | Err(Errno::ENOENT | Errno::ENODEV) => Ok(()),
+        Err(errno) => Err(Error::call(Code::Cgroup, "write", errno).path(dir.join("cgroup.kill"))),
+    }
+}
+
+/// Puts the device program on the directory, in place of what a former user of it left.
+pub(super) fn attach_devices(dir: &Path, rules: &DeviceRules) -> Result<()> {
+    let Some(program) = assemble(rules) else {
+        return Ok(());
+    };
+    let refused = |call: &'static str, errno| {
+        Error::call(Code::Cgroup, call, errno)
+            .doing(format!("attach device rules to {}", dir.display()))
+            .at("/linux/resources/devices")
+    };
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let cgroup = open(dir, flags, Mode::empty()).map_err(|errno| refused("open", errno))?;
+    let old = bpf::device_programs(cgroup.as_fd()).map_err(|errno| refused("bpf", errno))?;
+    let loaded = bpf::load_device_program(&program).map_err(|errno| refused("bpf", errno))?;
+    bpf::attach_device_program(cgroup.as_fd(), loaded.as_fd())
+        .map_err(|errno| refused("bpf", errno))?;
+    for id in old {
+        bpf::detach_device_program(cgroup.as_fd(), id).map_err(|errno| refused("bpf", errno))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,196 @@
+//! bpf(2), for device programs on cgroup2 directories: load, attach, list, detach.
+//!
+//! Knows nothing of what the programs mean.
+
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::Result;
+use nix::errno::Errno;
+
+use super::checked;
+
+// linux/bpf.h: commands, types and flags; libc has none of them.
+const PROG_LOAD: libc::c_int = 5;
+const PROG_ATTACH: libc::c_int = 8;
+const PROG_DETACH: libc::c_int = 9;
+const PROG_GET_FD_BY_ID: libc::c_int = 13;
+const PROG_QUERY: libc::c_int = 16;
+const PROG_TYPE_CGROUP_DEVICE: u32 = 15;
+const CGROUP_DEVICE: u32 = 6;
+const ALLOW_MULTI: u32 = 2;
+
+/// struct bpf_insn.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Instruction {
+    /// The opcode.
+    pub code: u8,
+    registers: u8,
+    /// The jump's distance, or the load's offset.
+    pub offset: i16,
+    /// The constant.
+    pub value: i32,
+}
+
+impl Instruction {
+    /// `destination` and `source` are register numbers, 0 to 10.
+    pub const fn new(code: u8, destination: u8, source: u8, offset: i16, value: i32) -> Self {
+        // Two bit fields of four bits, whose order in the byte is the machine's.
+        let registers = match cfg!(target_endian = "big") {
+            true => destination << 4 | source,
+            false => source << 4 | destination,
+        };
+        Instruction {
+            code,
+            registers,
+            offset,
+            value,
+        }
+    }
+
+    /// The number of the register that is read and changed.
+    pub const fn destination(self) -> u8 {
+        match cfg!(target_endian = "big") {
+            true => self.registers >> 4,
+            false => self.registers & 0xf,
+        }
+    }
+
+    /// The number of the register that is only read.
+    pub const fn source(self) -> u8 {
+        match cfg!(target_endian = "big") {
+            true => self.registers & 0xf,
+            false => self.registers >> 4,
+        }
+    }
+}
+
+/// The beginning of union bpf_attr for PROG_LOAD.
+#[repr(C)]
+#[derive(Default)]
+struct Load {
+    program_type: u32,
+    count: u32,
+    instructions: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log: u64,
+    kernel_version: u32,
+    flags: u32,
+    name: [u8; 16],
+}
+
+/// The beginning of union bpf_attr for PROG_ATTACH and PROG_DETACH.
+#[repr(C)]
+#[derive(Default)]
+struct Attach {
+    target: u32,
+    program: u32,
+    kind: u32,
+    flags: u32,
+}
+
+/// The beginning of union bpf_attr for PROG_QUERY, with room behind it: newer kernels write
+/// their answers there whatever the size that they were given.
+#[repr(C)]
+#[derive(Default)]
+struct Query {
+    target: u32,
+    kind: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    ids: u64,
+    count: u32,
+    reserved: u32,
+    room: [u64; 24],
+}
+
+/// The beginning of union bpf_attr for PROG_GET_FD_BY_ID.
+#[repr(C)]
+#[derive(Default)]
+struct ById {
+    id: u32,
+    next_id: u32,
+    flags: u32,
+}
+
+/// # Safety
+/// `T` is a beginning of union bpf_attr for this command (the kernel takes the rest as zero),
+/// and every address in it is valid for what the command does with it.
+unsafe fn bpf<T>(command: libc::c_int, attributes: &mut T) -> Result<libc::c_long> {
+    let size = size_of::<T>();
+    // SAFETY: `attributes` is valid for `size` bytes; what it points to is the caller's promise.
+    checked(unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size) })
+}
+
+/// Loads a BPF_PROG_TYPE_CGROUP_DEVICE program. Needs CAP_SYS_ADMIN, or CAP_BPF and
+/// CAP_NET_ADMIN, in the first user namespace. EINVAL or EACCES: the verifier refuses it.
+pub fn load_device_program(program: &[Instruction]) -> Result<OwnedFd> {
+    let mut attributes = Load {
+        program_type: PROG_TYPE_CGROUP_DEVICE,
+        count: u32::try_from(program.len()).map_err(|_| Errno::E2BIG)?,
+        instructions: program.as_ptr() as u64,
+        license: c"Apache-2.0".as_ptr() as u64,
+        name: *b"capsid_devices\0\0",
+        ..Load::default()
+    };
+    // SAFETY: the instructions and the licence outlive the call; there is no log buffer.
+    let fd = unsafe { bpf(PROG_LOAD, &mut attributes) }?;
+    Ok(owned(fd))
+}
+
+/// Attaches a device program to a cgroup2 directory, beside those of other owners.
+pub fn attach_device_program(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Result<()> {
+    let mut attributes = Attach {
+        target: number(cgroup),
+        program: number(program),
+        kind: CGROUP_DEVICE,
+        flags: ALLOW_MULTI,
+    };
+    // SAFETY: the attributes hold no address.
+    unsafe { bpf(PROG_ATTACH, &mut attributes) }.map(drop)
+}
+
+/// The ids of the device programs that are attached to this very directory, at most 64.
+pub fn device_programs(cgroup: BorrowedFd<'_>) -> Result<Vec<u32>> {
+    let mut ids = vec![0_u32; 64];
+    let mut attributes = Query {
+        target: number(cgroup),
+        kind: CGROUP_DEVICE,
+        ids: ids.as_mut_ptr() as u64,
+        count: 64,
+        ..Query::default()
+    };
+    // SAFETY: `ids` has room for the `count` numbers that the kernel may write.
+    unsafe { bpf(PROG_QUERY, &mut attributes) }?;
+    ids.truncate(attributes.count as usize);
+    Ok(ids)
+}
+
+/// Detaches the program with this id from the directory. ENOENT: it is not there any more.
+pub fn detach_device_program(cgroup: BorrowedFd<'_>, id: u32) -> Result<()> {
+    let mut by_id = ById {
+        id,
+        ..ById::default()
+    };
+    // SAFETY: the attributes hold no address.
+    let program = owned(unsafe { bpf(PROG_GET_FD_BY_ID, &mut by_id) }?);
+    let mut attributes = Attach {
+        target: number(cgroup),
+        program: program.as_raw_fd().cast_unsigned(),
+        kind: CGROUP_DEVICE,
+        flags: 0,
+    };
+    // SAFETY: the attributes hold no address.
+    unsafe { bpf(PROG_DETACH, &mut attributes) }.map(drop)
+}
+
+fn number(fd: BorrowedFd<'_>) -> u32 {
+    fd.as_raw_fd().cast_unsigned()
+}
+
+fn owned(fd: libc::c_long) -> OwnedFd {
+    // SAFETY: the kernel has just returned this descriptor and nobody else has it.
+    unsafe { OwnedFd::from_raw_fd(fd as RawFd) }
+}
