@@ -1,19 +1,22 @@
-//! Who the process is: capabilities, its session keyring, its loopback interface.
+//! Who the process is: capabilities, its session keyring, its clocks, its loopback interface.
 
 use std::ffi::CStr;
 use std::os::fd::AsFd;
 
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+use nix::sys::stat::Mode;
 
 use crate::report::{Refused, call};
-use crate::sys::{credentials, ioctl, keyring};
+use crate::sys::{CLONE_NEWTIME, credentials, ioctl, keyring, process};
 
 pub(super) fn drop_bounding(set: u64) -> Result<(), Refused> {
     for capability in bits(set) {
         match credentials::drop_bounding(capability) {
+            Ok(()) => {}
             // Above the last capability that this kernel has.
-            Ok(()) | Err(Errno::EINVAL) => {}
+            Err(Errno::EINVAL) => break,
             Err(errno) => return Err(Refused::new("prctl", errno)),
         }
     }
@@ -55,6 +58,17 @@ pub(super) fn session_keyring(name: &CStr) -> Result<(), Refused> {
         .and_then(|field| u32::from_str_radix(field, 16).ok())
         .ok_or(Refused::new("keyctl", Errno::EPROTO))?;
     keyring::set_permissions(joined, permissions | USER_SEARCH).map_err(call("keyctl"))
+}
+
+/// The offsets can be set as long as nobody is in the namespace, and entered without a fork.
+pub(super) fn time_namespace(offsets: &CStr) -> Result<(), Refused> {
+    nix::sched::unshare(CLONE_NEWTIME).map_err(call("unshare"))?;
+    let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+    let file = open(c"/proc/self/timens_offsets", flags, Mode::empty()).map_err(call("open"))?;
+    nix::unistd::write(&file, offsets.to_bytes()).map_err(call("write"))?;
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    let made = open(c"/proc/self/ns/time_for_children", flags, Mode::empty());
+    process::setns(made.map_err(call("open"))?.as_fd(), CLONE_NEWTIME).map_err(call("setns"))
 }
 
 pub(super) fn loopback() -> Result<(), Refused> {

@@ -138,7 +138,11 @@ impl<'plan> Child<'plan> {
             Step::Terminal(terminal) => self.terminal(terminal),
             Step::PivotRoot => self.pivot_root(),
             Step::MoveRoot => self.move_root(),
-            Step::PropagateRoot { propagation } => self.propagate_root(*propagation),
+            Step::PropagateRoot {
+                propagation,
+                recursive,
+            } => self.propagate_root(*propagation, *recursive),
+            Step::TimeNamespace { offsets } => identity::time_namespace(offsets),
             Step::MakeDirectory(target) => self.make_directory(target),
             Step::ChangeDirectory { path, turn } => self.change_directory(path, *turn),
             Step::NoNewPrivileges => process::set_no_new_privileges().map_err(call("prctl")),

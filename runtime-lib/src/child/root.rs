@@ -75,9 +75,13 @@ impl Child<'_> {
         chdir(c"/").map_err(call("chdir"))
     }
 
-    pub(super) fn propagate_root(&mut self, propagation: u64) -> Result<(), Refused> {
+    pub(super) fn propagate_root(
+        &mut self,
+        propagation: u64,
+        recursive: bool,
+    ) -> Result<(), Refused> {
         let root = open_path(c"/").map_err(call("open"))?;
-        set_attributes(root.as_fd(), 0, 0, propagation, true).map_err(call("mount_setattr"))
+        set_attributes(root.as_fd(), 0, 0, propagation, recursive).map_err(call("mount_setattr"))
     }
 }
 

@@ -4,14 +4,37 @@
 //! Pure: no fork, no mutation, no privileges; what it needs to know of the machine is in
 //! [`Host`]. `create` and `exec` differ only in the steps that they emit.
 
+mod cgroups;
+mod credentials;
+mod devices;
+mod draft;
+mod host;
+mod idmap;
+mod mount_options;
+mod mounts;
+mod namespaces;
+mod process;
+mod rootfs;
+mod words;
+
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::sched::CloneFlags;
+use oci_spec::runtime::{Process, Spec};
 
+use crate::cgroup::CgroupPlan;
+use crate::container::{CreateOptions, ExecOptions};
+use crate::error::Result;
 use crate::notice::Notice;
-use crate::step::{Barrier, Step};
+use crate::step::{Barrier, Root, Step, Turn};
+
+use credentials::Groups;
+use mounts::Scene;
+use namespaces::Namespaces;
+
+pub use host::{Host, OwnIds, Subordinate};
 
 /// A step, and the setting of config.json that asked for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,16 +49,29 @@ pub struct Planned {
 pub struct Plan {
     /// The namespaces that the first clone makes.
     pub namespaces: CloneFlags,
+    /// The cgroup2 directory that the first clone is born in.
+    pub cgroup: Option<PathBuf>,
     /// What the child does, in this order.
     pub steps: Vec<Planned>,
     /// What the parent does while the child waits, in this order.
     pub parent: Vec<(Barrier, ParentAction)>,
     /// What the parent opens before the clone; steps name these by [`crate::step::Slot`].
     pub opens: Vec<Open>,
+    /// The directories of an overlay root, made before the clone when they don't exist.
+    pub overlay: Option<OverlayDirectories>,
     /// What the child executes at last.
     pub program: Option<Program>,
     /// Settings that will not act as they were written.
     pub notices: Vec<Notice>,
+}
+
+/// Where an overlay root keeps what the container writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OverlayDirectories {
+    pub upper: PathBuf,
+    pub work: PathBuf,
+    /// The host's ids that own both; None: the caller.
+    pub owner: Option<(u32, u32)>,
 }
 
 /// Something that only the parent can open, or that has to be opened before the clone.
@@ -104,4 +140,181 @@ pub struct Program {
     pub envp: Vec<CString>,
     /// HOME has to be looked up in the container's /etc/passwd.
     pub home: bool,
+}
+
+/// What create and run know besides the configuration and the machine.
+#[derive(Clone, Copy, Debug)]
+pub struct CreateRequest<'a> {
+    pub id: &'a str,
+    /// The bundle; absolute.
+    pub bundle: &'a Path,
+    /// The root filesystem; absolute, without symbolic links.
+    pub rootfs: &'a Path,
+    /// The container's state directory; absolute.
+    pub state_dir: &'a Path,
+    /// The cgroups that the container gets.
+    pub cgroup: &'a CgroupPlan,
+    /// Overlay directories in here are absolute.
+    pub options: &'a CreateOptions,
+    pub start: Start,
+}
+
+/// When the program is executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// As soon as everything is ready: run.
+    AtOnce,
+    /// When start says so: create.
+    WhenTold,
+}
+
+/// What exec knows besides the container's configuration.
+#[derive(Debug)]
+pub struct ExecRequest<'a> {
+    pub id: &'a str,
+    /// A pidfd of the container's init.
+    pub init: OwnedFd,
+    /// The namespaces of init that are not the caller's; setns(2) refuses the others.
+    pub namespaces: CloneFlags,
+    /// /proc/PID/setgroups of init says "deny".
+    pub groups_denied: bool,
+    /// The container's cgroups.
+    pub cgroup: &'a CgroupPlan,
+    pub options: &'a ExecOptions,
+    /// As at create: the session keyring is the container's own.
+    pub no_new_keyring: bool,
+}
+
+/// The plan of a container's first process.
+///
+/// # Errors
+/// What config.json asks for can't be had: each error carries its JSON pointer.
+pub fn create(config: &Spec, host: &Host, request: &CreateRequest) -> Result<Plan> {
+    let mut plan = Plan::empty();
+    let namespaces = &Namespaces::resolve(config, host, &mut plan)?;
+    let process = config.process().as_ref();
+    let scene = Scene {
+        config,
+        host,
+        request,
+        namespaces,
+    };
+    plan.cgroup = request.cgroup.clone_into();
+
+    plan.step(Step::ResetSignals);
+    namespaces.enter(&mut plan)?;
+    plan.step(Step::NewSession);
+    namespaces.become_root(process, &mut plan);
+    session_keyring(request.id, request.options.no_new_keyring, &mut plan)?;
+    namespaces.furnish(config, &mut plan)?;
+    plan.step(Step::Umask(0));
+    scene.rootfs(&mut plan)?;
+    match process {
+        Some(process) => {
+            let groups = namespaces.check(process)?;
+            confine(process, "/process", groups, &mut plan)?;
+            process::limits(process, "/process", &mut plan);
+            namespaces.score(process, &mut plan);
+        }
+        None => plan.note("/process", "there is no process: start will refuse"),
+    }
+    plan.step(Step::CloseExtraFds {
+        preserve: request.options.preserve_fds,
+    });
+    plan.step(Step::Meet(Barrier::Ready));
+    if request.start == Start::WhenTold {
+        plan.step(Step::AwaitStart);
+    }
+    execute(&mut plan);
+    Ok(plan)
+}
+
+/// The plan of one more process in a container.
+///
+/// # Errors
+/// What the process asks for can't be had: each error carries its JSON pointer.
+pub fn exec(request: ExecRequest) -> Result<Plan> {
+    let mut plan = Plan::empty();
+    let process = &request.options.process;
+    let pointer = request.options.pointer;
+    let differs = |flag| request.namespaces.contains(flag);
+    let groups = match request.groups_denied {
+        true => Groups::Denied,
+        false => Groups::Allowed,
+    };
+    plan.cgroup = request.cgroup.clone_into();
+
+    plan.step(Step::ResetSignals);
+    plan.step(Step::Undumpable);
+    if !request.namespaces.is_empty() {
+        let process = plan.open(Open::Descriptor(request.init));
+        plan.step(Step::JoinProcess {
+            process,
+            namespaces: request.namespaces,
+        });
+    }
+    if differs(CloneFlags::CLONE_NEWPID) {
+        let namespaces = CloneFlags::empty();
+        plan.step(Step::Fork { namespaces });
+    }
+    cgroups::join(request.cgroup, &mut plan);
+    plan.step(Step::NewSession);
+    if differs(CloneFlags::CLONE_NEWUSER) {
+        plan.step(Step::BecomeRoot);
+    }
+    session_keyring(request.id, request.no_new_keyring, &mut plan)?;
+    if let Some(terminal) = process::terminal(process, false) {
+        plan.step(Step::OpenRoot(Root::Current));
+        plan.step_for(Step::Terminal(terminal), format!("{pointer}/terminal"));
+    }
+    confine(process, pointer, groups, &mut plan)?;
+    process::limits(process, pointer, &mut plan);
+    if let Some(score) = process.oom_score_adj() {
+        plan.act(Barrier::Ready, ParentAction::OomScoreAdj(score));
+    }
+    plan.step(Step::CloseExtraFds {
+        preserve: request.options.preserve_fds,
+    });
+    plan.step(Step::Meet(Barrier::Ready));
+    execute(&mut plan);
+    Ok(plan)
+}
+
+/// From the runtime's rights to the process's own, and to the program.
+fn confine(process: &Process, pointer: &str, groups: Groups, plan: &mut Plan) -> Result<()> {
+    let (cwd, cwd_pointer) = process::cwd(process, pointer)?;
+    let turn = |turn| Step::ChangeDirectory {
+        path: cwd.clone(),
+        turn,
+    };
+    plan.step_for(process::umask(process), format!("{pointer}/user/umask"));
+    if process.no_new_privileges().unwrap_or(false) {
+        plan.step_for(Step::NoNewPrivileges, format!("{pointer}/noNewPrivileges"));
+    }
+    plan.step_for(turn(Turn::AsRoot), cwd_pointer.clone());
+    credentials::become_user(process, groups, pointer, plan)?;
+    plan.step_for(turn(Turn::AsUser), cwd_pointer);
+    let program = process::program(process, pointer)?;
+    if program.home {
+        let uid = process.user().uid();
+        plan.step_for(Step::Home { uid }, format!("{pointer}/env"));
+    }
+    plan.program = Some(program);
+    plan.step_for(Step::FindProgram, format!("{pointer}/args/0"));
+    Ok(())
+}
+
+fn session_keyring(id: &str, inherited: bool, plan: &mut Plan) -> Result<()> {
+    if !inherited {
+        let name = draft::c_string(format!("_ses.{id}"), "")?;
+        plan.step(Step::SessionKeyring(name));
+    }
+    Ok(())
+}
+
+fn execute(plan: &mut Plan) {
+    plan.step(match plan.program {
+        Some(_) => Step::Execute,
+        None => Step::NothingToExecute,
+    });
 }

@@ -6,6 +6,8 @@
 
 pub mod words;
 
+pub use words::namespaces;
+
 use std::ffi::{CStr, CString};
 use std::fmt;
 use std::path::PathBuf;
@@ -37,6 +39,8 @@ pub enum Step {
     },
     /// setns(2) on a namespace file.
     JoinNamespace { namespace: CloneFlags, file: Slot },
+    /// unshare(2) of a time namespace, its offsets (/proc/PID/timens_offsets), and setns(2) into it.
+    TimeNamespace { offsets: CString },
     /// clone3(2) with CLONE_PARENT: the process proper goes on from here, this one ends.
     Fork { namespaces: CloneFlags },
     /// An empty signal mask, and SIGPIPE back to its default (Rust's runtime ignores it).
@@ -88,15 +92,16 @@ pub enum Step {
     PivotRoot,
     /// MS_MOVE of the root onto / and chroot(2), where pivot_root(2) is refused.
     MoveRoot,
-    /// Propagation of the new root.
-    PropagateRoot { propagation: u64 },
+    /// Propagation of the new root, with all below it or without.
+    PropagateRoot { propagation: u64, recursive: bool },
     /// mkdir -p below the root.
     MakeDirectory(Target),
     /// chdir(2); as root a refusal is kept for the second turn.
     ChangeDirectory { path: CString, turn: Turn },
     /// PR_SET_NO_NEW_PRIVS
     NoNewPrivileges,
-    /// PR_CAPBSET_DROP for every capability in this set of bits.
+    /// PR_CAPBSET_DROP for every capability in this set of bits; the first one that the kernel
+    /// doesn't know (EINVAL) ends it, so that capabilities of a later kernel are dropped too.
     DropBounding(u64),
     /// PR_SET_KEEPCAPS, so that the permitted set survives the change of ids.
     KeepCapabilities,

@@ -58,6 +58,11 @@ impl fmt::Display for Step {
                     namespaces(*flags)
                 )
             }
+            Step::TimeNamespace { offsets } => {
+                let lines = text(offsets);
+                let lines = lines.trim_end().replace('\n', ", ");
+                write!(f, "make a time namespace: {lines}")
+            }
             Step::ResetSignals => write!(f, "reset the signal mask"),
             Step::NewSession => write!(f, "start a session"),
             Step::SessionKeyring(name) => write!(f, "join a new session keyring {}", text(name)),
@@ -148,8 +153,12 @@ impl fmt::Display for Step {
             }
             Step::PivotRoot => write!(f, "pivot into the root"),
             Step::MoveRoot => write!(f, "move the root onto / and chroot into it"),
-            Step::PropagateRoot { propagation } => {
-                write!(f, "make the root {}", propagation_word(*propagation))
+            Step::PropagateRoot {
+                propagation,
+                recursive,
+            } => {
+                let r = if *recursive { "r" } else { "" };
+                write!(f, "make the root {r}{}", propagation_word(*propagation))
             }
             Step::MakeDirectory(target) => write!(f, "make the directory {target}"),
             Step::ChangeDirectory { path, turn } => {
@@ -163,8 +172,8 @@ impl fmt::Display for Step {
             Step::DropBounding(set) => {
                 write!(
                     f,
-                    "drop {} capabilities from the bounding set",
-                    set.count_ones()
+                    "keep {} capabilities in the bounding set",
+                    set.count_zeros()
                 )
             }
             Step::KeepCapabilities => write!(f, "keep capabilities across the change of ids"),

@@ -1,0 +1,183 @@
+//! What this machine offers the caller, looked at once per verb.
+//!
+//! Every look is a system call that each `run` pays for, so only what a plan can depend on is
+//! here. All fields are public: a test builds any machine it likes. It must not decide anything.
+
+use std::path::{Path, PathBuf};
+
+use super::IdMap;
+use crate::cgroup::Layout;
+use crate::error::Result;
+
+/// The inode of the initial user namespace's file (`USER_NS_INIT_INO` in linux/nsfs.h).
+const INITIAL_USER_NAMESPACE: u64 = 0xEFFF_FFFD;
+
+/// The facts about the machine and the caller that a plan depends on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// The caller's effective ids.
+    pub euid: u32,
+    pub egid: u32,
+    /// The caller's effective capabilities, as bits (capabilities(7)).
+    pub capabilities: u64,
+    /// The ids that the caller's own user namespace maps; None in the initial one.
+    pub own_ids: Option<OwnIds>,
+    /// What an ordinary user may map besides its own id; None for root.
+    pub subordinate: Option<Subordinate>,
+    /// The cgroup hierarchies.
+    pub layout: Layout,
+    /// `/proc/kcore` exists, so that `/dev/core` has something to point to.
+    pub kcore: bool,
+}
+
+/// The maps of the user namespace that the caller itself is in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OwnIds {
+    pub uid: Vec<IdMap>,
+    pub gid: Vec<IdMap>,
+}
+
+/// subuid(5), subgid(5) and the programs that map them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Subordinate {
+    /// First id and count of each range of the caller.
+    pub uid: Vec<(u32, u32)>,
+    pub gid: Vec<(u32, u32)>,
+    /// newuidmap(1) and newgidmap(1), when both are there.
+    pub helpers: Option<(PathBuf, PathBuf)>,
+}
+
+impl Host {
+    /// Looks at the machine: five system calls and those of [`Layout::probe`] for root, some
+    /// more for an ordinary user.
+    ///
+    /// # Errors
+    /// Those of [`Layout::probe`].
+    pub fn probe() -> Result<Host> {
+        let euid = nix::unistd::geteuid().as_raw();
+        let capabilities = caps::read(None, caps::CapSet::Effective)
+            .map(|set| set.iter().fold(0, |bits, cap| bits | cap.bitmask()))
+            .unwrap_or_default();
+        Ok(Host {
+            euid,
+            egid: nix::unistd::getegid().as_raw(),
+            capabilities,
+            own_ids: own_ids(),
+            subordinate: (euid != 0).then(|| subordinate(euid)),
+            layout: Layout::probe()?,
+            kcore: Path::new("/proc/kcore").exists(),
+        })
+    }
+
+    /// Whether the caller holds this capability.
+    pub fn has(&self, capability: caps::Capability) -> bool {
+        self.capabilities & capability.bitmask() != 0
+    }
+
+    /// Whether the caller may make device nodes that can be opened: mknod(2) in a user
+    /// namespace either fails or gives a node that nothing can open.
+    pub fn may_make_devices(&self) -> bool {
+        self.own_ids.is_none() && self.has(caps::Capability::CAP_MKNOD)
+    }
+}
+
+fn own_ids() -> Option<OwnIds> {
+    let initial = nix::sys::stat::stat("/proc/self/ns/user")
+        .is_ok_and(|stat| stat.st_ino == INITIAL_USER_NAMESPACE);
+    (!initial).then(|| {
+        let read = |file| parse_id_map(&std::fs::read_to_string(file).unwrap_or_default());
+        OwnIds {
+            uid: read("/proc/self/uid_map"),
+            gid: read("/proc/self/gid_map"),
+        }
+    })
+}
+
+/// The lines of a uid_map or gid_map file; lines that are none are left out.
+fn parse_id_map(text: &str) -> Vec<IdMap> {
+    let line = |line: &str| {
+        let mut numbers = line.split_ascii_whitespace().map(str::parse);
+        Some(IdMap {
+            container: numbers.next()?.ok()?,
+            host: numbers.next()?.ok()?,
+            size: numbers.next()?.ok()?,
+        })
+    };
+    text.lines().filter_map(line).collect()
+}
+
+fn subordinate(euid: u32) -> Subordinate {
+    let name = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(euid))
+        .ok()
+        .flatten()
+        .map(|user| user.name);
+    let read = |file| {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        parse_subordinate(&text, name.as_deref(), euid)
+    };
+    Subordinate {
+        uid: read("/etc/subuid"),
+        gid: read("/etc/subgid"),
+        helpers: find_program("newuidmap").zip(find_program("newgidmap")),
+    }
+}
+
+/// The ranges of one user, named by name or by number: `name:first:count` (subuid(5)).
+fn parse_subordinate(text: &str, name: Option<&str>, uid: u32) -> Vec<(u32, u32)> {
+    let line = |line: &str| {
+        let mut fields = line.trim().split(':');
+        let owner = fields.next()?;
+        let mine = Some(owner) == name || owner.parse() == Ok(uid);
+        let range = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+        (mine && range.1 != 0).then_some(range)
+    };
+    text.lines().filter_map(line).collect()
+}
+
+fn find_program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|directory| directory.join(name))
+        .find(|program| program.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_found_by_name_and_by_number() {
+        let text = "alice:100000:65536\n1000:300000:10\nbob:1:2\nalice:x:1\nalice:5\n";
+        assert_eq!(
+            parse_subordinate(text, Some("alice"), 1000),
+            [(100000, 65536), (300000, 10)]
+        );
+        assert_eq!(parse_subordinate(text, None, 1001), []);
+    }
+
+    #[test]
+    fn an_id_map_file_is_read_line_by_line() {
+        assert_eq!(
+            parse_id_map("         0       1000          1\n1 100000 65536\nnonsense\n"),
+            [
+                IdMap {
+                    container: 0,
+                    host: 1000,
+                    size: 1
+                },
+                IdMap {
+                    container: 1,
+                    host: 100000,
+                    size: 65536
+                },
+            ]
+        );
+    }
+
+    #[test]
+    fn this_machine_can_be_probed() {
+        let host = Host::probe().unwrap();
+        assert_eq!(host.euid, nix::unistd::geteuid().as_raw());
+        assert_eq!(host.subordinate.is_some(), host.euid != 0);
+    }
+}

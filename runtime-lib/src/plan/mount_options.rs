@@ -1,0 +1,246 @@
+//! What the words in a mount's `options` mean (runtime-spec config.md "Linux mount options",
+//! mount(8)). A word that is not in the table belongs to the file system.
+//!
+//! When two words contradict each other, the last one wins. It must not know of mount types.
+
+use libc::{
+    MOUNT_ATTR__ATIME as ATIME, MOUNT_ATTR_NOATIME as NOATIME, MOUNT_ATTR_NODEV as NODEV,
+    MOUNT_ATTR_NODIRATIME as NODIRATIME, MOUNT_ATTR_NOEXEC as NOEXEC, MOUNT_ATTR_NOSUID as NOSUID,
+    MOUNT_ATTR_RDONLY as RDONLY, MOUNT_ATTR_RELATIME as RELATIME,
+    MOUNT_ATTR_STRICTATIME as STRICTATIME, MS_PRIVATE, MS_SHARED, MS_SLAVE, MS_UNBINDABLE,
+};
+
+use super::draft::c_string;
+use crate::error::{Code, Error, Result};
+use crate::notice::Notice;
+use crate::step::{Attributes, FsOption};
+use crate::sys::MOUNT_ATTR_NOSYMFOLLOW as NOSYMFOLLOW;
+
+/// What one word does.
+#[derive(Clone, Copy)]
+enum Effect {
+    /// Sets or clears a MOUNT_ATTR_* bit of this mount.
+    Set(u64),
+    Clear(u64),
+    /// How access times are kept: one value of the MOUNT_ATTR__ATIME group.
+    Atime(u64),
+    /// Takes back a value of that group that an earlier word has set.
+    NotAtime(u64),
+    /// The same for this mount and all below it.
+    SetAll(u64),
+    ClearAll(u64),
+    AtimeAll(u64),
+    NotAtimeAll(u64),
+    /// Propagation of this mount, or of it and all below it.
+    Propagate(u64),
+    PropagateAll(u64),
+    /// A flag of the superblock, for fsconfig(2), and what takes it back.
+    Flag(&'static str),
+    NoFlag(&'static str),
+    Bind,
+    BindAll,
+    Remount,
+    Nothing,
+    /// The kernel has no such setting (any more) in the mount API that we use.
+    Void(&'static str),
+    /// A later version has it.
+    Later,
+}
+use Effect::*;
+
+/// The words, in the order of the specification's tables.
+const WORDS: &[(&str, Effect)] = &[
+    ("defaults", Nothing),
+    ("bind", Bind),
+    ("rbind", BindAll),
+    ("remount", Remount),
+    ("ro", Set(RDONLY)),
+    ("rw", Clear(RDONLY)),
+    ("nosuid", Set(NOSUID)),
+    ("suid", Clear(NOSUID)),
+    ("nodev", Set(NODEV)),
+    ("dev", Clear(NODEV)),
+    ("noexec", Set(NOEXEC)),
+    ("exec", Clear(NOEXEC)),
+    ("nosymfollow", Set(NOSYMFOLLOW)),
+    ("symfollow", Clear(NOSYMFOLLOW)),
+    ("nodiratime", Set(NODIRATIME)),
+    ("diratime", Clear(NODIRATIME)),
+    ("atime", Atime(RELATIME)),
+    ("noatime", Atime(NOATIME)),
+    ("relatime", Atime(RELATIME)),
+    ("norelatime", NotAtime(RELATIME)),
+    ("strictatime", Atime(STRICTATIME)),
+    ("nostrictatime", NotAtime(STRICTATIME)),
+    ("rro", SetAll(RDONLY)),
+    ("rrw", ClearAll(RDONLY)),
+    ("rnosuid", SetAll(NOSUID)),
+    ("rsuid", ClearAll(NOSUID)),
+    ("rnodev", SetAll(NODEV)),
+    ("rdev", ClearAll(NODEV)),
+    ("rnoexec", SetAll(NOEXEC)),
+    ("rexec", ClearAll(NOEXEC)),
+    ("rnosymfollow", SetAll(NOSYMFOLLOW)),
+    ("rsymfollow", ClearAll(NOSYMFOLLOW)),
+    ("rnodiratime", SetAll(NODIRATIME)),
+    ("rdiratime", ClearAll(NODIRATIME)),
+    ("ratime", AtimeAll(RELATIME)),
+    ("rnoatime", AtimeAll(NOATIME)),
+    ("rrelatime", AtimeAll(RELATIME)),
+    ("rnorelatime", NotAtimeAll(RELATIME)),
+    ("rstrictatime", AtimeAll(STRICTATIME)),
+    ("rnostrictatime", NotAtimeAll(STRICTATIME)),
+    ("shared", Propagate(MS_SHARED)),
+    ("slave", Propagate(MS_SLAVE)),
+    ("private", Propagate(MS_PRIVATE)),
+    ("unbindable", Propagate(MS_UNBINDABLE)),
+    ("rshared", PropagateAll(MS_SHARED)),
+    ("rslave", PropagateAll(MS_SLAVE)),
+    ("rprivate", PropagateAll(MS_PRIVATE)),
+    ("runbindable", PropagateAll(MS_UNBINDABLE)),
+    ("sync", Flag("sync")),
+    ("async", NoFlag("sync")),
+    ("dirsync", Flag("dirsync")),
+    ("lazytime", Flag("lazytime")),
+    ("nolazytime", NoFlag("lazytime")),
+    ("mand", Flag("mand")),
+    ("nomand", NoFlag("mand")),
+    (
+        "iversion",
+        Void("the file system decides on inode versions"),
+    ),
+    (
+        "noiversion",
+        Void("the file system decides on inode versions"),
+    ),
+    (
+        "silent",
+        Void("it only concerned messages in the kernel's log"),
+    ),
+    (
+        "loud",
+        Void("it only concerned messages in the kernel's log"),
+    ),
+    ("idmap", Later),
+    ("ridmap", Later),
+    ("tmpcopyup", Later),
+    ("copy-symlink", Later),
+    ("src-nofollow", Later),
+    ("dest-nofollow", Later),
+];
+
+/// A mount's options, understood.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Options {
+    pub attributes: Attributes,
+    /// For fsconfig(2): flags of the superblock, then the file system's own, in their order.
+    pub superblock: Vec<&'static str>,
+    pub data: Vec<FsOption>,
+    /// A bind mount; true: with all mounts below it.
+    pub bind: Option<bool>,
+    /// It changes the mount that is there already.
+    pub remount: bool,
+    /// Words without an effect, with the reason.
+    pub notices: Vec<Notice>,
+}
+
+impl Options {
+    /// Reads the words of the mount at `pointer`.
+    pub(super) fn parse(words: &[String], pointer: &str) -> Result<Options> {
+        let mut options = Options::default();
+        for (n, word) in words.iter().enumerate() {
+            let here = || format!("{pointer}/options/{n}");
+            match WORDS.iter().find(|(known, _)| known == word) {
+                Some((_, Later)) => {
+                    let tail = format!("the mount option {word} is not supported yet");
+                    return Err(Error::new(Code::Unsupported, tail).at(here()));
+                }
+                Some((_, Void(reason))) => {
+                    let text = format!("{word} has no effect: {reason}");
+                    options.notices.push(Notice::new(here(), text));
+                }
+                Some((_, effect)) => options.apply(*effect),
+                None => options.file_system(word, &here())?,
+            }
+        }
+        Ok(options)
+    }
+
+    /// The value of one of the file system's own options; the last one counts.
+    pub(super) fn value(&self, key: &str) -> Option<&str> {
+        let same = |option: &&FsOption| option.key.to_bytes() == key.as_bytes();
+        let found = self.data.iter().rev().find(same)?;
+        found.value.as_deref()?.to_str().ok()
+    }
+
+    fn apply(&mut self, effect: Effect) {
+        let a = &mut self.attributes;
+        match effect {
+            Set(bit) => turn(&mut a.set, &mut a.clear, bit),
+            Clear(bit) => turn(&mut a.clear, &mut a.set, bit),
+            Atime(value) => atime(&mut a.set, &mut a.clear, value),
+            NotAtime(value) => not_atime(&mut a.set, &mut a.clear, value),
+            SetAll(bit) => turn(&mut a.recursive_set, &mut a.recursive_clear, bit),
+            ClearAll(bit) => turn(&mut a.recursive_clear, &mut a.recursive_set, bit),
+            AtimeAll(value) => atime(&mut a.recursive_set, &mut a.recursive_clear, value),
+            NotAtimeAll(value) => not_atime(&mut a.recursive_set, &mut a.recursive_clear, value),
+            Propagate(kind) => a.propagation = kind,
+            PropagateAll(kind) => a.recursive_propagation = kind,
+            Flag(flag) => {
+                if !self.superblock.contains(&flag) {
+                    self.superblock.push(flag);
+                }
+            }
+            NoFlag(flag) => self.superblock.retain(|set| *set != flag),
+            Bind => self.bind = Some(self.bind.unwrap_or(false)),
+            BindAll => self.bind = Some(true),
+            Remount => self.remount = true,
+            Nothing | Void(_) | Later => {}
+        }
+    }
+
+    /// `key`, `key=value`, or several of them with commas between, as mount(8) takes them.
+    fn file_system(&mut self, word: &str, pointer: &str) -> Result<()> {
+        for part in split_at_commas(word) {
+            let (key, value) = match part.split_once('=') {
+                Some((key, value)) => (key, Some(value)),
+                None => (part, None),
+            };
+            self.data.push(FsOption {
+                key: c_string(key, pointer)?,
+                value: value.map(|value| c_string(value, pointer)).transpose()?,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Sets a bit on one side and takes it off the other.
+fn turn(on: &mut u64, off: &mut u64, bit: u64) {
+    *on |= bit;
+    *off &= !bit;
+}
+
+/// mount_setattr(2): the whole group has to be cleared for any value of it to be set.
+fn atime(set: &mut u64, clear: &mut u64, value: u64) {
+    *set = *set & !ATIME | value;
+    *clear |= ATIME;
+}
+
+fn not_atime(set: &mut u64, clear: &mut u64, value: u64) {
+    if *clear & ATIME != 0 && *set & ATIME == value {
+        *set &= !ATIME;
+        *clear &= !ATIME;
+    }
+}
+
+/// A comma after a backslash belongs to the value (overlayfs paths are written so).
+fn split_at_commas(word: &str) -> impl Iterator<Item = &str> {
+    let mut escaped = false;
+    word.split(move |c| {
+        let comma = c == ',' && !escaped;
+        escaped = c == '\\' && !escaped;
+        comma
+    })
+    .filter(|part| !part.is_empty())
+}

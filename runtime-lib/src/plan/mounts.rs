@@ -1,0 +1,347 @@
+//! The entries of `mounts`, each turned into the one way of making it that this caller, in
+//! these namespaces, is allowed. It must not look at the container's root filesystem.
+
+use std::path::Path;
+
+use nix::sched::CloneFlags;
+use oci_spec::runtime::{Mount as Entry, Spec};
+
+use super::draft::{c_string, target};
+use super::host::Host;
+use super::idmap;
+use super::mount_options::Options;
+use super::namespaces::Namespaces;
+use super::{CreateRequest, Open, Plan};
+use crate::error::{Code, Error, Result};
+use crate::step::{Attributes, FsOption, Mount, Source, Step, Target};
+
+/// What the stages of the root filesystem share.
+pub(super) struct Scene<'a> {
+    pub config: &'a Spec,
+    pub host: &'a Host,
+    pub request: &'a CreateRequest<'a>,
+    pub namespaces: &'a Namespaces,
+}
+
+/// A mount of the configuration, before its step is written down.
+#[derive(Clone)]
+pub(super) struct Wanted<'a> {
+    pub entry: &'a Entry,
+    pub pointer: String,
+    pub fstype: &'a str,
+    pub destination: &'a str,
+    pub target: Target,
+    pub options: Options,
+}
+
+/// The files below /proc that lxcfs and the like may be mounted over.
+const OVER_PROC: [&str; 10] = [
+    "proc/cpuinfo",
+    "proc/diskstats",
+    "proc/meminfo",
+    "proc/stat",
+    "proc/swaps",
+    "proc/uptime",
+    "proc/loadavg",
+    "proc/slabinfo",
+    "proc/sys/kernel/ns_last_pid",
+    "proc/sys/crypto/fips_enabled",
+];
+
+/// File systems without a device below them: their superblock stays writable when the mount
+/// is read-only, because it may be shared with others.
+const VIRTUAL: [&str; 9] = [
+    "proc",
+    "sysfs",
+    "tmpfs",
+    "ramfs",
+    "devpts",
+    "mqueue",
+    "cgroup",
+    "cgroup2",
+    "securityfs",
+];
+
+impl<'a> Wanted<'a> {
+    pub(super) fn parse(entry: &'a Entry, n: usize, plan: &mut Plan) -> Result<Wanted<'a>> {
+        let pointer = format!("/mounts/{n}");
+        let here = format!("{pointer}/destination");
+        let destination = entry.destination().to_str().unwrap_or_default();
+        if !destination.starts_with('/') {
+            plan.note(
+                &*here,
+                "relative: it is taken to begin at the container's root",
+            );
+        }
+        let mut options = Options::parse(entry.options().as_deref().unwrap_or_default(), &pointer)?;
+        plan.notices.append(&mut options.notices);
+        let fstype = entry.typ().as_deref().unwrap_or_default();
+        if fstype == "bind" && options.bind.is_none() {
+            options.bind = Some(false);
+        }
+        let mut target = target(destination, &here)?;
+        if options.bind.is_none() && ["proc", "sysfs"].contains(&fstype) {
+            target = target.plain();
+        }
+        Ok(Wanted {
+            entry,
+            fstype,
+            destination,
+            target,
+            options,
+            pointer,
+        })
+    }
+
+    /// The path below the root, without a leading slash; "." is the root.
+    pub(super) fn place(&self) -> &str {
+        self.target.path.to_str().unwrap_or_default()
+    }
+
+    pub(super) fn source(&self) -> &'a str {
+        let source = self.entry.source().as_deref();
+        source.and_then(Path::to_str).unwrap_or_default()
+    }
+
+    fn read_only(&self) -> bool {
+        self.options.attributes.set & libc::MOUNT_ATTR_RDONLY != 0
+    }
+
+    /// Whether it is mounted writable first, because files are made in it.
+    fn filled_later(&self) -> bool {
+        self.options.bind.is_none() && (self.fstype == "tmpfs" || self.place() == "dev")
+    }
+}
+
+impl Scene<'_> {
+    /// The steps of one mount; what has to wait for the end is appended to `at_end`.
+    pub(super) fn mount(
+        &self,
+        wanted: &mut Wanted,
+        plan: &mut Plan,
+        at_end: &mut Vec<(Step, String)>,
+    ) -> Result<()> {
+        inside_proc(wanted)?;
+        if wanted.options.remount {
+            return self.remount(wanted, plan);
+        }
+        if let Some(recursive) = wanted.options.bind {
+            return self.bind_entry(wanted, recursive, plan);
+        }
+        if wanted.read_only() && wanted.filled_later() {
+            wanted.options.attributes.set &= !libc::MOUNT_ATTR_RDONLY;
+            let step = Step::Attributes {
+                target: wanted.target.clone(),
+                attributes: Attributes {
+                    set: libc::MOUNT_ATTR_RDONLY,
+                    ..Attributes::default()
+                },
+            };
+            at_end.push((step, wanted.pointer.clone()));
+        }
+        if let Some((path, why)) = self.stand_in(wanted) {
+            plan.note(&*wanted.pointer, format!("{path} is bound instead: {why}"));
+            let mut attributes = wanted.options.attributes;
+            // What lies below comes along, so that what was asked for holds there as well.
+            attributes.recursive_set |= attributes.set;
+            return self.bind(wanted, path, true, attributes, plan);
+        }
+        self.fresh_mount(wanted, plan)
+    }
+
+    /// A file system of its own.
+    pub(super) fn fresh_mount(&self, wanted: &Wanted, plan: &mut Plan) -> Result<()> {
+        let fstype = match wanted.fstype {
+            "" | "none" => {
+                let tail = "a mount needs a type, or the option bind or rbind";
+                return Err(
+                    Error::new(Code::InvalidConfig, tail).at(format!("{}/type", wanted.pointer))
+                );
+            }
+            fstype => fstype,
+        };
+        let mut options: Vec<FsOption> = Vec::new();
+        let mut flag = |word: &str| -> Result<()> {
+            options.push(FsOption {
+                key: c_string(word, &wanted.pointer)?,
+                value: None,
+            });
+            Ok(())
+        };
+        for word in &wanted.options.superblock {
+            flag(word)?;
+        }
+        if wanted.read_only() && !VIRTUAL.contains(&fstype) {
+            flag("ro")?;
+        }
+        for option in &wanted.options.data {
+            if self.keeps(wanted, option, plan)? {
+                options.push(option.clone());
+            }
+        }
+        let source = match wanted.source() {
+            "" => fstype,
+            source => source,
+        };
+        let mount = Mount {
+            source: Source::New {
+                fstype: c_string(fstype, &wanted.pointer)?,
+                label: c_string(source, &format!("{}/source", wanted.pointer))?,
+                options,
+            },
+            target: wanted.target.clone(),
+            attributes: wanted.options.attributes,
+            inherit_mode: fstype == "tmpfs" && wanted.options.value("mode").is_none(),
+        };
+        plan.step_for(Step::Mount(mount), wanted.pointer.clone());
+        Ok(())
+    }
+
+    /// Whether an option goes to the file system; ids that aren't mapped don't.
+    fn keeps(&self, wanted: &Wanted, option: &FsOption, plan: &mut Plan) -> Result<bool> {
+        let key = option.key.to_str().unwrap_or_default();
+        if wanted.fstype == "devpts" && key == "newinstance" {
+            return Ok(false); // every mount of devpts is a new instance (since Linux 4.7)
+        }
+        let Some(maps) = &self.namespaces.maps else {
+            return Ok(true);
+        };
+        let map = match key {
+            "uid" => &maps.uid,
+            "gid" => &maps.gid,
+            _ => return Ok(true),
+        };
+        let id = option.value.as_ref().and_then(|value| value.to_str().ok());
+        match id.and_then(|id| id.parse().ok()) {
+            Some(id) if !idmap::covers(map, id) => {
+                let said = format!("{key}={id}");
+                let place = self.option_pointer(wanted, &said);
+                if wanted.fstype != "devpts" {
+                    let tail = format!(
+                        "cannot specify {said} mount option for rootless container: it is not mapped"
+                    );
+                    return Err(Error::new(Code::InvalidConfig, tail).at(place));
+                }
+                plan.note(place, format!("{said} is left out: it is not mapped"));
+                Ok(false)
+            }
+            _ => Ok(true),
+        }
+    }
+
+    fn option_pointer(&self, wanted: &Wanted, said: &str) -> String {
+        let words = wanted.entry.options().as_deref().unwrap_or_default();
+        match words.iter().position(|word| word == said) {
+            Some(n) => format!("{}/options/{n}", wanted.pointer),
+            None => format!("{}/options", wanted.pointer),
+        }
+    }
+
+    /// What of the host is bound where the kernel refuses a new mount: one that shows
+    /// namespaces that belong to somebody else.
+    fn stand_in(&self, wanted: &Wanted) -> Option<(&'static str, &'static str)> {
+        let owns = |flag| self.namespaces.owns(flag);
+        match wanted.fstype {
+            "proc" if !owns(CloneFlags::CLONE_NEWPID) => {
+                Some(("/proc", "the pid namespace is the host's"))
+            }
+            "sysfs" if !owns(CloneFlags::CLONE_NEWNET) => {
+                Some(("/sys", "the network namespace is the host's"))
+            }
+            "mqueue" if !owns(CloneFlags::CLONE_NEWIPC) => {
+                Some(("/dev/mqueue", "the ipc namespace is the host's"))
+            }
+            _ => None,
+        }
+    }
+
+    fn bind_entry(&self, wanted: &Wanted, recursive: bool, plan: &mut Plan) -> Result<()> {
+        if !wanted.options.data.is_empty() {
+            let tail = "bind mounts cannot have any filesystem-specific options applied";
+            return Err(
+                Error::new(Code::InvalidConfig, tail).at(format!("{}/options", wanted.pointer))
+            );
+        }
+        let here = format!("{}/source", wanted.pointer);
+        let source = match wanted.source() {
+            "" => {
+                return Err(
+                    Error::new(Code::InvalidConfig, "a bind mount needs a source").at(here),
+                );
+            }
+            source => self.request.bundle.join(source),
+        };
+        let source = source.to_str().unwrap_or_default();
+        self.bind(wanted, source, recursive, wanted.options.attributes, plan)
+    }
+
+    /// A clone of the mount at `path`.
+    pub(super) fn bind(
+        &self,
+        wanted: &Wanted,
+        path: &str,
+        recursive: bool,
+        attributes: Attributes,
+        plan: &mut Plan,
+    ) -> Result<()> {
+        let pointer = format!("{}/source", wanted.pointer);
+        let name = c_string(path, &pointer)?;
+        let source = if self.parent_opens() {
+            Source::Opened {
+                tree: plan.open(Open::Tree {
+                    path: path.into(),
+                    recursive,
+                    pointer,
+                }),
+                path: name,
+                recursive,
+            }
+        } else {
+            Source::Bind {
+                path: name,
+                recursive,
+            }
+        };
+        let mount = Mount {
+            source,
+            target: wanted.target.clone(),
+            attributes,
+            inherit_mode: false,
+        };
+        plan.step_for(Step::Mount(mount), wanted.pointer.clone());
+        Ok(())
+    }
+
+    /// Root of a user namespace can't walk to every source that its privileged creator can.
+    fn parent_opens(&self) -> bool {
+        self.namespaces.other_user() && self.host.has(caps::Capability::CAP_SYS_ADMIN)
+    }
+
+    fn remount(&self, wanted: &Wanted, plan: &mut Plan) -> Result<()> {
+        if !wanted.options.data.is_empty() || !wanted.options.superblock.is_empty() {
+            let tail = "a remount cannot have any filesystem-specific options applied";
+            return Err(
+                Error::new(Code::Unsupported, tail).at(format!("{}/options", wanted.pointer))
+            );
+        }
+        let step = Step::Attributes {
+            target: wanted.target.clone(),
+            attributes: wanted.options.attributes,
+        };
+        plan.step_for(step, wanted.pointer.clone());
+        Ok(())
+    }
+}
+
+/// Refuses to cover a part of /proc that processes trust (CVE-2019-16884).
+fn inside_proc(wanted: &Wanted) -> Result<()> {
+    let place = wanted.place();
+    if !place.starts_with("proc/") || OVER_PROC.contains(&place) {
+        return Ok(());
+    }
+    let tail = format!(
+        "{:?} cannot be mounted because it is inside /proc",
+        wanted.destination
+    );
+    Err(Error::new(Code::InvalidConfig, tail).at(format!("{}/destination", wanted.pointer)))
+}

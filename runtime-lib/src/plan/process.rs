@@ -1,0 +1,205 @@
+//! What is executed and with what: arguments, environment, candidates along PATH, limits,
+//! sysctls. It must not look for the program: only the child sees the container's files.
+
+use std::collections::HashSet;
+use std::ffi::CString;
+use std::path::Path;
+
+use oci_spec::runtime::{PosixRlimitType, Process, Spec};
+
+use super::draft::c_string;
+use super::{ParentAction, Plan, Program};
+use crate::error::{Code, Error, Result};
+use crate::step::{Barrier, Step, Terminal};
+
+/// The umask of a process that asks for none.
+const UMASK: u32 = 0o022;
+
+/// setrlimit(2)
+const LIMITS: [(PosixRlimitType, libc::__rlimit_resource_t); 16] = [
+    (PosixRlimitType::RlimitCpu, libc::RLIMIT_CPU),
+    (PosixRlimitType::RlimitFsize, libc::RLIMIT_FSIZE),
+    (PosixRlimitType::RlimitData, libc::RLIMIT_DATA),
+    (PosixRlimitType::RlimitStack, libc::RLIMIT_STACK),
+    (PosixRlimitType::RlimitCore, libc::RLIMIT_CORE),
+    (PosixRlimitType::RlimitRss, libc::RLIMIT_RSS),
+    (PosixRlimitType::RlimitNproc, libc::RLIMIT_NPROC),
+    (PosixRlimitType::RlimitNofile, libc::RLIMIT_NOFILE),
+    (PosixRlimitType::RlimitMemlock, libc::RLIMIT_MEMLOCK),
+    (PosixRlimitType::RlimitAs, libc::RLIMIT_AS),
+    (PosixRlimitType::RlimitLocks, libc::RLIMIT_LOCKS),
+    (PosixRlimitType::RlimitSigpending, libc::RLIMIT_SIGPENDING),
+    (PosixRlimitType::RlimitMsgqueue, libc::RLIMIT_MSGQUEUE),
+    (PosixRlimitType::RlimitNice, libc::RLIMIT_NICE),
+    (PosixRlimitType::RlimitRtprio, libc::RLIMIT_RTPRIO),
+    (PosixRlimitType::RlimitRttime, libc::RLIMIT_RTTIME),
+];
+
+/// What execve(2) gets.
+pub(super) fn program(process: &Process, pointer: &str) -> Result<Program> {
+    let args = process.args().as_deref().unwrap_or_default();
+    let here = format!("{pointer}/args");
+    let Some(name) = args.first() else {
+        return Err(Error::new(Code::InvalidConfig, "args must not be empty").at(here));
+    };
+    let argv = args
+        .iter()
+        .enumerate()
+        .map(|(n, arg)| c_string(arg.as_str(), &format!("{here}/{n}")));
+    let environment = Environment::resolve(process, pointer)?;
+    Ok(Program {
+        candidates: candidates(name, environment.path, &format!("{here}/0"))?,
+        argv: argv.collect::<Result<_>>()?,
+        envp: environment.envp,
+        home: environment.home,
+    })
+}
+
+struct Environment<'a> {
+    envp: Vec<CString>,
+    /// Nobody gave a home directory that isn't empty.
+    home: bool,
+    path: Option<&'a str>,
+}
+
+impl<'a> Environment<'a> {
+    /// The last of several entries with one name counts, the order stays.
+    fn resolve(process: &'a Process, pointer: &str) -> Result<Environment<'a>> {
+        let entries = process.env().as_deref().unwrap_or_default();
+        let (mut home, mut path) = (true, None);
+        let mut seen = HashSet::with_capacity(entries.len());
+        let mut envp = Vec::with_capacity(entries.len() + 1);
+        for (n, entry) in entries.iter().enumerate().rev() {
+            let here = || format!("{pointer}/env/{n}");
+            let (name, value) = match entry.split_once('=') {
+                Some(("", _)) => return Err(variable("name cannot be empty").at(here())),
+                Some(pair) => pair,
+                None => return Err(variable("missing '='").at(here())),
+            };
+            if !seen.insert(name) {
+                continue;
+            }
+            match name {
+                "HOME" if value.is_empty() => continue,
+                "HOME" => home = false,
+                "PATH" => path = Some(value),
+                _ => {}
+            }
+            envp.push(c_string(entry.as_str(), &here())?);
+        }
+        envp.reverse();
+        if home {
+            envp.push(CString::default());
+        }
+        Ok(Environment { envp, home, path })
+    }
+}
+
+fn variable(what: &str) -> Error {
+    Error::new(
+        Code::InvalidConfig,
+        format!("invalid environment variable: {what}"),
+    )
+}
+
+/// A name with a slash is the path itself. A relative directory of PATH would depend on cwd,
+/// which the container's files decide: it is left out.
+fn candidates(name: &str, path: Option<&str>, pointer: &str) -> Result<Vec<CString>> {
+    if name.contains('/') {
+        return Ok(vec![c_string(name, pointer)?]);
+    }
+    let directories = path.unwrap_or_default().split(':');
+    let absolute = directories.filter(|directory| directory.starts_with('/'));
+    absolute
+        .map(|directory| {
+            c_string(
+                format!("{}/{name}", directory.trim_end_matches('/')),
+                pointer,
+            )
+        })
+        .collect()
+}
+
+/// Absolute, as the specification asks.
+pub(super) fn cwd(process: &Process, pointer: &str) -> Result<(CString, String)> {
+    let here = format!("{pointer}/cwd");
+    let cwd = process.cwd().to_str().unwrap_or_default();
+    if !Path::new(cwd).is_absolute() {
+        let tail = "Cwd must be an absolute path";
+        return Err(Error::new(Code::InvalidConfig, tail).at(here));
+    }
+    Ok((c_string(cwd, &here)?, here))
+}
+
+pub(super) fn umask(process: &Process) -> Step {
+    Step::Umask(process.user().umask().unwrap_or(UMASK))
+}
+
+/// The limits, which the parent sets when the child has done everything else.
+pub(super) fn limits(process: &Process, pointer: &str, plan: &mut Plan) {
+    let limits = process.rlimits().as_deref().unwrap_or_default();
+    for (n, limit) in limits.iter().enumerate() {
+        if let Some((_, resource)) = LIMITS.iter().find(|(kind, _)| *kind == limit.typ()) {
+            let action = ParentAction::Limit {
+                resource: *resource as i32,
+                soft: limit.soft(),
+                hard: limit.hard(),
+                pointer: format!("{pointer}/rlimits/{n}"),
+            };
+            plan.act(Barrier::Ready, action);
+        }
+    }
+}
+
+/// The process's terminal, if it has one.
+pub(super) fn terminal(process: &Process, console: bool) -> Option<Terminal> {
+    let size = process.console_size().and_then(|size| {
+        let cells = |n: u64| u16::try_from(n).ok().filter(|n| *n != 0);
+        cells(size.height()).zip(cells(size.width()))
+    });
+    process.terminal().unwrap_or(false).then(|| Terminal {
+        console,
+        size,
+        owner: process.user().uid(),
+    })
+}
+
+/// sysctl(8) takes dots and slashes alike: the first of them that occurs is the separator,
+/// and the other one is then a part of a name (`net/ipv4/conf/eth0.1/mtu`).
+pub(super) fn sysctls(config: &Spec, plan: &mut Plan) -> Result<()> {
+    let linux = config.linux().as_ref();
+    let Some(sysctl) = linux.and_then(|linux| linux.sysctl().as_ref()) else {
+        return Ok(());
+    };
+    let mut sorted: Vec<_> = sysctl.iter().collect();
+    sorted.sort_unstable();
+    for (name, value) in sorted {
+        let pointer = format!("/linux/sysctl/{}", escape(name));
+        let path = match name.find(['.', '/']).map(|at| name.as_bytes()[at]) {
+            Some(b'.') => name
+                .chars()
+                .map(|c| match c {
+                    '.' => '/',
+                    '/' => '.',
+                    c => c,
+                })
+                .collect(),
+            _ => name.clone(),
+        };
+        if path.split('/').any(|part| ["", ".", ".."].contains(&part)) {
+            let tail = format!("sysctl {name:?} is not a name below /proc/sys");
+            return Err(Error::new(Code::InvalidConfig, tail).at(pointer));
+        }
+        let step = Step::Sysctl {
+            name: c_string(path, &pointer)?,
+            value: value.clone().into_bytes(),
+        };
+        plan.step_for(step, pointer);
+    }
+    Ok(())
+}
+
+/// RFC 6901: a name as a part of a JSON pointer.
+fn escape(name: &str) -> String {
+    name.replace('~', "~0").replace('/', "~1")
+}

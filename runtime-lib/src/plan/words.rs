@@ -1,0 +1,89 @@
+//! The words of a plan: what `explain` prints, line by line, and what the goldens compare.
+
+use std::fmt;
+
+use super::{IdMap, IdMaps, ParentAction, Plan};
+use crate::step::{Step, namespaces};
+
+impl fmt::Display for Plan {
+    /// How the child is born, each step with its JSON pointer and what the parent does
+    /// meanwhile, what is executed, and the notices.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "clone")?;
+        if !self.namespaces.is_empty() {
+            write!(f, " with new namespaces: {}", namespaces(self.namespaces))?;
+        }
+        if let Some(cgroup) = &self.cgroup {
+            write!(f, ", into the cgroup {}", cgroup.display())?;
+        }
+        writeln!(f)?;
+        for (n, planned) in self.steps.iter().enumerate() {
+            write!(f, "{:>3}. {}", n + 1, planned.step)?;
+            match &planned.pointer {
+                Some(pointer) => writeln!(f, "   {pointer}")?,
+                None => writeln!(f)?,
+            }
+            if let Step::Meet(barrier) = planned.step {
+                let here = self.parent.iter().filter(|(at, _)| *at == barrier);
+                for (_, action) in here {
+                    writeln!(f, "     the parent: {action}")?;
+                }
+            }
+        }
+        if let Some(program) = &self.program {
+            writeln!(f, "program: {:?}", program.argv)?;
+            writeln!(f, "  found as the first of: {:?}", program.candidates)?;
+        }
+        for notice in &self.notices {
+            writeln!(f, "notice: {notice}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for ParentAction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ParentAction::MapIds(maps) => maps.fmt(f),
+            ParentAction::Limit {
+                resource,
+                soft,
+                hard,
+                pointer,
+            } => {
+                let amount = |n: u64| match n {
+                    u64::MAX => "unlimited".to_owned(),
+                    n => n.to_string(),
+                };
+                let (soft, hard) = (amount(*soft), amount(*hard));
+                write!(
+                    f,
+                    "set the limit {resource} to {soft}, at most {hard}   {pointer}"
+                )
+            }
+            ParentAction::OomScoreAdj(score) => write!(f, "set oom_score_adj to {score}"),
+        }
+    }
+}
+
+impl fmt::Display for IdMaps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |map: &[IdMap]| map.iter().map(ToString::to_string).collect::<Vec<_>>();
+        if self.deny_setgroups {
+            write!(f, "deny setgroups, ")?;
+        }
+        let (uid, gid) = (list(&self.uid).join(", "), list(&self.gid).join(", "));
+        write!(f, "map uids {uid}, gids {gid}")?;
+        match &self.helpers {
+            Some((uid, gid)) => write!(f, " by {} and {}", uid.display(), gid.display()),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for IdMap {
+    /// "0+65536 to 100000": the container's ids and the host's first.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}+{} to {}", self.container, self.size, self.host)
+    }
+}
