@@ -8,6 +8,7 @@ mod launch;
 mod notice;
 pub mod plan;
 mod report;
+pub mod spec;
 pub mod step;
 pub mod sys;
 

@@ -1,0 +1,95 @@
+//! What was asked: config.json, read once into the types of `oci-spec`.
+//!
+//! text → [`serde_json::Value`] → tolerant pass → types. Whatever has the wrong shape is an
+//! error that carries its JSON pointer; whatever the specification wants tolerated is a
+//! [`Notice`]. It must not judge whether the settings fit together (that is
+//! [`crate::plan::validate`]), look at the machine, or invent a value that nobody wrote.
+
+mod file;
+mod pattern;
+pub mod process;
+mod shape;
+mod tolerate;
+pub mod unsupported;
+pub mod version;
+
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::error::{Code, Error, Result};
+use crate::notice::Notice;
+
+/// The largest config.json that is read, in bytes: a thousand times what engines write.
+pub const MAX_SIZE: u64 = 16 << 20;
+
+/// One config.json (runtime-spec 1.3, config.md).
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// The document as it was written.
+    pub raw: Value,
+    /// The document as types. What [`unsupported`] lists is not in here, and what the
+    /// tolerant pass dropped is not either: each has its error or its notice.
+    pub config: oci_spec::runtime::Spec,
+    /// Settings that will not act as they were written.
+    pub notices: Vec<Notice>,
+    /// The text itself, for the copy that a container keeps.
+    pub text: String,
+}
+
+impl Spec {
+    /// Reads a config.json: a regular file of at most [`MAX_SIZE`] bytes.
+    ///
+    /// Errors: [`Code::Io`] when the file can't be read, [`Code::InvalidConfig`] when it is
+    /// not JSON or a value has the wrong type.
+    pub fn read(path: &Path) -> Result<Spec> {
+        let text = file::read(path)?;
+        Spec::parse(text).map_err(|error| name_the_file(error, path))
+    }
+
+    /// Reads the text of a config.json.
+    ///
+    /// Errors: [`Code::InvalidConfig`] when it is not JSON or a value has the wrong type.
+    pub fn parse(text: impl Into<String>) -> Result<Spec> {
+        let text = text.into();
+        let raw = json(&text)?;
+        let mut working = raw.clone();
+        let notices = tolerate::config(&mut working);
+        shape::config(&working)?;
+        Ok(Spec {
+            config: typed(&working)?,
+            raw,
+            notices,
+            text,
+        })
+    }
+}
+
+/// An error about the whole document says which file it was.
+fn name_the_file(error: Error, path: &Path) -> Error {
+    match error.pointer() {
+        None | Some("") => error.path(path),
+        Some(_) => error,
+    }
+}
+
+/// JSON text as a value. The parser's own limit of 128 levels keeps deep nesting off the stack.
+fn json(text: &str) -> Result<Value> {
+    serde_json::from_str(text)
+        .map_err(|error| Error::new(Code::InvalidConfig, format!("invalid JSON: {error}")))
+}
+
+/// A value as a type. Only a failure pays for the second walk that finds out where it was.
+fn typed<T: DeserializeOwned>(value: &Value) -> Result<T> {
+    if let Ok(typed) = T::deserialize(value) {
+        return Ok(typed);
+    }
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let text = pattern::shorten(&error.inner().to_string());
+        Error::new(Code::InvalidConfig, text).at(pattern::pointer(error.path()))
+    })
+}
+
+#[cfg(test)]
+mod tests;

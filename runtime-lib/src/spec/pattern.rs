@@ -1,0 +1,109 @@
+//! JSON pointers (RFC 6901), and patterns of them in which `*` stands for every element of an
+//! array. It must not know any setting by name.
+
+use serde_json::Value;
+use serde_path_to_error::{Path, Segment};
+
+/// The longest text that is quoted from a configuration, in bytes.
+const MAX_QUOTE: usize = 200;
+
+/// Every value that the pattern names, with its pointer. What isn't there isn't named.
+pub(super) fn matches<'v>(value: &'v Value, pattern: &str) -> Vec<(String, &'v Value)> {
+    let mut found = Vec::new();
+    collect(value, pattern, String::new(), &mut found);
+    found
+}
+
+fn collect<'v>(
+    value: &'v Value,
+    pattern: &str,
+    pointer: String,
+    found: &mut Vec<(String, &'v Value)>,
+) {
+    let Some(rest) = pattern.strip_prefix('/') else {
+        found.push((pointer, value));
+        return;
+    };
+    let (part, rest) = match rest.find('/') {
+        Some(end) => rest.split_at(end),
+        None => (rest, ""),
+    };
+    match value {
+        Value::Array(elements) if part == "*" => {
+            for (index, element) in elements.iter().enumerate() {
+                collect(element, rest, format!("{pointer}/{index}"), found);
+            }
+        }
+        Value::Object(members) => {
+            if let Some(member) = members.get(part) {
+                collect(member, rest, format!("{pointer}/{part}"), found);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Takes the value at `pointer` out of the object that holds it.
+pub(super) fn remove(value: &mut Value, pointer: &str) -> Option<Value> {
+    let (parent, name) = pointer.rsplit_once('/')?;
+    value.pointer_mut(parent)?.as_object_mut()?.remove(name)
+}
+
+/// The pointer of a path that serde_path_to_error walked.
+pub(super) fn pointer(path: &Path) -> String {
+    let mut pointer = String::new();
+    for segment in path {
+        match segment {
+            Segment::Seq { index } => pointer.push_str(&format!("/{index}")),
+            Segment::Map { key } => pointer.push_str(&join("", key)),
+            Segment::Enum { .. } | Segment::Unknown => {}
+        }
+    }
+    pointer
+}
+
+/// The pointer of the member `key` below `pointer`.
+pub(crate) fn join(pointer: &str, key: &str) -> String {
+    let key = key.replace('~', "~0").replace('/', "~1");
+    format!("{pointer}/{}", shorten(&key))
+}
+
+/// At most [`MAX_QUOTE`] bytes of a text: an error is one line that somebody reads.
+pub(crate) fn shorten(text: &str) -> String {
+    if text.len() <= MAX_QUOTE {
+        return text.to_owned();
+    }
+    let end = (0..=MAX_QUOTE)
+        .rev()
+        .find(|end| text.is_char_boundary(*end));
+    format!("{}…", &text[..end.unwrap_or(0)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_star_names_every_element() {
+        let value = json!({"a": [{"b": 1}, {"c": 2}, {"b": 3}]});
+        let found = matches(&value, "/a/*/b");
+        assert_eq!(
+            found,
+            [("/a/0/b".into(), &json!(1)), ("/a/2/b".into(), &json!(3))]
+        );
+        assert!(matches(&value, "/x/*/b").is_empty());
+        assert_eq!(matches(&value, "")[0].0, "");
+    }
+
+    #[test]
+    fn slashes_and_tildes_in_a_key_are_escaped() {
+        assert_eq!(join("/linux/sysctl", "net/a~b"), "/linux/sysctl/net~1a~0b");
+    }
+
+    #[test]
+    fn a_long_quote_is_cut_between_characters() {
+        let text = shorten(&"ä".repeat(200));
+        assert_eq!(text.len(), 200 + "…".len());
+    }
+}

@@ -1,0 +1,37 @@
+//! process.json: what `exec --process` gets. Pointers are relative to that file.
+
+use std::path::Path;
+
+use oci_spec::runtime::Process;
+use serde_json::{Map, Value};
+
+use super::{file, json, name_the_file, shape, tolerate, typed, unsupported};
+use crate::error::Result;
+use crate::notice::Notice;
+
+/// Reads a process.json: a regular file of at most [`super::MAX_SIZE`] bytes.
+///
+/// Errors: as [`super::Spec::read`]; and [`crate::Code::Unsupported`] when it sets something
+/// that this version does not have.
+pub fn read(path: &Path) -> Result<(Process, Vec<Notice>)> {
+    parse(&file::read(path)?).map_err(|error| name_the_file(error, path))
+}
+
+/// Reads the text of a process.json. Errors: as [`read`].
+pub fn parse(text: &str) -> Result<(Process, Vec<Notice>)> {
+    let raw = json(text)?;
+    if let Some(error) = unsupported::process(&raw).into_iter().next() {
+        return Err(error);
+    }
+    // The tables of the tolerant pass name a process where config.json has it.
+    let mut document = Value::Object(Map::from_iter([("process".to_owned(), raw)]));
+    let mut notices = tolerate::config(&mut document);
+    for notice in &mut notices {
+        if let Some(pointer) = notice.pointer.strip_prefix("/process") {
+            notice.pointer = pointer.to_owned();
+        }
+    }
+    let process = document.get("process").unwrap_or(&Value::Null);
+    shape::process(process)?;
+    Ok((typed(process)?, notices))
+}

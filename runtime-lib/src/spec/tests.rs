@@ -1,0 +1,249 @@
+//! The reader on small documents; fixtures/ has the whole ones.
+
+use std::time::{Duration, Instant};
+
+use super::*;
+use serde_json::json;
+
+/// The smallest config.json, with `value` put at `pointer` (its parent has to be there).
+fn with(pointer: &str, value: Value) -> String {
+    let mut document = json!({
+        "ociVersion": "1.3.0",
+        "root": {"path": "rootfs"},
+        "process": {"cwd": "/", "args": ["sh"], "user": {"uid": 0, "gid": 0}},
+        "linux": {},
+    });
+    let (parent, name) = pointer.rsplit_once('/').unwrap();
+    let parent = document
+        .pointer_mut(parent)
+        .unwrap()
+        .as_object_mut()
+        .unwrap();
+    parent.insert(name.to_owned(), value);
+    document.to_string()
+}
+
+fn notices(text: String) -> Vec<String> {
+    let notices = Spec::parse(text).unwrap().notices;
+    notices.iter().map(ToString::to_string).collect()
+}
+
+fn refusal(text: String) -> String {
+    Spec::parse(text).unwrap_err().to_string()
+}
+
+#[test]
+fn a_value_of_the_wrong_type_is_named_by_its_pointer() {
+    let uid = |value: Value| refusal(with("/process/user", json!({"uid": value, "gid": 0})));
+    let at = "/process/user/uid: invalid";
+    assert_eq!(
+        uid(json!(4294967296u64)),
+        format!("{at} value: integer `4294967296`, expected u32")
+    );
+    assert_eq!(
+        uid(json!(-1)),
+        format!("{at} value: integer `-1`, expected u32")
+    );
+    assert_eq!(
+        uid(json!("1:x")),
+        format!("{at} type: string \"1:x\", expected u32")
+    );
+    let keys = json!({"net.a/b": 1});
+    let refused = refusal(with("/linux/sysctl", keys));
+    assert!(
+        refused.starts_with("/linux/sysctl/net.a~1b: invalid type: integer `1`"),
+        "{refused}"
+    );
+    let long = uid(json!("x".repeat(100_000)));
+    assert!(long.len() < 300, "{} bytes", long.len());
+}
+
+#[test]
+fn an_array_does_not_pass_for_an_object() {
+    let refused = refusal(with("/root", json!(["rootfs", false])));
+    assert_eq!(refused, "/root: invalid type: array, expected an object");
+    let refused = refusal("[]".to_owned());
+    assert_eq!(refused, "invalid type: array, expected an object");
+    let namespaces = json!([{"type": {"pid": null}}]);
+    let refused = refusal(with("/linux/namespaces", namespaces));
+    assert_eq!(
+        refused,
+        "/linux/namespaces/0/type: invalid type: object, expected a string"
+    );
+}
+
+#[test]
+fn nothing_that_is_missing_is_taken_for_zero() {
+    let refused = refusal(with(
+        "/linux/uidMappings",
+        json!([{"containerID": 0, "size": 1}]),
+    ));
+    assert_eq!(
+        refused,
+        "/linux/uidMappings/0/hostID: hostID must be specified"
+    );
+    let limits = json!([{"type": "RLIMIT_NOFILE", "soft": 1}]);
+    let refused = refusal(with("/process/rlimits", limits));
+    assert_eq!(refused, "/process/rlimits/0/hard: hard must be specified");
+    let spec = Spec::parse(with("/linux/resources", json!({"pids": {}}))).unwrap();
+    let linux = spec.config.linux().as_ref().unwrap();
+    assert_eq!(*linux.resources().as_ref().unwrap().pids(), None);
+}
+
+#[test]
+fn unknown_words_are_refused_as_runc_refuses_them() {
+    let refused = refusal(with("/linux/namespaces", json!([{"type": "foo"}])));
+    assert_eq!(
+        refused,
+        "/linux/namespaces/0/type: namespace \"foo\" does not exist"
+    );
+    let limits = json!([{"type": "RLIMIT_FOO", "soft": 1, "hard": 1}]);
+    let refused = refusal(with("/process/rlimits", limits));
+    assert_eq!(
+        refused,
+        "/process/rlimits/0/type: wrong rlimit value: RLIMIT_FOO"
+    );
+    let devices = json!([{"path": "/dev/x", "type": "a", "major": 1, "minor": 1}]);
+    let refused = refusal(with("/linux/devices", devices));
+    assert_eq!(refused, "/linux/devices/0/type: invalid device type \"a\"");
+}
+
+#[test]
+fn unknown_capabilities_are_dropped_with_a_notice() {
+    let sets = json!({"bounding": ["CAP_KILL", "CAP_NEWER_THAN_KERNEL", "cap_chown", "CAP_CHOWN"]});
+    let spec = Spec::parse(with("/process/capabilities", sets)).unwrap();
+    let process = spec.config.process().as_ref().unwrap();
+    let kept = process
+        .capabilities()
+        .as_ref()
+        .unwrap()
+        .bounding()
+        .clone()
+        .unwrap();
+    assert_eq!(kept.len(), 2);
+    let pointers: Vec<&str> = spec.notices.iter().map(|n| n.pointer.as_str()).collect();
+    let at = "/process/capabilities/bounding";
+    assert_eq!(pointers, [format!("{at}/1"), format!("{at}/2")]);
+}
+
+#[test]
+fn a_newer_minor_version_is_a_notice() {
+    let text = with("/ociVersion", json!("1.9.0"));
+    assert_eq!(
+        notices(text),
+        ["/ociVersion: version 1.9.0 is newer than 1.3.0: settings that it added are ignored"]
+    );
+}
+
+#[test]
+fn nulls_and_empty_strings_are_as_good_as_absent() {
+    let text = json!({
+        "ociVersion": "1.3.0",
+        "root": {"path": "rootfs", "readonly": null},
+        "hostname": "",
+        "process": {"cwd": "/", "args": ["sh"], "env": null, "user": {"uid": 0, "gid": 0, "umask": null}},
+        "mounts": null,
+        "linux": {"namespaces": [{"type": "pid", "path": ""}], "cgroupsPath": "", "seccomp": null},
+        "hooks": null,
+    });
+    let spec = Spec::parse(text.to_string()).unwrap();
+    assert_eq!(spec.notices, []);
+    assert_eq!(*spec.config.hostname(), None);
+    let linux = spec.config.linux().as_ref().unwrap();
+    assert_eq!(*linux.namespaces().as_ref().unwrap()[0].path(), None);
+    assert_eq!(*linux.cgroups_path(), None);
+    let refused = refusal(with("/annotations", json!({"a": null})));
+    assert_eq!(
+        refused,
+        "/annotations/a: invalid type: null, expected a string"
+    );
+}
+
+#[test]
+fn what_is_unsupported_is_refused_whatever_is_in_it() {
+    let text = with(
+        "/linux/seccomp",
+        json!({"defaultAction": "SCMP_ACT_OF_TOMORROW"}),
+    );
+    let spec = Spec::parse(text).unwrap();
+    let errors = unsupported::config(&spec.raw);
+    assert_eq!(errors.len(), 1);
+    assert_eq!(errors[0].code(), Code::Unsupported);
+    let line = "/linux/seccomp: seccomp filters are not supported by this version";
+    assert_eq!(errors[0].to_string(), line);
+}
+
+#[test]
+fn a_zero_value_of_something_unsupported_asks_for_nothing() {
+    for (pointer, value) in [
+        ("/hooks", json!({"prestart": [], "poststop": null})),
+        (
+            "/linux/seccomp",
+            json!({"defaultAction": "", "syscalls": null}),
+        ),
+        ("/linux/mountLabel", json!("")),
+        ("/linux/timeOffsets", json!({"monotonic": {"secs": 0}})),
+        ("/linux/netDevices", json!({})),
+        ("/process/apparmorProfile", json!("")),
+        ("/process/ioPriority", json!({"class": "", "priority": 0})),
+    ] {
+        let spec = Spec::parse(with(pointer, value)).unwrap();
+        assert_eq!(unsupported::config(&spec.raw), [], "{pointer}");
+    }
+    for (pointer, value) in [
+        ("/hooks", json!({"poststop": [{}]})),
+        ("/linux/intelRdt", json!({})),
+        ("/linux/netDevices", json!({"eth0": {}})),
+        (
+            "/process/ioPriority",
+            json!({"class": "IOPRIO_CLASS_RT", "priority": 0}),
+        ),
+    ] {
+        let spec = Spec::parse(with(pointer, value)).unwrap();
+        assert_eq!(unsupported::config(&spec.raw).len(), 1, "{pointer}");
+    }
+}
+
+#[test]
+fn deep_nesting_is_an_error_at_once() {
+    let started = Instant::now();
+    let refused = refusal("[".repeat(100_000));
+    assert!(
+        refused.starts_with("invalid JSON: recursion limit exceeded"),
+        "{refused}"
+    );
+    assert!(started.elapsed() < Duration::from_secs(2));
+}
+
+#[test]
+fn a_process_has_pointers_of_its_own() {
+    let refused = |text: Value| process::parse(&text.to_string()).unwrap_err().to_string();
+    let limits = json!({"cwd": "/", "rlimits": [{"type": "RLIMIT_X", "soft": 1, "hard": 1}]});
+    assert_eq!(
+        refused(limits),
+        "/rlimits/0/type: wrong rlimit value: RLIMIT_X"
+    );
+    let uid = json!({"cwd": "/", "user": {"uid": -1}});
+    assert_eq!(
+        refused(uid),
+        "/user/uid: invalid value: integer `-1`, expected u32"
+    );
+    let profile = json!({"cwd": "/", "apparmorProfile": "x"});
+    let tail = "AppArmor profiles are not supported by this version";
+    assert_eq!(refused(profile), format!("/apparmorProfile: {tail}"));
+    assert_eq!(
+        refused(json!([])),
+        "invalid type: array, expected an object"
+    );
+    assert_eq!(
+        refused(json!(null)),
+        "invalid type: null, expected an object"
+    );
+
+    let process =
+        json!({"args": ["sh"], "user": {"uid": 1, "gid": 1}, "capabilities": {"bounding": ["X"]}});
+    let (process, notices) = process::parse(&process.to_string()).unwrap();
+    assert_eq!(process.user().uid(), 1);
+    assert_eq!(process.cwd().as_os_str(), "");
+    assert_eq!(notices[0].pointer, "/capabilities/bounding/0");
+}

@@ -1,0 +1,118 @@
+//! The settings of runtime-spec 1.3 that this version does not have: one table. A setting
+//! that asks for something refuses create; one that asks for nothing, as engines write it, is
+//! as good as absent. Below /linux/resources the cgroup code judges.
+
+use serde_json::Value;
+
+use super::pattern::{matches, remove};
+use crate::error::{Code, Error};
+
+/// One setting, what it is called, and when it asks for nothing.
+struct Row {
+    pattern: &'static str,
+    what: &'static str,
+    neutral: fn(&Value) -> bool,
+}
+
+const fn row(pattern: &'static str, what: &'static str, neutral: fn(&Value) -> bool) -> Row {
+    Row {
+        pattern,
+        what,
+        neutral,
+    }
+}
+
+#[rustfmt::skip]
+const CONFIG: &[Row] = &[
+    row("/hooks/prestart", "prestart hooks are", is_empty),
+    row("/hooks/createRuntime", "createRuntime hooks are", is_empty),
+    row("/hooks/createContainer", "createContainer hooks are", is_empty),
+    row("/hooks/startContainer", "startContainer hooks are", is_empty),
+    row("/hooks/poststart", "poststart hooks are", is_empty),
+    row("/hooks/poststop", "poststop hooks are", is_empty),
+    row("/linux/seccomp", "seccomp filters are", is_empty),
+    row("/linux/mountLabel", "SELinux labels are", is_empty),
+    // An intelRdt without members still asks for a group named after the container.
+    row("/linux/intelRdt", "Intel RDT is", Value::is_null),
+    row("/linux/memoryPolicy", "memory policies are", is_empty),
+    row("/linux/personality", "personality is", is_empty),
+    row("/linux/timeOffsets", "time offsets are", is_empty),
+    // A device without members still asks to be moved.
+    row("/linux/netDevices", "network devices are", has_no_members),
+];
+
+/// The same for a process, below /process of config.json or at the top of process.json.
+const PROCESS: &[Row] = &[
+    row("/commandLine", "Windows command lines are", is_empty),
+    row("/apparmorProfile", "AppArmor profiles are", is_empty),
+    row("/selinuxLabel", "SELinux labels are", is_empty),
+    row("/scheduler", "scheduler settings are", is_empty),
+    row("/ioPriority", "I/O priorities are", is_empty),
+    row("/execCPUAffinity", "CPU affinities are", is_empty),
+];
+
+/// Every setting of a config.json that this version does not have: [`Code::Unsupported`],
+/// with its pointer.
+pub fn config(raw: &Value) -> Vec<Error> {
+    let mut errors = check("", raw, CONFIG);
+    if let Some(process) = raw.get("process") {
+        errors.extend(check("/process", process, PROCESS));
+    }
+    errors
+}
+
+/// As [`config`], for a process.json.
+pub fn process(raw: &Value) -> Vec<Error> {
+    check("", raw, PROCESS)
+}
+
+fn check(at: &str, raw: &Value, rows: &[Row]) -> Vec<Error> {
+    let refused = |row: &Row| {
+        let asks = matches(raw, row.pattern)
+            .into_iter()
+            .filter(|found| !(row.neutral)(found.1));
+        let refuse = |(pointer, _): (String, &Value)| {
+            let tail = format!("{} not supported by this version", row.what);
+            Error::new(Code::Unsupported, tail).at(format!("{at}{pointer}"))
+        };
+        asks.map(refuse).collect::<Vec<_>>()
+    };
+    rows.iter().flat_map(refused).collect()
+}
+
+/// Takes the settings of the table out, so that words which `oci-spec` does not know yet
+/// can't make it fail.
+pub(super) fn strip(value: &mut Value) {
+    for row in CONFIG {
+        remove(value, row.pattern);
+    }
+    if let Some(process) = value.get_mut("process") {
+        strip_process(process);
+    }
+}
+
+/// As [`strip`], for a process.json.
+pub(super) fn strip_process(value: &mut Value) {
+    for row in PROCESS {
+        remove(value, row.pattern);
+    }
+}
+
+/// Go's zero value, or an object of nothing else. A list with an element is not empty.
+pub(super) fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(set) => !set,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(elements) => elements.is_empty(),
+        Value::Object(members) => members.values().all(is_empty),
+    }
+}
+
+fn has_no_members(value: &Value) -> bool {
+    match value {
+        Value::Object(members) => members.is_empty(),
+        other => is_empty(other),
+    }
+}
