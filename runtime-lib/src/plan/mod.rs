@@ -15,6 +15,7 @@ mod mounts;
 mod namespaces;
 mod process;
 mod rootfs;
+pub mod validate;
 mod words;
 
 use std::ffi::CString;

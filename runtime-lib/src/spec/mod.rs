@@ -13,6 +13,8 @@ mod tolerate;
 pub mod unsupported;
 pub mod version;
 
+pub(crate) use pattern::{join, matches, shorten};
+
 use std::path::Path;
 
 use serde::de::DeserializeOwned;

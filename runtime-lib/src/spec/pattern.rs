@@ -1,5 +1,5 @@
 //! JSON pointers (RFC 6901), and patterns of them in which `*` stands for every element of an
-//! array. It must not know any setting by name.
+//! array and every member of an object. It must not know any setting by name.
 
 use serde_json::Value;
 use serde_path_to_error::{Path, Segment};
@@ -8,7 +8,7 @@ use serde_path_to_error::{Path, Segment};
 const MAX_QUOTE: usize = 200;
 
 /// Every value that the pattern names, with its pointer. What isn't there isn't named.
-pub(super) fn matches<'v>(value: &'v Value, pattern: &str) -> Vec<(String, &'v Value)> {
+pub(crate) fn matches<'v>(value: &'v Value, pattern: &str) -> Vec<(String, &'v Value)> {
     let mut found = Vec::new();
     collect(value, pattern, String::new(), &mut found);
     found
@@ -32,6 +32,11 @@ fn collect<'v>(
         Value::Array(elements) if part == "*" => {
             for (index, element) in elements.iter().enumerate() {
                 collect(element, rest, format!("{pointer}/{index}"), found);
+            }
+        }
+        Value::Object(members) if part == "*" => {
+            for (name, member) in members {
+                collect(member, rest, format!("{pointer}/{}", escape(name)), found);
             }
         }
         Value::Object(members) => {
@@ -64,8 +69,11 @@ pub(super) fn pointer(path: &Path) -> String {
 
 /// The pointer of the member `key` below `pointer`.
 pub(crate) fn join(pointer: &str, key: &str) -> String {
-    let key = key.replace('~', "~0").replace('/', "~1");
-    format!("{pointer}/{}", shorten(&key))
+    format!("{pointer}/{}", shorten(&escape(key)))
+}
+
+fn escape(key: &str) -> String {
+    key.replace('~', "~0").replace('/', "~1")
 }
 
 /// At most [`MAX_QUOTE`] bytes of a text: an error is one line that somebody reads.

@@ -38,6 +38,7 @@ const CONFIG: &[Shape] = &[
     shape("/linux/uidMappings/*", MAP),
     shape("/linux/gidMappings/*", MAP),
     shape("/linux/devices/*", &["type", "path"]),
+    shape("/linux/timeOffsets/*", &[]),
     shape("/linux/resources", &[]),
     shape("/linux/resources/devices/*", &[]),
     shape("/linux/resources/memory", &[]),
@@ -50,6 +51,7 @@ const CONFIG: &[Shape] = &[
     shape("/linux/resources/blockIO/throttleReadIOPSDevice/*", &["major", "minor", "rate"]),
     shape("/linux/resources/blockIO/throttleWriteIOPSDevice/*", &["major", "minor", "rate"]),
     shape("/linux/resources/hugepageLimits/*", &["pageSize", "limit"]),
+    shape("/linux/resources/rdma/*", &[]),
     shape("/linux/resources/network", &[]),
     shape("/linux/resources/network/priorities/*", &["name", "priority"]),
 ];

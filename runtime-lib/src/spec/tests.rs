@@ -182,7 +182,6 @@ fn a_zero_value_of_something_unsupported_asks_for_nothing() {
             json!({"defaultAction": "", "syscalls": null}),
         ),
         ("/linux/mountLabel", json!("")),
-        ("/linux/timeOffsets", json!({"monotonic": {"secs": 0}})),
         ("/linux/netDevices", json!({})),
         ("/process/apparmorProfile", json!("")),
         ("/process/ioPriority", json!({"class": "", "priority": 0})),

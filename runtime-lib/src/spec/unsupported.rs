@@ -36,7 +36,6 @@ const CONFIG: &[Row] = &[
     row("/linux/intelRdt", "Intel RDT is", Value::is_null),
     row("/linux/memoryPolicy", "memory policies are", is_empty),
     row("/linux/personality", "personality is", is_empty),
-    row("/linux/timeOffsets", "time offsets are", is_empty),
     // A device without members still asks to be moved.
     row("/linux/netDevices", "network devices are", has_no_members),
 ];
