@@ -1,4 +1,42 @@
-//! capsid's runtime as a library.
+//! capsid's runtime, a library that anything may embed.
+//!
+//! `Spec` (what was asked) + `Host` (what this kernel offers) → `Plan` (resolved steps for one
+//! child, the parent's own actions, and the named places where the two meet) → launch → the
+//! child walks the list, decides nothing, allocates nothing, and reports one record.
+//!
+//! ```text
+//!  config.json          this machine
+//!      │                     │
+//!   spec::Spec          plan::Host
+//!      └──────► plan ◄───────┘        pure: no fork, no mutation, no privileges
+//!                │
+//!           plan::Plan ──────► explain prints this very list
+//!                │
+//!   launch (parent)  ◄── one socket: Reached | Failed ──►  child
+//!     opens fds, clones,         two barriers:              walks Vec<Step>,
+//!     maps ids, sets limits      Placed, Ready              then execve(2)
+//!                │
+//!    container: state directory, journal, lock; a verb a file
+//! ```
+//!
+//! | module | the question it answers |
+//! |---|---|
+//! | [`spec`] | what was asked? (text → JSON → types; every error has a JSON pointer) |
+//! | [`plan`] | what has to happen, in which order? |
+//! | [`step`] | what may a child do at all? |
+//! | `child` | how is each step done? |
+//! | `launch` | who starts the child and serves it? |
+//! | [`container`] | what can a caller do with a container? |
+//! | [`cgroup`] | where are its processes counted and limited? |
+//! | `overlay` | which directories does an overlay root need? |
+//! | [`seal`] | how is the runtime's own executable protected? |
+//! | `sys` | which calls does nix lack? (the only `unsafe`) |
+//! | [`error`] | what went wrong, where, and what to do about it? |
+//!
+//! Rules: whatever can be decided is decided in the plan; paths of the container are walked
+//! once, by descriptors; nothing of the calling process is changed (no chdir, umask,
+//! environment, signal or prctl); whatever is made is taken back by the guard that was armed
+//! where it was made.
 
 pub mod cgroup;
 mod child;
@@ -6,11 +44,20 @@ pub mod container;
 pub mod error;
 mod launch;
 mod notice;
+mod overlay;
 pub mod plan;
 mod report;
+pub mod seal;
 pub mod spec;
 pub mod step;
-pub mod sys;
+mod sys;
 
+pub use container::{
+    CgroupDriver, Console, Container, ContainerId, CreateOptions, Created, ExecOptions, Exit,
+    Explanation, Listed, Overlay, Process, Runtime, Seal, State, Status,
+};
 pub use error::{Code, Error, Result};
 pub use notice::Notice;
+
+/// The version of the runtime-spec that this library implements.
+pub const OCI_VERSION: &str = "1.3.0";

@@ -12,7 +12,6 @@ mod program;
 mod root;
 mod terminal;
 
-use std::convert::Infallible;
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
@@ -84,7 +83,7 @@ impl<'plan> Child<'plan> {
     }
 
     /// Walks the steps. Nobody is told of an end at a barrier whose parent is gone.
-    pub fn run(mut self) -> Infallible {
+    pub fn run(mut self) -> ! {
         let steps = self.steps;
         for (number, planned) in steps.iter().enumerate() {
             if let Err(refused) = self.step(&planned.step) {

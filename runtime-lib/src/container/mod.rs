@@ -1,5 +1,137 @@
-//! The public API: a [`Runtime`] over one state root, and a [`Container`] with a verb per file.
+//! The public API: a [`Runtime`] over one state root, and a [`Container`] with a verb a file.
+//!
+//! Safe to call from any thread; nothing of the calling process is changed.
 
+mod bundle;
+mod create;
+mod delete;
+mod exec;
+mod explain;
+mod handover;
+mod id;
+mod identity;
+mod kill;
+mod list;
 mod options;
+mod pause;
+mod process;
+mod processes;
+mod root;
+mod start;
+mod state;
+mod store;
 
+use std::path::{Path, PathBuf};
+
+pub use create::Created;
+pub use explain::Explanation;
+pub use id::ContainerId;
+pub use list::Listed;
 pub use options::{CgroupDriver, Console, CreateOptions, ExecOptions, Overlay, Seal};
+pub use process::{Exit, Process};
+pub use state::{State, Status};
+
+use crate::error::Result;
+use crate::spec::Spec;
+use state::{Journal, Record};
+use store::{CONFIG, Hold, Home, JOURNAL, STATE};
+
+/// The containers below one state root.
+#[derive(Clone, Debug)]
+pub struct Runtime {
+    root: PathBuf,
+}
+
+impl Runtime {
+    /// A runtime over a state root, which is made (0700) by the first create.
+    pub fn new(root: impl Into<PathBuf>) -> Runtime {
+        Runtime { root: root.into() }
+    }
+
+    /// See [`root::default_root`].
+    ///
+    /// # Errors
+    /// When the default can't be trusted.
+    pub fn default_root() -> Result<PathBuf> {
+        root::default_root()
+    }
+
+    /// The state root.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The container of this id.
+    ///
+    /// # Errors
+    /// [`crate::Code::NotFound`], `container does not exist`;
+    /// [`crate::Code::StateCorrupt`], naming the file.
+    pub fn open(&self, id: &ContainerId) -> Result<Container> {
+        self.load(id, Hold::Nothing)
+    }
+
+    /// As [`Runtime::open`], keeping the container's lock until the value is dropped.
+    fn open_locked(&self, id: &ContainerId) -> Result<Container> {
+        self.load(id, Hold::Lock)
+    }
+
+    fn load(&self, id: &ContainerId, hold: Hold) -> Result<Container> {
+        let home = Home::open(&self.root, id, hold)?;
+        // Between mkdir and the journal nothing has been made but the directory.
+        let journal: Journal = home.load(JOURNAL)?.ok_or_else(store::missing)?;
+        let record = home.load::<Record>(STATE)?;
+        Ok(Container {
+            runtime: self.clone(),
+            id: id.clone(),
+            home,
+            journal,
+            record,
+        })
+    }
+}
+
+/// One container, as its state files were when it was opened; what the kernel knows is asked
+/// each time.
+#[derive(Debug)]
+pub struct Container {
+    runtime: Runtime,
+    id: ContainerId,
+    home: Home,
+    journal: Journal,
+    /// None while create is at work.
+    record: Option<Record>,
+}
+
+impl Container {
+    /// The container's id.
+    pub fn id(&self) -> &str {
+        self.id.as_str()
+    }
+
+    /// The frozen copy of the configuration that the container was created from.
+    fn spec(&self) -> Result<Spec> {
+        let bytes = self.home.read(CONFIG)?.ok_or_else(store::missing)?;
+        Spec::parse(String::from_utf8_lossy(&bytes).into_owned())
+            .map_err(|error| error.path(self.home.path().join(CONFIG)))
+    }
+
+    /// The process of the frozen configuration: the base of an exec.
+    ///
+    /// # Errors
+    /// [`crate::Code::InvalidConfig`] when the configuration has none.
+    pub fn process(&self) -> Result<oci_spec::runtime::Process> {
+        let spec = self.spec()?;
+        spec.config.process().clone().ok_or_else(|| {
+            crate::Error::new(
+                crate::Code::InvalidConfig,
+                "process property must not be empty",
+            )
+            .at("/process")
+        })
+    }
+
+    /// The same container under its lock, its files read again.
+    fn locked(&self) -> Result<Container> {
+        self.runtime.open_locked(&self.id)
+    }
+}

@@ -1,7 +1,6 @@
 //! What a caller asks of a verb: plain structs with public fields, filled from flags by the
 //! command line and by hand by an embedder. Nothing here touches the machine.
 
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use oci_spec::runtime::Process;
@@ -10,14 +9,11 @@ use crate::{Code, Error, Result};
 
 /// How the runtime's own executable is kept from being written by what it starts
 /// (CVE-2019-5736). There is no default: an embedder has to say which holds.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seal {
     /// The caller's /proc/self/exe can't be written by the container: it is a sealed copy
     /// (see [`crate::seal`]), or its owner and mode forbid it to the container's users.
     AlreadySealed,
-    /// A sealed file descriptor of a capsid binary (see [`crate::seal::seal_file`]), which is
-    /// executed to do the work, so that the caller's own executable never enters a container.
-    Helper(OwnedFd),
 }
 
 /// Which driver places the container in cgroups.

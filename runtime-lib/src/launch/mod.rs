@@ -5,7 +5,7 @@
 
 mod actions;
 mod opens;
-mod words;
+pub mod words;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -79,7 +79,7 @@ pub fn launch(
     );
     let cloned =
         match process::clone3(request).map_err(|errno| words::clone_refused(plan, errno))? {
-            Born::Child => match child.run() {},
+            Born::Child => child.run(),
             Born::Parent(cloned) => cloned,
         };
     drop(theirs);

@@ -74,6 +74,11 @@ impl Host {
         self.capabilities & capability.bitmask() != 0
     }
 
+    /// Whether the caller is an ordinary user, or root of a user namespace only.
+    pub fn rootless(&self) -> bool {
+        self.euid != 0 || self.own_ids.is_some()
+    }
+
     /// Whether the caller may make device nodes that can be opened: mknod(2) in a user
     /// namespace either fails or gives a node that nothing can open.
     pub fn may_make_devices(&self) -> bool {

@@ -66,6 +66,18 @@ pub struct Plan {
     pub notices: Vec<Notice>,
 }
 
+impl Plan {
+    /// Whether the process gets a new namespace of this kind.
+    pub fn makes(&self, namespace: CloneFlags) -> bool {
+        let later = self.steps.iter().any(|planned| match planned.step {
+            Step::Fork { namespaces } => namespaces.contains(namespace),
+            Step::Unshare(unshared) => unshared.contains(namespace),
+            _ => false,
+        });
+        self.namespaces.contains(namespace) || later
+    }
+}
+
 /// Where an overlay root keeps what the container writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OverlayDirectories {

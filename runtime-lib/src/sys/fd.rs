@@ -34,6 +34,17 @@ pub fn is_open(fd: RawFd) -> Result<()> {
     Ok(())
 }
 
+/// flock(2) LOCK_EX, held until the last copy of the descriptor is closed.
+pub fn lock(file: BorrowedFd<'_>) -> Result<()> {
+    loop {
+        // SAFETY: the call takes ints only.
+        match checked(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX) }.into()) {
+            Err(nix::errno::Errno::EINTR) => {}
+            locked => return locked.map(drop),
+        }
+    }
+}
+
 /// A descriptor that this process knows to be open by its number: one that it was born with,
 /// or one that it has just renumbered.
 pub fn borrow(fd: RawFd) -> BorrowedFd<'static> {

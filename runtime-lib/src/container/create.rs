@@ -1,0 +1,288 @@
+//! create and run: prepare everything, then claim, journal, place, launch, record.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+use std::time::SystemTime;
+
+use nix::fcntl::OFlag;
+use nix::sched::CloneFlags;
+use nix::sys::stat::Mode;
+use nix::unistd::geteuid;
+
+use super::bundle::Bundle;
+use super::handover::Handover;
+use super::identity::Identity;
+use super::options::{CreateOptions, Seal};
+use super::process::Process;
+use super::state::{Journal, Record};
+use super::store::{CONFIG, GO, Home, JOURNAL, RESULT, SCHEMA, STATE};
+use super::{Container, ContainerId, Runtime};
+use crate::cgroup::{CgroupManager, CgroupPlan, CgroupRequest, Layout, Limits};
+use crate::child::Handshake;
+use crate::error::{Code, Error, Result};
+use crate::launch::{Surroundings, launch};
+use crate::overlay;
+use crate::plan::{self, CreateRequest, Host, Plan, Start};
+
+/// A container that exists, and its process, which is a child of the caller.
+#[derive(Debug)]
+pub struct Created {
+    pub container: Container,
+    pub process: Process,
+}
+
+/// All that is decided before anything is made.
+pub(super) struct Prepared {
+    pub bundle: Bundle,
+    pub cgroup: CgroupPlan,
+    pub limits: Limits,
+    pub plan: Plan,
+    pub inherits_keyring: bool,
+}
+
+impl Runtime {
+    /// Creates a container, whose process then waits for [`Container::start`].
+    ///
+    /// # Errors
+    /// Whatever part of the configuration or of the machine refused; nothing is left behind.
+    pub fn create(
+        &self,
+        id: &ContainerId,
+        options: &CreateOptions,
+        seal: &Seal,
+    ) -> Result<Created> {
+        self.begin(id, options, seal, Start::WhenTold)
+            .map_err(|error| error.during(format!("create {id}")))
+    }
+
+    /// Creates a container whose process executes its program at once.
+    ///
+    /// # Errors
+    /// As [`Runtime::create`], and the refusal of execve(2).
+    pub fn run(&self, id: &ContainerId, options: &CreateOptions, seal: &Seal) -> Result<Created> {
+        self.begin(id, options, seal, Start::AtOnce)
+            .map_err(|error| error.during(format!("run {id}")))
+    }
+
+    fn begin(
+        &self,
+        id: &ContainerId,
+        options: &CreateOptions,
+        seal: &Seal,
+        start: Start,
+    ) -> Result<Created> {
+        let Seal::AlreadySealed = seal;
+        check_preserved(options.preserve_fds)?;
+        let prepared = self.prepare(id, options, start)?;
+        for notice in &prepared.plan.notices {
+            tracing::warn!(pointer = notice.pointer, "{notice}");
+        }
+        let handover = Handover::connect(
+            &options.console,
+            options.pidfd_socket.as_deref(),
+            options.pid_file.as_deref(),
+        )?;
+        prepared.cgroup.manager().claim()?;
+
+        let home = Home::claim(&self.root, id)?;
+        home.record(JOURNAL, &prepared.journal())?;
+        let placed = Placed::prepare(&prepared)?;
+        if let Some(directories) = &prepared.plan.overlay {
+            overlay::make(directories, &prepared.bundle.rootfs)?;
+        }
+        let fifos = match start {
+            Start::WhenTold => Some(Fifos::make(&home)?),
+            Start::AtOnce => None,
+        };
+        let around = Surroundings {
+            cgroup: placed.directory.as_ref().map(|fd| fd.as_fd()),
+            handshake: fifos.as_ref().map(Fifos::handshake),
+        };
+        let mut launched = launch(&prepared.plan, around, |newborn| {
+            home.write(CONFIG, prepared.bundle.spec.text.as_bytes())?;
+            home.record(
+                STATE,
+                &prepared.record(Identity::of(newborn.pid, &newborn.pidfd)?),
+            )?;
+            handover.give(newborn)
+        })?;
+        placed.keep();
+        home.keep();
+        if !handover.keeps_terminal() {
+            launched.terminal = None;
+        }
+        Ok(Created {
+            container: self.open(id)?,
+            process: Process {
+                pid: launched.pid,
+                pidfd: launched.pidfd,
+                terminal: launched.terminal,
+            },
+        })
+    }
+
+    /// Reads, checks and decides; touches nothing. The plan is the one that `explain` shows.
+    pub(super) fn prepare(
+        &self,
+        id: &ContainerId,
+        options: &CreateOptions,
+        start: Start,
+    ) -> Result<Prepared> {
+        let bundle = Bundle::open(options)?;
+        let process = bundle.spec.config.process().as_ref();
+        options
+            .console
+            .check(process.is_some_and(|p| p.terminal().unwrap_or(false)))?;
+        let options = &CreateOptions {
+            overlay: overlay::resolve(options.overlay.as_ref(), &bundle.path)?,
+            ..options.clone()
+        };
+        let host = Host::probe()?;
+        let linux = bundle.spec.config.linux().as_ref();
+        let (cgroup, limits, cgroup_notices) = CgroupPlan::resolve(
+            &Layout::probe()?,
+            &CgroupRequest {
+                driver: options.cgroups,
+                path: linux.and_then(|l| l.cgroups_path().as_deref()),
+                id: id.as_str(),
+                resources: linux.and_then(|l| l.resources().as_ref()),
+                raw: bundle.spec.raw.pointer("/linux/resources"),
+                rootless: host.rootless(),
+            },
+        )?;
+        let mut plan = plan::create(
+            &bundle.spec.config,
+            &host,
+            &CreateRequest {
+                id: id.as_str(),
+                bundle: &bundle.path,
+                rootfs: &bundle.rootfs,
+                state_dir: &self.root.join(id.as_str()),
+                cgroup: &cgroup,
+                options,
+                start,
+            },
+        )?;
+        let earlier = bundle.spec.notices.iter().cloned().chain(cgroup_notices);
+        plan.notices.splice(0..0, earlier);
+        Ok(Prepared {
+            bundle,
+            cgroup,
+            limits,
+            plan,
+            inherits_keyring: options.no_new_keyring,
+        })
+    }
+}
+
+impl Prepared {
+    fn journal(&self) -> Journal {
+        Journal {
+            schema: SCHEMA,
+            bundle: self.bundle.path.clone(),
+            rootfs: self.bundle.rootfs.clone(),
+            created: humantime::format_rfc3339_nanos(SystemTime::now()).to_string(),
+            owner: geteuid().as_raw(),
+            cgroup: self.cgroup.clone(),
+        }
+    }
+
+    fn record(&self, init: Identity) -> Record {
+        Record {
+            schema: SCHEMA,
+            init,
+            shares_pids: !self.plan.makes(CloneFlags::CLONE_NEWPID),
+            inherits_keyring: self.inherits_keyring,
+            annotations: self
+                .bundle
+                .spec
+                .config
+                .annotations()
+                .clone()
+                .unwrap_or_default(),
+        }
+    }
+}
+
+/// The container's cgroups, taken back unless the container comes to be.
+struct Placed<'plan> {
+    manager: Box<dyn CgroupManager + 'plan>,
+    /// Where clone3(2) puts the process, on v2.
+    directory: Option<OwnedFd>,
+    remove: bool,
+}
+
+impl<'plan> Placed<'plan> {
+    fn prepare(prepared: &'plan Prepared) -> Result<Placed<'plan>> {
+        let manager = prepared.cgroup.manager();
+        manager.prepare(&prepared.limits)?;
+        let mut placed = Placed {
+            manager,
+            directory: None,
+            remove: true,
+        };
+        if let Some(path) = &prepared.plan.cgroup {
+            placed.directory = Some(open_directory(path)?);
+        }
+        Ok(placed)
+    }
+
+    fn keep(mut self) {
+        self.remove = false;
+    }
+}
+
+impl Drop for Placed<'_> {
+    fn drop(&mut self) {
+        if self.remove {
+            if let Err(error) = self.manager.remove() {
+                tracing::warn!("{error}");
+            }
+        }
+    }
+}
+
+pub(super) fn open_directory(path: &Path) -> Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    nix::fcntl::open(path, flags, Mode::empty())
+        .map_err(|errno| Error::call(Code::Cgroup, "open", errno).path(path))
+}
+
+/// The two fifos of start: `go` is read by the child, which holds it for writing as well so
+/// that it never sees an end; `result` ends when the child executes.
+struct Fifos {
+    go: OwnedFd,
+    result: OwnedFd,
+}
+
+impl Fifos {
+    fn make(home: &Home) -> Result<Fifos> {
+        let go = home.make_fifo(GO, OFlag::O_RDWR)?;
+        // Opened for both, else it would block until there is a reader.
+        let both = home.make_fifo(RESULT, OFlag::O_RDWR)?;
+        let result = home
+            .open_fifo(RESULT, OFlag::O_WRONLY)
+            .map_err(|errno| Error::call(Code::Io, "open", errno).path(home.path().join(RESULT)))?;
+        drop(both);
+        Ok(Fifos { go, result })
+    }
+
+    fn handshake(&self) -> Handshake {
+        Handshake {
+            go: self.go.as_raw_fd(),
+            result: self.result.as_raw_fd(),
+        }
+    }
+}
+
+/// Asked before anything is opened here, which could take the missing number.
+pub(super) fn check_preserved(count: u32) -> Result<()> {
+    for number in 3..3u32.saturating_add(count) {
+        crate::sys::fd::is_open(number as i32).map_err(|errno| {
+            Error::call(Code::InvalidArgument, "fcntl", errno)
+                .doing(format!("unable to stat preserved-fd {number} (of {count})"))
+                .hint("--preserve-fds counts the descriptors after 2")
+        })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,125 @@
+//! delete: processes, then cgroups, then the state directory, each step idempotent, from any
+//! state that a killed runtime may have left.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::poll::PollTimeout;
+
+use super::identity::wait_end;
+use super::state::{Journal, Record, Status};
+use super::store::{Hold, Home, JOURNAL, STATE};
+use super::{Container, ContainerId, Runtime};
+use crate::error::{Code, Error, Result};
+use crate::sys::process::pidfd_send_signal;
+
+/// How long a killed init may take to end, in milliseconds.
+const KILL_DEADLINE: u16 = 10_000;
+
+impl Runtime {
+    /// Deletes a container that is stopped or created; with `force` any, killing it first,
+    /// one of which create left only half as well, and a missing one without an error.
+    ///
+    /// # Errors
+    /// runc's text for a container that runs; what could not be removed.
+    pub fn delete(&self, id: &ContainerId, force: bool) -> Result<()> {
+        let deleted = match force {
+            true => self.delete_by_force(id),
+            false => self
+                .open_locked(id)
+                .and_then(|container| match container.status()? {
+                    Status::Stopped | Status::Created => container.dismantle(),
+                    status => Err(Error::new(
+                        Code::WrongStatus,
+                        format!("cannot delete container {id} that is not stopped: {status}"),
+                    )
+                    .hint("--force kills it first")),
+                }),
+        };
+        deleted.map_err(|error| error.during(format!("delete {id}")))
+    }
+
+    fn delete_by_force(&self, id: &ContainerId) -> Result<()> {
+        // Before the lock: a start that holds it may be waiting for this very process.
+        if let Ok(container) = self.open(id) {
+            container.kill_init()?;
+        }
+        let home = match Home::open(&self.root, id, Hold::Lock) {
+            Err(error) if error.code() == Code::NotFound => return Ok(()),
+            result => result?,
+        };
+        // Either file may be damaged; each is of use without the other.
+        let journal = usable::<Journal>(home.load(JOURNAL));
+        let record = usable::<Record>(home.load(STATE));
+        if let Some(record) = &record {
+            end(record)?;
+        }
+        if let Some(journal) = &journal {
+            journal.cgroup.manager().remove()?;
+        }
+        home.remove()
+    }
+}
+
+impl Container {
+    /// Deletes the container; see [`Runtime::delete`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn delete(self, force: bool) -> Result<()> {
+        self.runtime.delete(&self.id, force)
+    }
+
+    /// The container is locked, and its init has stopped or waits for start.
+    fn dismantle(self) -> Result<()> {
+        self.kill_init()?;
+        self.journal.cgroup.manager().remove()?;
+        self.home.remove()
+    }
+
+    fn kill_init(&self) -> Result<()> {
+        match &self.record {
+            Some(record) => {
+                if record.init.open()?.is_some() && !self.journal.cgroup.legacy.is_empty() {
+                    // On v1 a frozen process would not die of it.
+                    self.journal.cgroup.manager().thaw()?;
+                }
+                end(record)
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// Kills init and waits until it has ended.
+fn end(record: &Record) -> Result<()> {
+    let Some(pidfd) = record.init.open()? else {
+        return Ok(());
+    };
+    kill(&pidfd)?;
+    match wait_end(&pidfd, PollTimeout::from(KILL_DEADLINE))? {
+        true => Ok(()),
+        false => Err(Error::new(
+            Code::Deadline,
+            format!(
+                "process {} did not end within 10 s of SIGKILL",
+                record.init.pid
+            ),
+        )
+        .hint("it may be in an uninterruptible wait of the kernel: delete again later")),
+    }
+}
+
+fn kill(pidfd: &OwnedFd) -> Result<()> {
+    match pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL) {
+        Ok(()) | Err(nix::errno::Errno::ESRCH) => Ok(()),
+        Err(errno) => Err(Error::call(Code::Process, "pidfd_send_signal", errno)),
+    }
+}
+
+/// A file that says nothing is passed over, and the log says so.
+fn usable<T>(loaded: Result<Option<T>>) -> Option<T> {
+    loaded.unwrap_or_else(|error| {
+        tracing::warn!("{error}");
+        None
+    })
+}

@@ -1,0 +1,145 @@
+//! exec: another process in a container, born in its cgroup and joined to its namespaces,
+//! from the frozen copy of the configuration.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+use nix::sched::CloneFlags;
+use nix::sys::stat::stat;
+
+use super::Container;
+use super::create::{check_preserved, open_directory};
+use super::handover::Handover;
+use super::options::{ExecOptions, Seal};
+use super::process::Process;
+use super::state::{Record, Status};
+use crate::error::{Code, Error, Result};
+use crate::launch::{Surroundings, launch};
+use crate::plan::{self, ExecRequest};
+use crate::sys::CLONE_NEWTIME;
+
+impl Container {
+    /// Executes a program in the container. Returns when execve(2) has happened.
+    ///
+    /// # Errors
+    /// runc's texts for a container that is paused or stopped; what part of the process
+    /// could not be had; the refusal of execve(2).
+    pub fn exec(&self, options: &ExecOptions, seal: &Seal) -> Result<Process> {
+        self.join(options, seal)
+            .map_err(|error| error.during(format!("exec in {}", self.id)))
+    }
+
+    fn join(&self, options: &ExecOptions, seal: &Seal) -> Result<Process> {
+        let Seal::AlreadySealed = seal;
+        options
+            .console
+            .check(options.process.terminal().unwrap_or(false))?;
+        check_preserved(options.preserve_fds)?;
+        let (record, init) = self.running_init(options)?;
+        let pid = record.init.pid;
+        let mut plan = plan::exec(ExecRequest {
+            id: self.id.as_str(),
+            init,
+            namespaces: differing_namespaces(pid)?,
+            groups_denied: groups_denied(pid),
+            cgroup: &self.journal.cgroup,
+            options,
+            no_new_keyring: record.inherits_keyring,
+        })?;
+        for notice in std::mem::take(&mut plan.notices) {
+            tracing::warn!(pointer = notice.pointer, "{notice}");
+        }
+        let handover = Handover::connect(
+            &options.console,
+            options.pidfd_socket.as_deref(),
+            options.pid_file.as_deref(),
+        )?;
+        let start = |directory: Option<OwnedFd>| {
+            let around = Surroundings {
+                cgroup: directory.as_ref().map(|fd| fd.as_fd()),
+                handshake: None,
+            };
+            launch(&plan, around, |newborn| handover.give(newborn))
+        };
+        let directory = plan.cgroup.as_deref().map(open_directory).transpose()?;
+        let launched = match start(directory) {
+            // systemd inside has moved init below and given its controllers to the children.
+            Err(error) if error.os_error() == Some(Errno::EBUSY) => {
+                start(Some(open_directory(&self.cgroup_of_init(pid)?)?))
+            }
+            result => result,
+        }?;
+        Ok(Process {
+            pid: launched.pid,
+            pidfd: launched.pidfd,
+            terminal: launched.terminal.filter(|_| handover.keeps_terminal()),
+        })
+    }
+
+    /// The init process of a container that exec may enter.
+    fn running_init(&self, options: &ExecOptions) -> Result<(&Record, OwnedFd)> {
+        let stopped = || Error::new(Code::NotRunning, "cannot exec in a stopped container");
+        match self.status()? {
+            Status::Created | Status::Running => {}
+            Status::Paused if options.ignore_paused => {}
+            Status::Paused => {
+                return Err(Error::new(
+                    Code::WrongStatus,
+                    "cannot exec in a paused container (use --ignore-paused to override)",
+                ));
+            }
+            Status::Stopped | Status::Creating => return Err(stopped()),
+        }
+        let record = self.record.as_ref().ok_or_else(stopped)?;
+        let pidfd = record.init.open()?.ok_or_else(stopped)?;
+        Ok((record, pidfd))
+    }
+
+    /// The cgroup v2 directory that init is in now.
+    fn cgroup_of_init(&self, pid: i32) -> Result<PathBuf> {
+        let path = format!("/proc/{pid}/cgroup");
+        let text = std::fs::read_to_string(&path)
+            .map_err(|error| Error::io(Code::Cgroup, "read", &error).path(&path))?;
+        let group = self.journal.cgroup.unified.as_ref();
+        let below = text.lines().find_map(|line| line.strip_prefix("0::/"));
+        match (group, below) {
+            (Some(group), Some(below)) => Ok(group.mount.join(below)),
+            _ => Err(Error::new(Code::Cgroup, "cgroup not exist").path(&path)),
+        }
+    }
+}
+
+/// The namespaces of a process that are not the caller's: setns(2) refuses some that are.
+fn differing_namespaces(pid: i32) -> Result<CloneFlags> {
+    let files = [
+        ("user", CloneFlags::CLONE_NEWUSER),
+        ("mnt", CloneFlags::CLONE_NEWNS),
+        ("pid", CloneFlags::CLONE_NEWPID),
+        ("net", CloneFlags::CLONE_NEWNET),
+        ("ipc", CloneFlags::CLONE_NEWIPC),
+        ("uts", CloneFlags::CLONE_NEWUTS),
+        ("cgroup", CloneFlags::CLONE_NEWCGROUP),
+        ("time", CLONE_NEWTIME),
+    ];
+    let mut differing = CloneFlags::empty();
+    for (name, flag) in files {
+        let inode = |who: &str| stat(format!("/proc/{who}/ns/{name}").as_str()).map(|s| s.st_ino);
+        match (inode("self"), inode(&pid.to_string())) {
+            (Ok(ours), Ok(theirs)) if ours != theirs => differing |= flag,
+            // A kind that this kernel doesn't have.
+            (Ok(_), Ok(_)) | (Err(Errno::ENOENT), _) => {}
+            (_, Err(errno)) | (Err(errno), _) => {
+                return Err(Error::call(Code::Namespace, "stat", errno)
+                    .path(format!("/proc/{pid}/ns/{name}")));
+            }
+        }
+    }
+    Ok(differing)
+}
+
+/// A user namespace whose gid_map its owner wrote without privileges allows no setgroups(2).
+fn groups_denied(pid: i32) -> bool {
+    let said = std::fs::read_to_string(format!("/proc/{pid}/setgroups"));
+    said.is_ok_and(|word| word.trim_end() == "deny")
+}

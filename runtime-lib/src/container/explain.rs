@@ -1,0 +1,91 @@
+//! explain: the plan that create would run, as text or data; it runs nothing.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::create::Prepared;
+use super::options::CreateOptions;
+use super::{ContainerId, Runtime};
+use crate::error::Result;
+use crate::plan::Start;
+use crate::step::Step;
+
+/// What create would do, in order. `Display` is for people, `Serialize` for programs.
+#[derive(Clone, Debug, Serialize)]
+pub struct Explanation {
+    /// What is made and limited before the clone.
+    pub cgroup: Vec<String>,
+    /// The child's steps, with the parent's actions where the child waits for them.
+    pub steps: Vec<ExplainedStep>,
+    /// Settings that will not act as they were written.
+    pub notices: Vec<ExplainedNotice>,
+    #[serde(skip)]
+    plan: String,
+}
+
+/// One step of the child.
+#[derive(Clone, Debug, Serialize)]
+pub struct ExplainedStep {
+    pub step: String,
+    /// The setting that asked for it (RFC 6901); absent where capsid itself does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pointer: Option<String>,
+    /// What the parent does while the child waits at this step.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub parent: Vec<String>,
+}
+
+/// A setting that will not act as it was written.
+#[derive(Clone, Debug, Serialize)]
+pub struct ExplainedNotice {
+    pub pointer: String,
+    pub text: String,
+}
+
+impl Runtime {
+    /// The plan that [`Runtime::create`] would run now, with the same checks and refusals.
+    ///
+    /// # Errors
+    /// As [`Runtime::create`], as far as they come before anything is made.
+    pub fn explain(&self, id: &ContainerId, options: &CreateOptions) -> Result<Explanation> {
+        self.prepare(id, options, Start::WhenTold)
+            .map(|prepared| explanation(&prepared))
+            .map_err(|error| error.during(format!("explain {}", options.bundle.display())))
+    }
+}
+
+fn explanation(prepared: &Prepared) -> Explanation {
+    let plan = &prepared.plan;
+    let meanwhile = |step: &Step| match step {
+        Step::Meet(barrier) => {
+            let due = plan.parent.iter().filter(|(when, _)| when == barrier);
+            due.map(|(_, action)| action.to_string()).collect()
+        }
+        _ => Vec::new(),
+    };
+    let steps = plan.steps.iter().map(|planned| ExplainedStep {
+        step: planned.step.to_string(),
+        pointer: planned.pointer.clone(),
+        parent: meanwhile(&planned.step),
+    });
+    let notices = plan.notices.iter().map(|notice| ExplainedNotice {
+        pointer: notice.pointer.clone(),
+        text: notice.text.clone(),
+    });
+    Explanation {
+        cgroup: prepared.cgroup.describe(&prepared.limits),
+        steps: steps.collect(),
+        notices: notices.collect(),
+        plan: plan.to_string(),
+    }
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for line in &self.cgroup {
+            writeln!(f, "{line}")?;
+        }
+        f.write_str(&self.plan)
+    }
+}

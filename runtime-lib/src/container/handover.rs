@@ -1,0 +1,100 @@
+//! What a new process's starter is handed: the pid file, and descriptors over Unix sockets.
+
+use std::io::IoSlice;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, sendmsg, socket,
+};
+
+use super::options::Console;
+use crate::error::{Code, Error, Result};
+use crate::launch::Launched;
+
+/// Sockets connected before anything is made, so that a wrong path has nothing to undo.
+pub struct Handover<'a> {
+    console: Option<OwnedFd>,
+    pidfd: Option<OwnedFd>,
+    pid_file: Option<&'a Path>,
+}
+
+impl<'a> Handover<'a> {
+    /// Connects.
+    pub fn connect(
+        console: &Console,
+        pidfd_socket: Option<&Path>,
+        pid_file: Option<&'a Path>,
+    ) -> Result<Handover<'a>> {
+        Ok(Handover {
+            console: match console {
+                Console::Caller | Console::Nobody => None,
+                Console::Socket(path) => Some(dial(path, "connect to the console socket")?),
+            },
+            pidfd: pidfd_socket
+                .map(|path| dial(path, "connect to the pidfd socket"))
+                .transpose()?,
+            pid_file,
+        })
+    }
+
+    /// Hands over what there is; the pid file last, because it says that all is done.
+    pub fn give(&self, process: &Launched) -> Result<()> {
+        use std::os::fd::AsFd;
+        if let (Some(socket), Some(master)) = (&self.console, &process.terminal) {
+            // The payload is the pty's name, as runc sends it.
+            send(socket, b"/dev/ptmx", master.as_fd())
+                .map_err(|error| error.doing("send the terminal over the console socket"))?;
+        }
+        if let Some(socket) = &self.pidfd {
+            send(socket, b"pidfd", process.pidfd.as_fd())
+                .map_err(|error| error.doing("send the pidfd over its socket"))?;
+        }
+        match self.pid_file {
+            Some(path) => write_pid(path, process.pid),
+            None => Ok(()),
+        }
+    }
+
+    /// The terminal is the caller's only where no socket took it.
+    pub fn keeps_terminal(&self) -> bool {
+        self.console.is_none()
+    }
+}
+
+fn dial(path: &Path, doing: &str) -> Result<OwnedFd> {
+    let refused = |call, errno| {
+        Error::call(Code::Io, call, errno).doing(format!("{doing} {}", path.display()))
+    };
+    let stream = socket(
+        AddressFamily::Unix,
+        SockType::Stream,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )
+    .map_err(|errno| refused("socket", errno))?;
+    let address = UnixAddr::new(path).map_err(|errno| refused("connect", errno))?;
+    connect(stream.as_raw_fd(), &address).map_err(|errno| refused("connect", errno))?;
+    Ok(stream)
+}
+
+fn send(socket: &OwnedFd, payload: &[u8], fd: BorrowedFd<'_>) -> Result<()> {
+    let fds = [fd.as_raw_fd()];
+    let parts = [IoSlice::new(payload)];
+    let rights = [ControlMessage::ScmRights(&fds)];
+    let flags = MsgFlags::MSG_NOSIGNAL;
+    sendmsg::<()>(socket.as_raw_fd(), &parts, &rights, flags, None)
+        .map_err(|errno| Error::call(Code::Io, "sendmsg", errno))?;
+    Ok(())
+}
+
+/// Decimal without a newline, put in place by rename so that no reader sees half of it.
+fn write_pid(path: &Path, pid: i32) -> Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let new = path.with_file_name(format!(".{name}"));
+    let refused = |error: std::io::Error| {
+        Error::io(Code::Io, "open", &error).doing(format!("write the pid file {}", path.display()))
+    };
+    std::fs::write(&new, pid.to_string()).map_err(refused)?;
+    std::fs::rename(&new, path).map_err(refused)
+}

@@ -1,0 +1,41 @@
+//! Where state directories live when the caller names no root.
+
+use std::env;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::geteuid;
+
+use crate::error::{Code, Error, Result};
+
+/// The default state root: /run/capsid for root; for others $XDG_RUNTIME_DIR/capsid, else
+/// /run/user/UID/capsid when that directory exists, else /tmp/capsid-UID.
+///
+/// An empty XDG_RUNTIME_DIR counts as unset. Makes nothing.
+///
+/// # Errors
+/// [`Code::Io`] when /tmp/capsid-UID exists and isn't a directory of the caller's own.
+pub fn default_root() -> Result<PathBuf> {
+    let uid = geteuid();
+    if uid.is_root() {
+        return Ok(PathBuf::from("/run/capsid"));
+    }
+    if let Some(directory) = env::var_os("XDG_RUNTIME_DIR").filter(|d| !d.is_empty()) {
+        return Ok(Path::new(&directory).join("capsid"));
+    }
+    let session = PathBuf::from(format!("/run/user/{uid}"));
+    if session.is_dir() {
+        return Ok(session.join("capsid"));
+    }
+    let shared = PathBuf::from(format!("/tmp/capsid-{uid}"));
+    match shared.symlink_metadata() {
+        Ok(there)
+            if !there.is_dir() || there.uid() != uid.as_raw() || there.mode() & 0o077 != 0 =>
+        {
+            Err(Error::new(Code::Io, "permission denied")
+                .path(&shared)
+                .hint("the state root must be a directory of yours with mode 0700; see --root"))
+        }
+        _ => Ok(shared),
+    }
+}

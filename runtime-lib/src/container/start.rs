@@ -1,0 +1,125 @@
+//! start: releases a created container and learns whether its program was executed.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::Container;
+use super::state::Status;
+use super::store::{GO, RESULT};
+use crate::error::{Code, Error, Result};
+use crate::launch::words;
+use crate::report::{REPORT_BYTES, Report};
+
+impl Container {
+    /// Starts the program. Returns when execve(2) is known to have happened: a program whose
+    /// file is cut short may still die of it.
+    ///
+    /// # Errors
+    /// runc's texts for a container that is not `created`; the refusal of execve(2).
+    pub fn start(&self) -> Result<()> {
+        self.locked()
+            .and_then(|container| container.release())
+            .map_err(|error| error.during(format!("start {}", self.id)))
+    }
+
+    fn release(&self) -> Result<()> {
+        let wrong = |tail| Err(Error::new(Code::WrongStatus, tail));
+        match self.status()? {
+            Status::Created => {}
+            Status::Stopped => return wrong("cannot start a container that has stopped"),
+            Status::Running => return wrong("cannot start an already running container"),
+            Status::Paused => return wrong("cannot start a container in the paused state"),
+            Status::Creating => return wrong("cannot start a container that is being created"),
+        }
+        let Some(pidfd) = self
+            .record
+            .as_ref()
+            .map(|r| r.init.open())
+            .transpose()?
+            .flatten()
+        else {
+            return wrong("cannot start a container that has stopped");
+        };
+        let open = |name, flags| {
+            self.home
+                .open_fifo(name, flags)
+                .map_err(|errno| match errno {
+                    // Nobody reads: init died between the look and now.
+                    Errno::ENXIO => Error::new(
+                        Code::WrongStatus,
+                        "cannot start a container that has stopped",
+                    ),
+                    errno => Error::call(Code::Io, "open", errno).path(self.home.path().join(name)),
+                })
+        };
+        let result = open(RESULT, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?;
+        let go = open(GO, OFlag::O_WRONLY | OFlag::O_NONBLOCK)?;
+        nix::unistd::write(&go, b"g").map_err(|errno| Error::call(Code::Io, "write", errno))?;
+        match self.outcome(&result, &pidfd)? {
+            None => {
+                self.home.unlink(GO)?;
+                self.home.unlink(RESULT)
+            }
+            Some(error) => Err(error),
+        }
+    }
+
+    /// The end of `result` without a record is execve(2): the descriptor closed by itself.
+    fn outcome(&self, result: &OwnedFd, pidfd: &OwnedFd) -> Result<Option<Error>> {
+        loop {
+            let mut polled = [
+                PollFd::new(result.as_fd(), PollFlags::POLLIN),
+                PollFd::new(pidfd.as_fd(), PollFlags::POLLIN),
+            ];
+            match poll(&mut polled, PollTimeout::NONE) {
+                Err(Errno::EINTR) => continue,
+                Err(errno) => return Err(Error::call(Code::Io, "poll", errno)),
+                Ok(_) => {}
+            }
+            let mut record = [0; REPORT_BYTES];
+            match nix::unistd::read(result, &mut record) {
+                Ok(0) => return Ok(None),
+                Ok(_) => return self.refusal(&record).map(Some),
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => {
+                    if super::identity::has_ended(pidfd)? {
+                        return Ok(Some(words::died(None)));
+                    }
+                }
+                Err(errno) => return Err(Error::call(Code::Io, "read", errno)),
+            }
+        }
+    }
+
+    fn refusal(&self, record: &[u8; REPORT_BYTES]) -> Result<Error> {
+        let Some(Report::Failed {
+            errno, call, note, ..
+        }) = Report::parse(record)
+        else {
+            return Err(Error::new(
+                Code::Process,
+                "unreadable record from the child",
+            ));
+        };
+        let spec = self.spec()?;
+        let Some(process) = spec.config.process() else {
+            return Ok(
+                Error::new(Code::InvalidConfig, "process property must not be empty")
+                    .at("/process"),
+            );
+        };
+        let name = process
+            .args()
+            .as_ref()
+            .and_then(|args| args.first().cloned());
+        let error = words::program(&name.unwrap_or_default(), &call, errno, &note);
+        Ok(error
+            .errno(errno)
+            .syscall(call)
+            .doing("execute the program")
+            .at("/process/args"))
+    }
+}

@@ -1,0 +1,157 @@
+//! What `state` and `list` say of a container, and what is recorded so that they can.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use serde::{Deserialize, Serialize};
+
+use super::Container;
+use super::identity::Identity;
+use super::store::{GO, Versioned};
+use crate::cgroup::CgroupPlan;
+use crate::error::{Code, Error, Result};
+
+/// Where a container is in its life (runtime-spec, runtime.md "State").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// A create is at work, or was killed at it.
+    Creating,
+    /// The process waits for start.
+    Created,
+    /// The process runs.
+    Running,
+    /// All processes are frozen.
+    Paused,
+    /// The process has ended.
+    Stopped,
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Status::Creating => "creating",
+            Status::Created => "created",
+            Status::Running => "running",
+            Status::Paused => "paused",
+            Status::Stopped => "stopped",
+        })
+    }
+}
+
+/// The state of a container, with runc's keys in runc's order.
+#[derive(Clone, Debug, Serialize)]
+pub struct State {
+    /// The version of the runtime-spec that this document follows.
+    #[serde(rename = "ociVersion")]
+    pub oci_version: String,
+    pub id: String,
+    /// The init process as the host numbers it; 0 when there is none.
+    pub pid: i32,
+    pub status: Status,
+    /// The bundle directory, absolute.
+    pub bundle: PathBuf,
+    /// The root filesystem on the host, absolute.
+    pub rootfs: PathBuf,
+    /// When it was created, RFC 3339 in UTC.
+    pub created: String,
+    #[serde(skip_serializing_if = "HashMap::is_empty")]
+    pub annotations: HashMap<String, String>,
+    /// The user who created it: empty in `state`, as runc prints it; a name in `list`.
+    pub owner: String,
+}
+
+/// Written before the first side effect of create: what there may be to take back.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Journal {
+    pub schema: u32,
+    pub bundle: PathBuf,
+    pub rootfs: PathBuf,
+    /// RFC 3339 in UTC.
+    pub created: String,
+    /// The uid of the caller.
+    pub owner: u32,
+    /// The directories that are, or were about to be, the container's.
+    pub cgroup: CgroupPlan,
+}
+
+/// Written when the container's process exists and has done everything but its program.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Record {
+    pub schema: u32,
+    pub init: Identity,
+    /// Without a pid namespace of its own, the end of init is not the end of the others.
+    pub shares_pids: bool,
+    /// Its processes have the session keyring of whoever starts them.
+    pub inherits_keyring: bool,
+    #[serde(default, skip_serializing_if = "HashMap::is_empty")]
+    pub annotations: HashMap<String, String>,
+}
+
+impl Versioned for Journal {
+    fn schema(&self) -> u32 {
+        self.schema
+    }
+}
+
+impl Versioned for Record {
+    fn schema(&self) -> u32 {
+        self.schema
+    }
+}
+
+impl Container {
+    /// The state now, read from the kernel: only what can't be seen there is remembered.
+    ///
+    /// # Errors
+    /// A cgroup or process that can't be asked.
+    pub fn state(&self) -> Result<State> {
+        let status = self.status()?;
+        let pid = match (status, &self.record) {
+            (Status::Creating | Status::Stopped, _) | (_, None) => 0,
+            (_, Some(record)) => record.init.pid,
+        };
+        Ok(State {
+            oci_version: crate::OCI_VERSION.to_owned(),
+            id: self.id.to_string(),
+            pid,
+            status,
+            bundle: self.journal.bundle.clone(),
+            rootfs: self.journal.rootfs.clone(),
+            created: self.journal.created.clone(),
+            annotations: self
+                .record
+                .as_ref()
+                .map_or_else(HashMap::new, |r| r.annotations.clone()),
+            owner: String::new(),
+        })
+    }
+
+    /// The status alone.
+    ///
+    /// # Errors
+    /// A cgroup or process that can't be asked.
+    pub fn status(&self) -> Result<Status> {
+        let Some(record) = &self.record else {
+            return Ok(Status::Creating);
+        };
+        match record.init.open()? {
+            None => Ok(Status::Stopped),
+            Some(_) if self.journal.cgroup.manager().frozen()? => Ok(Status::Paused),
+            Some(_) if self.waits_for_start()? => Ok(Status::Created),
+            Some(_) => Ok(Status::Running),
+        }
+    }
+
+    /// Whether somebody reads the `go` fifo: only init does, until it is released.
+    fn waits_for_start(&self) -> Result<bool> {
+        match self.home.open_fifo(GO, OFlag::O_WRONLY | OFlag::O_NONBLOCK) {
+            Ok(_) => Ok(true),
+            Err(Errno::ENXIO | Errno::ENOENT) => Ok(false),
+            Err(errno) => Err(Error::call(Code::Io, "open", errno).path(self.home.path().join(GO))),
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! The state directory of one container: who holds it, and the files in it.
+//!
+//! `journal.json` is written before the first side effect and says what may have to be taken
+//! back; `state.json` is written when the container exists; `config.json` is the frozen copy
+//! that exec works from; `go` and `result` are the fifos of start. Files are replaced by
+//! rename, so that readers need no lock.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat, renameat};
+use nix::sys::stat::{Mode, fstat, mkdirat};
+use nix::unistd::{UnlinkatFlags, mkfifoat, unlinkat};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::id::ContainerId;
+use crate::error::{Code, Error, Result};
+use crate::sys::fd::lock;
+
+/// The version of what is in the state files. A newer capsid reads all older ones.
+pub const SCHEMA: u32 = 1;
+
+pub const JOURNAL: &str = "journal.json";
+pub const STATE: &str = "state.json";
+pub const CONFIG: &str = "config.json";
+pub const GO: &str = "go";
+pub const RESULT: &str = "result";
+
+/// No file of ours is larger: what is, was not written by capsid.
+const LARGEST: u64 = 32 << 20;
+
+/// An open state directory.
+#[derive(Debug)]
+pub struct Home {
+    path: PathBuf,
+    directory: OwnedFd,
+    remove: bool,
+}
+
+/// What [`Home::open`] takes hold of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// Nothing: state and list read files that are replaced whole.
+    Nothing,
+    /// The lock that create, start, delete and pause take one after the other.
+    Lock,
+}
+
+impl Home {
+    /// Makes the directory of a new container, locked. Dropped before [`Home::keep`], it goes
+    /// away with all that is in it.
+    pub fn claim(root: &Path, id: &ContainerId) -> Result<Home> {
+        let path = root.join(id.as_str());
+        make_root(root)?;
+        match mkdirat(nix::fcntl::AT_FDCWD, &path, Mode::from_bits_truncate(0o711)) {
+            Ok(()) => {}
+            Err(Errno::EEXIST) => return Err(exists()),
+            Err(errno) => return Err(Error::call(Code::Io, "mkdir", errno).path(&path)),
+        }
+        let mut home = match Home::open(root, id, Hold::Lock) {
+            // A delete --force came between: its view, that nothing is here, stands.
+            Err(error) if error.code() == Code::NotFound => return Err(exists()),
+            result => result?,
+        };
+        if home.has(JOURNAL)? {
+            return Err(exists());
+        }
+        home.remove = true;
+        Ok(home)
+    }
+
+    /// Opens the directory of a container.
+    ///
+    /// # Errors
+    /// [`Code::NotFound`], `container does not exist`.
+    pub fn open(root: &Path, id: &ContainerId, hold: Hold) -> Result<Home> {
+        let path = root.join(id.as_str());
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        let directory = match nix::fcntl::open(&path, flags, Mode::empty()) {
+            Ok(directory) => directory,
+            Err(Errno::ENOENT) => return Err(missing()),
+            Err(errno) => return Err(Error::call(Code::Io, "open", errno).path(&path)),
+        };
+        if hold == Hold::Lock {
+            lock(directory.as_fd())
+                .map_err(|errno| Error::call(Code::Io, "flock", errno).path(&path))?;
+            let stat = fstat(directory.as_fd())
+                .map_err(|errno| Error::call(Code::Io, "fstat", errno).path(&path))?;
+            if stat.st_nlink == 0 {
+                return Err(missing());
+            }
+        }
+        Ok(Home {
+            path,
+            directory,
+            remove: false,
+        })
+    }
+
+    /// The directory's path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The container exists: the directory stays.
+    pub fn keep(mut self) {
+        self.remove = false;
+    }
+
+    /// Removes the directory and what is in it.
+    pub fn remove(mut self) -> Result<()> {
+        self.remove = false;
+        self.clear()
+    }
+
+    fn clear(&self) -> Result<()> {
+        for name in [STATE, GO, RESULT, CONFIG, JOURNAL] {
+            match unlinkat(self.directory.as_fd(), name, UnlinkatFlags::NoRemoveDir) {
+                Ok(()) | Err(Errno::ENOENT) => {}
+                Err(errno) => {
+                    let path = self.path.join(name);
+                    return Err(Error::call(Code::Io, "unlink", errno).path(path));
+                }
+            }
+        }
+        match nix::unistd::unlinkat(nix::fcntl::AT_FDCWD, &self.path, UnlinkatFlags::RemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            // What an overlay wrote, or a write that was cut short.
+            Err(_) => std::fs::remove_dir_all(&self.path)
+                .map_err(|error| Error::io(Code::Io, "rmdir", &error).path(&self.path)),
+        }
+    }
+
+    /// Replaces a file whole.
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let new = format!(".{name}.new");
+        let refused = |call, errno| Error::call(Code::Io, call, errno).path(self.path.join(name));
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_CLOEXEC;
+        let file = openat(
+            self.directory.as_fd(),
+            new.as_str(),
+            flags,
+            Mode::from_bits_truncate(0o600),
+        )
+        .map_err(|errno| refused("open", errno))?;
+        let written = File::from(file)
+            .write_all(bytes)
+            .map_err(|error| Error::io(Code::Io, "write", &error).path(self.path.join(name)));
+        if written.is_err() {
+            // It would keep the space that was lacking.
+            let _ = unlinkat(
+                self.directory.as_fd(),
+                new.as_str(),
+                UnlinkatFlags::NoRemoveDir,
+            );
+        }
+        written?;
+        let directory = self.directory.as_fd();
+        renameat(directory, new.as_str(), directory, name).map_err(|errno| refused("rename", errno))
+    }
+
+    /// Replaces a file whole by the JSON of `value`.
+    pub fn record<T: Serialize>(&self, name: &str, value: &T) -> Result<()> {
+        let bytes = serde_json::to_vec(value)
+            .map_err(|error| Error::new(Code::Io, error.to_string()).path(self.path.join(name)))?;
+        self.write(name, &bytes)
+    }
+
+    /// The bytes of a file; None when there is none.
+    pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let refused = |call, errno| Error::call(Code::Io, call, errno).path(self.path.join(name));
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+        let file = match openat(self.directory.as_fd(), name, flags, Mode::empty()) {
+            Ok(file) => file,
+            Err(Errno::ENOENT) => return Ok(None),
+            Err(errno) => return Err(refused("open", errno)),
+        };
+        let mut bytes = Vec::new();
+        File::from(file)
+            .take(LARGEST)
+            .read_to_end(&mut bytes)
+            .map_err(|error| Error::io(Code::Io, "read", &error).path(self.path.join(name)))?;
+        Ok(Some(bytes))
+    }
+
+    /// The value that a file holds; None when there is no file.
+    ///
+    /// # Errors
+    /// [`Code::StateCorrupt`], naming the file.
+    pub fn load<T: DeserializeOwned + Versioned>(&self, name: &str) -> Result<Option<T>> {
+        let Some(bytes) = self.read(name)? else {
+            return Ok(None);
+        };
+        let corrupt = |why: String| {
+            Error::new(Code::StateCorrupt, why)
+                .doing(format!("read {}", self.path.join(name).display()))
+                .hint("delete --force removes the container")
+        };
+        let value: T =
+            serde_json::from_slice(&bytes).map_err(|error| corrupt(error.to_string()))?;
+        match value.schema() {
+            SCHEMA => Ok(Some(value)),
+            other => Err(corrupt(format!(
+                "state file has schema {other}, and this capsid knows {SCHEMA}"
+            ))),
+        }
+    }
+
+    /// Whether a file is there.
+    pub fn has(&self, name: &str) -> Result<bool> {
+        let flags = AtFlags::AT_SYMLINK_NOFOLLOW;
+        match nix::sys::stat::fstatat(self.directory.as_fd(), name, flags) {
+            Ok(_) => Ok(true),
+            Err(Errno::ENOENT) => Ok(false),
+            Err(errno) => Err(Error::call(Code::Io, "stat", errno).path(self.path.join(name))),
+        }
+    }
+
+    /// Makes a fifo and opens it.
+    pub fn make_fifo(&self, name: &str, flags: OFlag) -> Result<OwnedFd> {
+        let mode = Mode::from_bits_truncate(0o600);
+        mkfifoat(self.directory.as_fd(), name, mode)
+            .map_err(|errno| Error::call(Code::Io, "mkfifo", errno).path(self.path.join(name)))?;
+        self.open_fifo(name, flags)
+            .map_err(|errno| Error::call(Code::Io, "open", errno).path(self.path.join(name)))
+    }
+
+    /// Opens a fifo.
+    pub fn open_fifo(&self, name: &str, flags: OFlag) -> nix::Result<OwnedFd> {
+        let flags = flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        openat(self.directory.as_fd(), name, flags, Mode::empty())
+    }
+
+    /// Removes a file; one that is not there is as good.
+    pub fn unlink(&self, name: &str) -> Result<()> {
+        match unlinkat(self.directory.as_fd(), name, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            Err(errno) => Err(Error::call(Code::Io, "unlink", errno).path(self.path.join(name))),
+        }
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if self.remove {
+            // The error that led here is the one to report; delete --force finishes the rest.
+            let _ = self.clear();
+        }
+    }
+}
+
+/// What every state file says of itself.
+pub trait Versioned {
+    fn schema(&self) -> u32;
+}
+
+/// The state root, 0700 and made when it is missing.
+fn make_root(root: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    if root.is_dir() {
+        return Ok(());
+    }
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(root)
+        .map_err(|error| {
+            Error::io(Code::Io, "mkdir", &error)
+                .path(root)
+                .hint("see --root")
+        })
+}
+
+/// runc's words for a container that is not there.
+pub fn missing() -> Error {
+    Error::new(Code::NotFound, "container does not exist")
+}
+
+fn exists() -> Error {
+    Error::new(Code::Exists, "container with given ID already exists")
+}

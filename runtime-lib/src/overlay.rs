@@ -1,0 +1,107 @@
+//! The directories of an overlay root filesystem: which ones there are, and made before the
+//! clone. The overlay itself is mounted by the child, in the container's mount namespace
+//! only, so that delete has nothing to unmount.
+
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+
+use crate::container::Overlay;
+use crate::error::{Code, Error, Result};
+use crate::plan::OverlayDirectories;
+
+/// What rootfs-builder writes beside layers that it kept apart: their paths in the bundle,
+/// the lowest first.
+const LAYERS: &str = "layers.json";
+
+/// The overlay with absolute directories, and with the bundle's layers where it names none.
+///
+/// # Errors
+/// A directory that does not exist; a `layers.json` that is not a list of paths.
+pub fn resolve(overlay: Option<&Overlay>, bundle: &Path) -> Result<Option<Overlay>> {
+    let Some(overlay) = overlay else {
+        return Ok(None);
+    };
+    let lower = match overlay.lower.is_empty() {
+        true => layers(bundle)?,
+        false => overlay.lower.clone(),
+    };
+    let lower = lower.iter().map(|directory| absolute(directory));
+    Ok(Some(Overlay {
+        keep: match &overlay.keep {
+            Some(keep) => Some(
+                std::path::absolute(keep)
+                    .map_err(|error| Error::io(Code::Filesystem, "getcwd", &error).path(keep))?,
+            ),
+            None => None,
+        },
+        lower: lower.collect::<Result<_>>()?,
+    }))
+}
+
+fn absolute(directory: &Path) -> Result<PathBuf> {
+    let refused = |error| {
+        Error::io(Code::Filesystem, "open", &error)
+            .doing(format!("open the lower directory {}", directory.display()))
+    };
+    let real = fs::canonicalize(directory).map_err(refused)?;
+    match real.is_dir() {
+        true => Ok(real),
+        false => Err(refused(std::io::Error::from_raw_os_error(libc::ENOTDIR))),
+    }
+}
+
+fn layers(bundle: &Path) -> Result<Vec<PathBuf>> {
+    let path = bundle.join(LAYERS);
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Error::io(Code::Io, "read", &error).path(path)),
+    };
+    let names: Vec<PathBuf> = serde_json::from_str(&text).map_err(|error| {
+        Error::new(Code::InvalidConfig, error.to_string())
+            .path(&path)
+            .hint("expected a JSON array of paths relative to the bundle")
+    })?;
+    Ok(names.iter().map(|name| bundle.join(name)).collect())
+}
+
+/// Makes upper and work. The upper directory is the root that the container sees, so it
+/// takes mode and owner of `root`, the directory it stands for, when it is new.
+///
+/// # Errors
+/// The directory that can't be made.
+pub fn make(directories: &OverlayDirectories, root: &Path) -> Result<()> {
+    let refused = |path: &Path| {
+        let path = path.to_path_buf();
+        move |error: std::io::Error| {
+            Error::io(Code::Filesystem, "mkdir", &error)
+                .doing(format!("make the overlay directory {}", path.display()))
+        }
+    };
+    let seen = fs::metadata(root).map_err(refused(root))?;
+    for (path, mode) in [
+        (&directories.upper, seen.mode()),
+        (&directories.work, 0o700),
+    ] {
+        if path.is_dir() {
+            continue;
+        }
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(refused(path))?;
+        let permissions = fs::Permissions::from_mode(mode & 0o7777);
+        fs::set_permissions(path, permissions).map_err(refused(path))?;
+        let owner = match directories.owner {
+            Some((uid, gid)) => Some((uid, gid)),
+            None if nix::unistd::geteuid().is_root() => Some((seen.uid(), seen.gid())),
+            None => None,
+        };
+        if let Some((uid, gid)) = owner {
+            chown(path, Some(uid), Some(gid)).map_err(refused(path))?;
+        }
+    }
+    Ok(())
+}
