@@ -17,12 +17,12 @@ use super::process::Process;
 use super::state::{Journal, Record};
 use super::store::{CONFIG, GO, Home, JOURNAL, RESULT, SCHEMA, STATE};
 use super::{Container, ContainerId, Runtime};
-use crate::cgroup::{CgroupManager, CgroupPlan, CgroupRequest, Layout, Limits};
+use crate::cgroup::{CgroupManager, CgroupPlan, CgroupRequest, Limits};
 use crate::child::Handshake;
 use crate::error::{Code, Error, Result};
 use crate::launch::{Surroundings, launch};
 use crate::overlay;
-use crate::plan::{self, CreateRequest, Host, Plan, Start};
+use crate::plan::{self, CreateRequest, Host, Plan, Start, validate};
 
 /// A container that exists, and its process, which is a child of the caller.
 #[derive(Debug)]
@@ -129,6 +129,9 @@ impl Runtime {
         start: Start,
     ) -> Result<Prepared> {
         let bundle = Bundle::open(options)?;
+        if let Some(error) = validate::first(validate::validate(&bundle.spec)) {
+            return Err(error);
+        }
         let process = bundle.spec.config.process().as_ref();
         options
             .console
@@ -140,7 +143,7 @@ impl Runtime {
         let host = Host::probe()?;
         let linux = bundle.spec.config.linux().as_ref();
         let (cgroup, limits, cgroup_notices) = CgroupPlan::resolve(
-            &Layout::probe()?,
+            &host.layout,
             &CgroupRequest {
                 driver: options.cgroups,
                 path: linux.and_then(|l| l.cgroups_path().as_deref()),

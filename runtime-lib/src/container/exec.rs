@@ -16,7 +16,7 @@ use super::process::Process;
 use super::state::{Record, Status};
 use crate::error::{Code, Error, Result};
 use crate::launch::{Surroundings, launch};
-use crate::plan::{self, ExecRequest};
+use crate::plan::{self, ExecRequest, validate};
 use crate::sys::CLONE_NEWTIME;
 
 impl Container {
@@ -32,6 +32,9 @@ impl Container {
 
     fn join(&self, options: &ExecOptions, seal: &Seal) -> Result<Process> {
         let Seal::AlreadySealed = seal;
+        if let Some(error) = validate::first(validate::process(&options.process, options.pointer)) {
+            return Err(error);
+        }
         options
             .console
             .check(options.process.terminal().unwrap_or(false))?;
