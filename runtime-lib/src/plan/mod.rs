@@ -36,6 +36,7 @@ use mounts::Scene;
 use namespaces::Namespaces;
 
 pub use host::{Host, OwnIds, Subordinate};
+pub(crate) use mount_options::known as known_mount_options;
 
 /// A step, and the setting of config.json that asked for it.
 #[derive(Clone, Debug, PartialEq, Eq)]

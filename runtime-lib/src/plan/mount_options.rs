@@ -129,6 +129,12 @@ const WORDS: &[(&str, Effect)] = &[
     ("dest-nofollow", Later),
 ];
 
+/// Every word that has a meaning here, for the features document.
+pub(crate) fn known() -> impl Iterator<Item = &'static str> {
+    let now = WORDS.iter().filter(|(_, effect)| !matches!(effect, Later));
+    now.map(|(word, _)| *word)
+}
+
 /// A mount's options, understood.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Options {

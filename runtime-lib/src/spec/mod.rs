@@ -5,6 +5,8 @@
 //! [`Notice`]. It must not judge whether the settings fit together (that is
 //! [`crate::plan::validate`]), look at the machine, or invent a value that nobody wrote.
 
+pub mod default;
+mod features;
 mod file;
 mod pattern;
 pub mod process;
@@ -13,6 +15,7 @@ mod tolerate;
 pub mod unsupported;
 pub mod version;
 
+pub use features::{Features, features};
 pub(crate) use pattern::{join, matches, shorten};
 
 use std::path::Path;

@@ -31,8 +31,6 @@ const CONFIG: &[Shape] = &[
     shape("", &[]),
     shape("/root", &[]),
     shape("/mounts/*", &[]),
-    shape("/mounts/*/uidMappings/*", MAP),
-    shape("/mounts/*/gidMappings/*", MAP),
     shape("/linux", &[]),
     shape("/linux/namespaces/*", &["type"]),
     shape("/linux/uidMappings/*", MAP),

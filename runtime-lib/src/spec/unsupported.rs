@@ -30,6 +30,8 @@ const CONFIG: &[Row] = &[
     row("/hooks/startContainer", "startContainer hooks are", is_empty),
     row("/hooks/poststart", "poststart hooks are", is_empty),
     row("/hooks/poststop", "poststop hooks are", is_empty),
+    row("/mounts/*/uidMappings", "id-mapped mounts are", is_empty),
+    row("/mounts/*/gidMappings", "id-mapped mounts are", is_empty),
     row("/linux/seccomp", "seccomp filters are", is_empty),
     row("/linux/mountLabel", "SELinux labels are", is_empty),
     // An intelRdt without members still asks for a group named after the container.
@@ -82,18 +84,18 @@ fn check(at: &str, raw: &Value, rows: &[Row]) -> Vec<Error> {
 /// Takes the settings of the table out, so that words which `oci-spec` does not know yet
 /// can't make it fail.
 pub(super) fn strip(value: &mut Value) {
-    for row in CONFIG {
-        remove(value, row.pattern);
-    }
+    strip_rows(value, CONFIG);
     if let Some(process) = value.get_mut("process") {
-        strip_process(process);
+        strip_rows(process, PROCESS);
     }
 }
 
-/// As [`strip`], for a process.json.
-pub(super) fn strip_process(value: &mut Value) {
-    for row in PROCESS {
-        remove(value, row.pattern);
+fn strip_rows(value: &mut Value, rows: &[Row]) {
+    for row in rows {
+        let found = matches(value, row.pattern).into_iter().map(|found| found.0);
+        for pointer in found.collect::<Vec<_>>() {
+            remove(value, &pointer);
+        }
     }
 }
 

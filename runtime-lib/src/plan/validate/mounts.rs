@@ -1,10 +1,11 @@
 //! The list of mounts (config.md, "Mounts"). Options are the planner's to read.
 
 use oci_spec::runtime::Mount;
+use serde_json::Value;
 
 use super::refuse;
 use crate::error::Error;
-use crate::spec::Spec;
+use crate::spec::{Spec, matches};
 
 fn listed(spec: &Spec) -> impl Iterator<Item = (usize, &Mount)> {
     spec.config.mounts().iter().flatten().enumerate()
@@ -22,12 +23,15 @@ pub(super) fn destinations_are_given(spec: &Spec) -> Vec<Error> {
 
 /// config.md: uidMappings and gidMappings of a mount come together.
 pub(super) fn idmapped_mounts_map_both_kinds(spec: &Spec) -> Vec<Error> {
-    let given = |maps: &Option<Vec<_>>| maps.as_ref().is_some_and(|maps| !maps.is_empty());
-    let one =
-        |(_, mount): &(usize, &Mount)| given(mount.uid_mappings()) != given(mount.gid_mappings());
-    let refused = |(n, _): (usize, &Mount)| {
+    let judge = |(pointer, mount): (String, &Value)| {
+        let maps = |kind| mount.get(kind).and_then(Value::as_array);
+        let given = |kind| maps(kind).is_some_and(|maps| !maps.is_empty());
+        let one = given("uidMappings") != given("gidMappings");
         let tail = "id-mapped mounts must have both uid and gid mappings specified";
-        refuse(format!("/mounts/{n}"), tail)
+        one.then(|| refuse(pointer, tail))
     };
-    listed(spec).filter(one).map(refused).collect()
+    matches(&spec.raw, "/mounts/*")
+        .into_iter()
+        .filter_map(judge)
+        .collect()
 }

@@ -1,0 +1,186 @@
+//! What this version does, as runtime-spec's features.md lays it out: taken from the tables
+//! that the code itself uses, so that it can't promise more. It must not look at the machine.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::version;
+use crate::plan;
+
+/// The namespaces that a configuration may list, by the specification's words.
+const NAMESPACES: [&str; 8] = [
+    "cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts",
+];
+
+/// features.md: "Features Structure". Absent keys would mean "unknown", so none is.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Features {
+    oci_version_min: &'static str,
+    oci_version_max: &'static str,
+    hooks: [&'static str; 0],
+    mount_options: Vec<&'static str>,
+    linux: Linux,
+    annotations: BTreeMap<&'static str, &'static str>,
+    potentially_unsafe_config_annotations: [&'static str; 0],
+}
+
+/// features-linux.md.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Linux {
+    namespaces: [&'static str; 8],
+    capabilities: Vec<String>,
+    cgroup: Cgroup,
+    seccomp: Enabled,
+    apparmor: Enabled,
+    selinux: Enabled,
+    intel_rdt: Enabled,
+    memory_policy: MemoryPolicy,
+    mount_extensions: MountExtensions,
+    net_devices: Enabled,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Cgroup {
+    v1: bool,
+    v2: bool,
+    systemd: bool,
+    systemd_user: bool,
+    rdma: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Enabled {
+    enabled: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct MemoryPolicy {
+    modes: [&'static str; 0],
+    flags: [&'static str; 0],
+}
+
+#[derive(Debug, Serialize)]
+struct MountExtensions {
+    idmap: Enabled,
+}
+
+/// The features document of this version.
+pub fn features() -> Features {
+    let mut mount_options: Vec<_> = plan::known_mount_options().collect();
+    mount_options.sort_unstable();
+    let mut capabilities: Vec<_> = caps::all().into_iter().collect();
+    capabilities.sort_unstable_by_key(caps::Capability::index);
+    let absent = || Enabled { enabled: false };
+    Features {
+        oci_version_min: version::MIN,
+        oci_version_max: version::MAX,
+        hooks: [],
+        mount_options,
+        linux: Linux {
+            namespaces: NAMESPACES,
+            capabilities: capabilities.iter().map(ToString::to_string).collect(),
+            cgroup: Cgroup {
+                v1: true,
+                v2: true,
+                systemd: false,
+                systemd_user: false,
+                rdma: false,
+            },
+            seccomp: absent(),
+            apparmor: absent(),
+            selinux: absent(),
+            intel_rdt: absent(),
+            memory_policy: MemoryPolicy {
+                modes: [],
+                flags: [],
+            },
+            mount_extensions: MountExtensions { idmap: absent() },
+            net_devices: absent(),
+        },
+        annotations: BTreeMap::from([
+            ("capsid.version", env!("CARGO_PKG_VERSION")),
+            // Engines ask runc's key before they offer a checkpoint.
+            ("org.opencontainers.runc.checkpoint.enabled", "false"),
+        ]),
+        potentially_unsafe_config_annotations: [],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::validate::validate;
+    use crate::spec::{Spec, unsupported};
+    use serde_json::{Value, json};
+
+    fn document() -> Value {
+        serde_json::to_value(features()).unwrap()
+    }
+
+    #[test]
+    fn it_reads_as_the_specification_lays_it_out() {
+        let read: oci_spec::runtime::Features = serde_json::from_value(document()).unwrap();
+        assert_eq!(read.oci_version_max(), version::MAX);
+        let linux = read.linux().as_ref().unwrap();
+        assert_eq!(linux.namespaces().as_ref().unwrap().len(), 8);
+        assert_eq!(linux.capabilities().as_ref().unwrap().len(), 41);
+    }
+
+    #[test]
+    fn every_namespace_it_names_is_accepted_in_a_config() {
+        let namespaces = NAMESPACES.map(|word| json!({"type": word}));
+        let config = json!({
+            "ociVersion": version::MAX,
+            "root": {"path": "rootfs"},
+            "linux": {"namespaces": namespaces},
+        });
+        assert_eq!(validate(&Spec::parse(config.to_string()).unwrap()), []);
+    }
+
+    #[test]
+    fn what_it_says_is_absent_is_refused_in_a_config() {
+        let absent = document();
+        for (key, config) in [
+            (
+                "seccomp",
+                json!({"linux": {"seccomp": {"defaultAction": "SCMP_ACT_ALLOW"}}}),
+            ),
+            ("apparmor", json!({"process": {"apparmorProfile": "x"}})),
+            ("selinux", json!({"process": {"selinuxLabel": "x"}})),
+            ("intelRdt", json!({"linux": {"intelRdt": {}}})),
+            ("netDevices", json!({"linux": {"netDevices": {"eth0": {}}}})),
+        ] {
+            let enabled = &absent["linux"][key]["enabled"];
+            assert_eq!(
+                *enabled,
+                !unsupported::config(&config).len().eq(&1),
+                "{key}"
+            );
+        }
+        let hooks = [
+            "prestart",
+            "createRuntime",
+            "createContainer",
+            "startContainer",
+        ];
+        for hook in hooks.iter().chain(&["poststart", "poststop"]) {
+            let config = json!({"hooks": {*hook: [{"path": "/bin/true"}]}});
+            let known = absent["hooks"].as_array().unwrap().contains(&json!(hook));
+            assert_eq!(known, unsupported::config(&config).is_empty(), "{hook}");
+        }
+    }
+
+    #[test]
+    fn mount_options_that_a_later_version_brings_are_not_named() {
+        let options = document()["mountOptions"].clone();
+        let options = options.as_array().unwrap();
+        for known in ["ro", "rbind", "rro", "nosymfollow", "iversion", "rslave"] {
+            assert!(options.contains(&json!(known)), "{known}");
+        }
+        assert!(!options.contains(&json!("idmap")));
+    }
+}
