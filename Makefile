@@ -12,7 +12,8 @@ CAPSID := $(BINARIES)/capsid
 # flags reach neither them nor build scripts. The result is a static PIE: address space layout randomisation is
 # kept for a program that root runs.
 STATIC := -C target-feature=+crt-static
-RELEASE := RUSTFLAGS="$(STATIC)" $(CARGO) build --locked --release --target $(TRIPLE)
+COMMIT := $(shell git rev-parse HEAD 2>/dev/null)
+RELEASE := CAPSID_COMMIT="$(COMMIT)" RUSTFLAGS="$(STATIC)" $(CARGO) build --locked --release --target $(TRIPLE)
 
 .PHONY: help build demo test soak bench lint install clean
 

@@ -1,7 +1,65 @@
 //! The command line: verbs, flags, and the log and exit-code contract that engines rely on.
+//!
+//! `main` reads as the life of one command: protect the executable, read the flags, open the
+//! log, run the verb, say how it ended. What a verb does is in `verbs/`, one file each; how a
+//! container works is the library's business and never decided here.
 #![forbid(unsafe_code)]
 
+mod early;
+mod foreground;
+mod global;
+mod log;
+mod output;
+mod signal_names;
+mod terminal;
+mod usage;
+mod verbs;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use capsid_runtime::{Error, seal};
+use clap::Parser;
+
+use early::Early;
+use global::CommandLine;
+use log::Log;
+
 /// Runs one command line and says how the process ends.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::from(1)
+///
+/// 0: it worked. 1: it failed. 2: the command line itself is wrong. 255: `exec` failed before
+/// the command ran. A foreground `run` or `exec` ends as the container's process did: its
+/// status, or 128 and the signal's number.
+pub fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let early = Early::read(&arguments);
+    if early.starts_a_process()
+        && let Err(error) = protect_executable()
+    {
+        return Log::open_or_stderr(&early.log).failed(&error, early.failure_code());
+    }
+    match CommandLine::try_parse_from(&arguments) {
+        Ok(command) => run(command, early.failure_code()),
+        Err(problem) => usage::answer(&problem, &early.log),
+    }
+}
+
+fn run(command: CommandLine, failure_code: u8) -> ExitCode {
+    let log = match Log::open(&command.global.log) {
+        Ok(log) => log.install(),
+        Err(error) => return Log::stderr(&command.global.log).failed(&error, failure_code),
+    };
+    match command.run() {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => log.failed(&error, failure_code),
+    }
+}
+
+/// Goes on in a copy of this program that a container can't write (CVE-2019-5736). Returns in
+/// that copy, or where there is nothing to protect.
+fn protect_executable() -> Result<(), Error> {
+    if seal::is_sealed() || !seal::needed() {
+        return Ok(());
+    }
+    Err(seal::execute(seal::seal_self()?))
 }

@@ -1,0 +1,263 @@
+//! The command line as a whole: what stands before the verb, and what it means for every verb.
+
+use std::path::{Component, Path, PathBuf};
+
+use capsid_runtime::{CgroupDriver, Code, Error, Result, Runtime};
+use clap::{Args, Parser};
+
+use crate::log::LogOptions;
+use crate::output;
+use crate::verbs::Verb;
+
+const EXAMPLES: &str = "\
+Examples:
+  Make a bundle, and run it:
+    capsid spec --bundle /tmp/b        then put a root filesystem into /tmp/b/rootfs
+    capsid run --bundle /tmp/b web
+  Look before you leap: what would create do, and which settings would not act?
+    capsid explain /tmp/b
+  The life of a container in steps, as an engine drives it:
+    capsid create --bundle /tmp/b web </dev/null >/tmp/log 2>&1
+    capsid start web;  capsid exec web ps;  capsid kill web TERM;  capsid delete web
+
+Options stand before the verb when they concern every verb, and after it when they are the
+verb's own: capsid --root /tmp/state run --keep web. `capsid VERB --help` explains a verb.
+
+Exit codes: 0 success; 1 failure; 2 wrong usage; 255 exec failed before the command ran.
+A foreground run or exec ends with the status of its process, or 128 plus its signal.";
+
+/// The Makefile's; a build by cargo alone knows no commit.
+const COMMIT: Option<&str> = option_env!("CAPSID_COMMIT");
+
+/// Runs containers from OCI bundles.
+#[derive(Parser)]
+#[command(
+    name = "capsid",
+    bin_name = "capsid",
+    after_help = EXAMPLES,
+    arg_required_else_help = true,
+    disable_version_flag = true,
+    subcommand_required = false,
+    subcommand_value_name = "VERB",
+    subcommand_help_heading = "Verbs",
+    max_term_width = 100,
+)]
+pub struct CommandLine {
+    #[command(flatten)]
+    pub global: Global,
+
+    /// Print the version, the commit, and the runtime-spec version
+    #[arg(short = 'v', long)]
+    version: bool,
+
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+impl CommandLine {
+    /// Does what was asked, and says the exit code.
+    pub fn run(self) -> Result<u8> {
+        match self.verb {
+            _ if self.version => output::print(version_text()).map(|()| 0),
+            Some(verb) => verb.run(&self.global),
+            None => {
+                Err(Error::new(Code::InvalidArgument, "a verb is missing")
+                    .hint("see capsid --help"))
+            }
+        }
+    }
+}
+
+fn version_text() -> String {
+    format!(
+        "capsid version {}\ncommit: {}\nspec: {}\n",
+        env!("CARGO_PKG_VERSION"),
+        COMMIT
+            .filter(|commit| !commit.is_empty())
+            .unwrap_or("unknown"),
+        capsid_runtime::OCI_VERSION,
+    )
+}
+
+/// The options before the verb.
+#[derive(Args)]
+pub struct Global {
+    /// Keep the containers' state in DIR, best on a tmpfs [default: /run/capsid as root, else
+    /// $XDG_RUNTIME_DIR/capsid]
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub log: LogOptions,
+
+    /// What places containers in cgroups: `cgroupfs`, capsid itself; `disabled`, nothing, and
+    /// limits are refused
+    #[arg(long, value_name = "MANAGER", default_value = "cgroupfs", value_parser = cgroup_driver)]
+    cgroup_manager: CgroupDriver,
+}
+
+impl Global {
+    pub fn runtime(&self) -> Result<Runtime> {
+        match &self.root {
+            Some(root) => Ok(Runtime::new(state_root(root)?)),
+            None => Ok(Runtime::new(Runtime::default_root()?)),
+        }
+    }
+
+    /// The directory was named, so that its absence is the caller's mistake.
+    pub fn root_is_explicit(&self) -> bool {
+        self.root.is_some()
+    }
+
+    pub fn cgroup_driver(&self) -> CgroupDriver {
+        self.cgroup_manager
+    }
+}
+
+/// An absolute form of --root; never the file system's own root, whose directories would all
+/// be containers.
+fn state_root(root: &Path) -> Result<PathBuf> {
+    let wrong = |text| Err(Error::new(Code::InvalidArgument, text).doing("read --root"));
+    let Ok(absolute) = std::path::absolute(root) else {
+        return wrong("it must name a directory");
+    };
+    let mut below_root = 0_usize;
+    for component in absolute.components() {
+        match component {
+            Component::Normal(_) => below_root += 1,
+            Component::ParentDir => below_root = below_root.saturating_sub(1),
+            _ => {}
+        }
+    }
+    match below_root {
+        0 => wrong("it must not be /"),
+        _ => Ok(absolute),
+    }
+}
+
+fn cgroup_driver(word: &str) -> std::result::Result<CgroupDriver, &'static str> {
+    match word {
+        "cgroupfs" => Ok(CgroupDriver::Cgroupfs),
+        "disabled" => Ok(CgroupDriver::Disabled),
+        "systemd" => Err("this version has no systemd driver; use cgroupfs or disabled"),
+        _ => Err("the managers are cgroupfs and disabled"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    fn parse(line: &str) -> std::result::Result<CommandLine, clap::Error> {
+        CommandLine::try_parse_from(line.split(' '))
+    }
+
+    fn refusal(line: &str) -> String {
+        parse(line).err().expect(line).to_string()
+    }
+
+    #[test]
+    fn the_flags_are_consistent() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_and_option_has_help() {
+        let command = CommandLine::command();
+        for verb in command.get_subcommands() {
+            assert!(verb.get_about().is_some(), "{}", verb.get_name());
+            for argument in verb.get_arguments() {
+                let name = argument.get_id();
+                assert!(argument.get_help().is_some(), "{}: {name}", verb.get_name());
+            }
+        }
+    }
+
+    #[test]
+    fn the_name_it_is_called_by_changes_nothing() {
+        for name in [
+            "capsid",
+            "runc",
+            "/usr/local/sbin/crun",
+            "memfd:x (deleted)",
+        ] {
+            let parsed = CommandLine::try_parse_from([name, "--root", "/r", "state", "web"]);
+            assert!(parsed.is_ok(), "{name}");
+        }
+    }
+
+    #[test]
+    fn global_options_stand_before_the_verb_in_both_forms() {
+        assert!(parse("capsid --root /r --log /l --log-format=json --debug start web").is_ok());
+        assert!(parse("capsid --root=/r --log-format text --cgroup-manager disabled list").is_ok());
+        let text = refusal("capsid start --root /r web");
+        assert!(text.contains("--root"), "{text}");
+    }
+
+    #[test]
+    fn a_mistyped_flag_is_named_and_a_near_one_suggested() {
+        for (line, named, near) in [
+            ("capsid create --bundel /b web", "--bundel", "--bundle"),
+            ("capsid run --detatch web", "--detatch", "--detach"),
+            ("capsid --rot /r list", "--rot", "--root"),
+            ("capsid delete --forse web", "--forse", "--force"),
+            ("capsid exec --usr 1 web id", "--usr", "--user"),
+            ("capsid stat web", "stat", "state"),
+        ] {
+            let text = refusal(line);
+            assert!(text.contains(&format!("'{named}'")), "{text}");
+            assert!(text.contains(&format!("'{near}'")), "{text}");
+            assert!(text.contains("--help"), "{text}");
+        }
+    }
+
+    #[test]
+    fn flags_of_later_issues_do_not_exist_yet() {
+        for line in [
+            "capsid --systemd-cgroup list",
+            "capsid --rootless auto list",
+            "capsid --criu /bin/criu list",
+            "capsid exec --apparmor p web id",
+            "capsid exec --process-label p web id",
+            "capsid exec --cgroup c web id",
+            "capsid update web",
+            "capsid checkpoint web",
+        ] {
+            let error = parse(line).err().expect(line);
+            assert!(matches!(
+                error.kind(),
+                ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand
+            ));
+        }
+    }
+
+    #[test]
+    fn the_systemd_manager_is_refused_by_name() {
+        let text = refusal("capsid --cgroup-manager systemd list");
+        assert!(text.contains("no systemd driver"), "{text}");
+    }
+
+    #[test]
+    fn the_root_of_the_file_system_is_no_state_directory() {
+        for root in ["/", "//", "/.", "/run/..", "/run/../..", ""] {
+            assert!(state_root(Path::new(root)).is_err(), "{root}");
+        }
+        assert_eq!(
+            state_root(Path::new("/run/x")).unwrap(),
+            Path::new("/run/x")
+        );
+        assert!(state_root(Path::new("x")).unwrap().is_absolute());
+    }
+
+    #[test]
+    fn the_version_has_the_lines_that_engines_read() {
+        let text = version_text();
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].starts_with("capsid version 0."), "{text}");
+        assert!(lines[1].starts_with("commit: "), "{text}");
+        assert_eq!(lines[2], "spec: 1.3.0");
+    }
+}

@@ -1,0 +1,9 @@
+//! The terminal of a foreground process: the host's side, the container's side, and what
+//! carries bytes between them.
+
+mod host;
+mod lane;
+mod proxy;
+
+pub use host::Host;
+pub use proxy::Proxy;

@@ -1,0 +1,45 @@
+//! `create`: a container that waits for `start`.
+
+use std::path::PathBuf;
+
+use capsid_runtime::{Result, Seal};
+use clap::Args;
+
+use super::container_id::Id;
+use super::launch::{Launch, Stay};
+use crate::global::Global;
+
+const NOTES: &str = "\
+The bundle is a directory with a config.json and the root filesystem that it names
+(`capsid spec` writes a config.json to start from). Everything is set up when create returns:
+namespaces, mounts, limits. Only the program itself waits for `capsid start ID`. It gets
+capsid's own standard input, output and error, so redirect them.
+
+Example:
+  capsid create --bundle /tmp/b --pid-file /tmp/pid web </dev/null >/tmp/log 2>&1";
+
+/// Make a container from a bundle, ready to start
+#[derive(Args)]
+#[command(after_help = NOTES)]
+pub struct Create {
+    #[command(flatten)]
+    id: Id,
+
+    /// The bundle's directory
+    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    bundle: PathBuf,
+
+    #[command(flatten)]
+    launch: Launch,
+}
+
+impl Create {
+    pub fn run(self, global: &Global) -> Result<u8> {
+        let id = self.id.checked()?;
+        let options = self.launch.options(self.bundle, Stay::Detached, global)?;
+        global
+            .runtime()?
+            .create(&id, &options, &Seal::AlreadySealed)?;
+        Ok(0)
+    }
+}

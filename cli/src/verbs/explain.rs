@@ -1,0 +1,62 @@
+//! `explain`: the very plan that create would run, without running it.
+
+use std::path::PathBuf;
+
+use capsid_runtime::{ContainerId, Result};
+use clap::{Args, ValueEnum};
+
+use super::launch::{Launch, Stay};
+use crate::global::Global;
+use crate::output;
+
+const NOTES: &str = "\
+Prints the steps in their order, what the parent does meanwhile, and a notice for each setting
+that will not act as it is written, with its place in config.json. Nothing is made or changed.
+
+Examples:
+  capsid explain /tmp/b
+  capsid explain --overlay --format json /tmp/b";
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+/// Print what create would do with a bundle, step by step
+#[derive(Args)]
+#[command(after_help = NOTES)]
+pub struct Explain {
+    /// The bundle's directory
+    #[arg(value_name = "BUNDLE")]
+    bundle: PathBuf,
+
+    /// Plan for a container of this id; it names the default cgroup and the state directory
+    #[arg(long, value_name = "ID", default_value = "example")]
+    id: String,
+
+    /// Lines for people, or one JSON object
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    format: Format,
+
+    #[command(flatten)]
+    launch: Launch,
+}
+
+impl Explain {
+    pub fn run(self, global: &Global) -> Result<u8> {
+        let id = ContainerId::new(&self.id)?;
+        // The bundle may be meant for create or for run: a terminal is not refused here.
+        let stay = match self.launch.process.console_socket {
+            Some(_) => Stay::Detached,
+            None => Stay::Foreground,
+        };
+        let options = self.launch.options(self.bundle, stay, global)?;
+        let explanation = global.runtime()?.explain(&id, &options)?;
+        output::print(match self.format {
+            Format::Text => explanation.to_string(),
+            Format::Json => output::json(&explanation, b"  ")?,
+        })?;
+        Ok(0)
+    }
+}

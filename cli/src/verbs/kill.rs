@@ -1,0 +1,55 @@
+//! `kill`: sends a signal to a container's init process, or to all of its processes.
+
+use capsid_runtime::{ContainerId, Result, Runtime};
+use clap::Args;
+
+use super::matching::{each, matching};
+use crate::global::Global;
+use crate::signal_names;
+
+const NOTES: &str = "\
+SIGNAL is a name with or without SIG in any case, a number, or RTMIN+n.
+
+Examples:
+  capsid kill web                          asks it to end
+  capsid kill web KILL
+  capsid kill --all web 9                  every process, also of a stopped container
+  capsid kill --regex '^test-' TERM";
+
+/// Send a signal to a container's process
+#[derive(Args)]
+#[command(after_help = NOTES)]
+pub struct Kill {
+    /// The container's id
+    #[arg(value_name = "ID")]
+    id: String,
+
+    /// The signal
+    #[arg(value_name = "SIGNAL", default_value = "TERM")]
+    signal: String,
+
+    /// Signal every process of the container, and succeed when there is none left
+    #[arg(short, long)]
+    all: bool,
+
+    /// Take ID for a regular expression: all containers whose id it matches are signalled
+    #[arg(short, long)]
+    regex: bool,
+}
+
+impl Kill {
+    pub fn run(self, global: &Global) -> Result<u8> {
+        let signal = signal_names::parse(&self.signal)?;
+        let runtime = global.runtime()?;
+        let ids = match self.regex {
+            true => matching(&runtime, &self.id)?,
+            false => vec![ContainerId::new(&self.id)?],
+        };
+        each(ids, |id| send(&runtime, &id, signal, self.all))?;
+        Ok(0)
+    }
+}
+
+fn send(runtime: &Runtime, id: &ContainerId, signal: i32, all: bool) -> Result<()> {
+    runtime.open(id)?.kill(signal, all)
+}

@@ -1,0 +1,104 @@
+//! `run`: create and start in one, and by default stay until the process ends.
+
+use std::path::PathBuf;
+
+use capsid_runtime::{Container, Error, Result, Seal};
+use clap::Args;
+
+use super::container_id::Id;
+use super::launch::{Launch, Stay};
+use crate::foreground::{self, Reap, Signals};
+use crate::global::Global;
+
+const NOTES: &str = "\
+In the foreground capsid hands signals on to the container's process, joins its terminal to
+yours when config.json asks for one, ends with the process's status (128 plus the number when
+a signal ended it), and deletes the container. With --detach it returns as soon as the program
+runs, and the container is yours to delete.
+
+Examples:
+  capsid run --bundle /tmp/b web
+  capsid run --bundle /tmp/b --overlay web             the bundle's files stay as they are
+  capsid run --detach --bundle /tmp/b web </dev/null >/tmp/log 2>&1";
+
+/// Make a container from a bundle and start it
+#[derive(Args)]
+#[command(after_help = NOTES)]
+pub struct Run {
+    #[command(flatten)]
+    id: Id,
+
+    /// The bundle's directory
+    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    bundle: PathBuf,
+
+    /// Return as soon as the program runs
+    #[arg(short, long)]
+    detach: bool,
+
+    /// Do not delete the container when its process ends
+    #[arg(long)]
+    keep: bool,
+
+    /// Do not take in the processes that lose their parent in the container (without a pid
+    /// namespace of its own); they go to the system's init
+    #[arg(long)]
+    no_subreaper: bool,
+
+    #[command(flatten)]
+    launch: Launch,
+}
+
+impl Run {
+    pub fn run(self, global: &Global) -> Result<u8> {
+        if self.detach {
+            self.detached(global)
+        } else {
+            self.in_the_foreground(global)
+        }
+    }
+
+    fn detached(self, global: &Global) -> Result<u8> {
+        let id = self.id.checked()?;
+        let options = self.launch.options(self.bundle, Stay::Detached, global)?;
+        global.runtime()?.run(&id, &options, &Seal::AlreadySealed)?;
+        Ok(0)
+    }
+
+    fn in_the_foreground(self, global: &Global) -> Result<u8> {
+        let id = self.id.checked()?;
+        let options = self.launch.options(self.bundle, Stay::Foreground, global)?;
+        let reap = match self.no_subreaper {
+            true => Reap::ItsProcess,
+            false => Reap::Orphans,
+        };
+        let runtime = global.runtime()?;
+        // Both before there is a process: no signal and no orphan falls between.
+        let signals = Signals::catch()?;
+        reap.begin()?;
+        let created = runtime.run(&id, &options, &Seal::AlreadySealed)?;
+        match foreground::wait(created.process, &signals, reap) {
+            Ok(exit) if self.keep => Ok(exit),
+            Ok(exit) => delete(created.container, exit),
+            Err(error) => {
+                let _ = created.container.delete(true);
+                Err(error)
+            }
+        }
+    }
+}
+
+/// A container that can't be deleted is the command's failure, unless the process's own says
+/// more.
+fn delete(container: Container, code: u8) -> Result<u8> {
+    let left =
+        |error: Error| error.hint("the container's process has ended, but its traces are left");
+    match container.delete(false).map_err(left) {
+        Ok(()) => Ok(code),
+        Err(error) if code == 0 => Err(error),
+        Err(error) => {
+            tracing::warn!("{error}");
+            Ok(code)
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! `state`: one container's state as the runtime specification words it.
+
+use capsid_runtime::Result;
+use clap::Args;
+
+use super::container_id::Id;
+use crate::global::Global;
+use crate::output;
+
+const NOTES: &str = "\
+Prints one JSON object with the keys ociVersion, id, pid (0 when stopped), status (creating,
+created, running, paused or stopped), bundle, rootfs, created, annotations and owner.
+
+Example:
+  capsid state web";
+
+/// Print a container's state as JSON
+#[derive(Args)]
+#[command(after_help = NOTES)]
+pub struct State {
+    #[command(flatten)]
+    id: Id,
+}
+
+impl State {
+    pub fn run(self, global: &Global) -> Result<u8> {
+        let state = self.id.open(global)?.state()?;
+        output::print(output::json(&state, b"  ")?)?;
+        Ok(0)
+    }
+}
