@@ -3,9 +3,9 @@
  * state, no log, no checks beyond "did the call work". It is a measuring stick
  * for `make bench`; it must not grow features and is not a container runtime.
  *
- *   floor [-m BYTES] v1|v2 ROOTFS CGROUP HIERARCHY,... PROGRAM [ARG...]
+ *   floor [-m BYTES] v1|v2 ROOTFS CGROUP HIERARCHY:... PROGRAM [ARG...]
  *
- * CGROUP is a path below each hierarchy. v1: HIERARCHY,... are the directories
+ * CGROUP is a path below each hierarchy. v1: HIERARCHY:... are the directories
  * of /sys/fs/cgroup. v2: /sys/fs/cgroup is the cgroup2 mount, and the container
  * gets a cgroup namespace, as `runc spec` writes it on such a host.
  */
@@ -292,13 +292,13 @@ int main(int argc, char **argv)
 		argv += 2, argc -= 2;
 	}
 	if (argc < 6) {
-		dprintf(2, "usage: floor [-m BYTES] v1|v2 ROOTFS CGROUP HIERARCHY,... PROGRAM [ARG...]\n");
+		dprintf(2, "usage: floor [-m BYTES] v1|v2 ROOTFS CGROUP HIERARCHY:... PROGRAM [ARG...]\n");
 		return 125;
 	}
 	v2 = !strcmp(argv[1], "v2");
 	rootfs = argv[2];
 	cgroup = argv[3];
-	for (char *name = strtok(argv[4], ","); name && hierarchy_count < MAX_HIERARCHIES; name = strtok(NULL, ","))
+	for (char *name = strtok(argv[4], ":"); name && hierarchy_count < MAX_HIERARCHIES; name = strtok(NULL, ":"))
 		hierarchies[hierarchy_count++] = name;
 	if (v2)
 		hierarchy_count = 1;
@@ -310,6 +310,8 @@ int main(int argc, char **argv)
 	if (v2) {
 		MUST(mkdir(cgroup_path("", ""), 0755));
 		args.cgroup = MUST(open(cgroup_path("", ""), O_PATH | O_DIRECTORY | O_CLOEXEC));
+		if (memory_limit)
+			write_file(args.cgroup, "memory.max", &memory_limit, 1);
 		args.flags |= CLONE_INTO_CGROUP | CLONE_NEWCGROUP;
 	} else {
 		make_v1_cgroups();

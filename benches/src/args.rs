@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
 
+use crate::contender::{FLOOR, RUNC};
 use crate::job::Job;
+use crate::results::{REFERENCE, SUBJECT};
 use crate::view::View;
 
 /// Measures capsid against crun, runc and the floor on one bundle in one run.
@@ -122,6 +124,10 @@ fn named_path(text: &str) -> Result<(String, PathBuf)> {
                 .bytes()
                 .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)),
         "the name may hold letters, digits, - _ ."
+    );
+    anyhow::ensure!(
+        ![SUBJECT, REFERENCE, RUNC, FLOOR].contains(&name),
+        "this name is taken"
     );
     Ok((name.to_owned(), PathBuf::from(path)))
 }

@@ -10,6 +10,7 @@ use crate::results::{REFERENCE, SUBJECT};
 use crate::site::Site;
 
 pub const FLOOR: &str = "floor";
+pub const RUNC: &str = "runc";
 
 #[derive(Clone, Debug)]
 pub struct Contender {
@@ -33,7 +34,7 @@ impl Contender {
                 .iter()
                 .map(|(name, path)| (name.clone(), Some(path.clone()))),
         );
-        wanted.extend([REFERENCE, "runc"].map(|name| (name.to_owned(), on_path(name))));
+        wanted.extend([REFERENCE, RUNC].map(|name| (name.to_owned(), on_path(name))));
         wanted.push((FLOOR.to_owned(), Some(floor.to_owned())));
         wanted.retain(|(name, _)| args.wants_runtime(name));
 

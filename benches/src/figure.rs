@@ -42,13 +42,13 @@ impl Figure {
     fn words(self) -> (&'static str, &'static str, &'static str) {
         match self {
             Figure::Run => ("run", "run /bin/true", "ms"),
-            Figure::RunCpu => ("run-cpu", "  its CPU time", "ms"),
-            Figure::RunRss => ("run-rss", "  its peak RSS", "KiB"),
+            Figure::RunCpu => ("run-cpu", "CPU time of a run", "ms"),
+            Figure::RunRss => ("run-rss", "peak RSS of a run", "KiB"),
             Figure::Lifecycle => ("lifecycle", "create+start+delete", "ms"),
             Figure::Create => ("create", "  create", "ms"),
             Figure::Start => ("start", "  start", "ms"),
             Figure::Delete => ("delete", "  delete", "ms"),
-            Figure::CreateRss => ("create-rss", "  create's peak RSS", "KiB"),
+            Figure::CreateRss => ("create-rss", "peak RSS of a create", "KiB"),
             Figure::Exec => ("exec", "exec /bin/true", "ms"),
             Figure::State => ("state", "state", "ms"),
             Figure::Kill => ("kill", "kill (SIGWINCH)", "ms"),

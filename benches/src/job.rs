@@ -1,6 +1,7 @@
 //! The measurements, one function each: which commands, in which order, and which
 //! of what they took is the figure. It must not print figures or judge them.
 
+use std::collections::HashSet;
 use std::fs;
 use std::process::Command;
 
@@ -14,6 +15,7 @@ use crate::limit;
 use crate::results::{Row, Track};
 use crate::rounds::Rounds;
 use crate::site::Site;
+use crate::stopwatch::Lap;
 use crate::view::View;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -138,83 +140,67 @@ impl<'a> Bench<'a> {
     }
 
     fn live(&self, contender: &Contender, rounds: Rounds) -> Result<[f64; 5]> {
-        let (site, watch) = (self.site, &self.site.stopwatch);
         rounds.rest();
-        let create = watch.time(&self.create(contender, "life"))?;
-        let pid = fs::read_to_string(site.pid_file(contender)).context("read the pid file")?;
+        let create = self.create(contender, "life")?;
+        let pid = fs::read_to_string(self.site.pid_file(contender)).context("read the pid file")?;
         rounds.rest();
-        let start = watch.time(&contender.verb(site, &["start", "life"]))?;
+        let start = self.lap(contender, &["start", "life"])?;
         // Not part of the figure: this is how long /bin/true takes.
-        watch.await_end(pid.trim())?;
+        self.site.stopwatch.await_end(pid.trim())?;
         rounds.rest();
-        let delete = watch.time(&contender.verb(site, &["delete", "life"]))?;
+        let delete = self.lap(contender, &["delete", "life"])?;
         let [c, s, d] = [create, start, delete].map(|lap| lap.wall_ms);
         Ok([c + s + d, c, s, d, create.rss_kib])
     }
 
-    fn create(&self, contender: &Contender, id: &str) -> Vec<std::ffi::OsString> {
-        let (bundle, pid_file) = (
-            self.site.bundle(contender, id),
-            self.site.pid_file(contender),
-        );
-        let words = [
-            "create",
-            "--bundle",
-            &bundle.to_string_lossy(),
-            "--pid-file",
-            &pid_file.to_string_lossy(),
-            id,
-        ];
-        contender.verb(self.site, &words)
+    fn lap(&self, contender: &Contender, words: &[&str]) -> Result<Lap> {
+        self.site.stopwatch.time(&contender.verb(self.site, words))
+    }
+
+    fn create(&self, contender: &Contender, id: &str) -> Result<Lap> {
+        let bundle = self.site.bundle(contender, id);
+        let pid_file = self.site.pid_file(contender);
+        let (bundle, pid_file) = (bundle.to_string_lossy(), pid_file.to_string_lossy());
+        self.lap(
+            contender,
+            &["create", "--bundle", &bundle, "--pid-file", &pid_file, id],
+        )
     }
 
     /// exec, state and kill, on a container that runs meanwhile.
     fn resident(&self, pace: Pace) -> Result<Vec<Row>> {
         const ID: &str = "pause";
-        let verbs: [(Job, Figure, &[&str]); 3] = [
+        const VERBS: [(Job, Figure, &[&str]); 3] = [
             (Job::Exec, Figure::Exec, &["exec", ID, "/bin/true"]),
             (Job::State, Figure::State, &["state", ID]),
             // Pid 1 of a pid namespace does not notice a signal that it has no handler for.
             (Job::Kill, Figure::Kill, &["kill", ID, "WINCH"]),
         ];
-        let wanted: Vec<_> = verbs
-            .into_iter()
-            .filter(|verb| self.args.wants(verb.0))
-            .collect();
-        if wanted.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut running = Vec::new();
-        for contender in self.runtimes() {
-            self.site.write_bundle(contender, ID, "/bin/pause", None)?;
-            let started = self
-                .site
-                .stopwatch
-                .time(&self.create(contender, ID))
-                .and_then(|_| {
-                    self.site
-                        .stopwatch
-                        .time(&contender.verb(self.site, &["start", ID]))
-                });
-            match started {
-                Ok(_) => running.push(contender),
-                Err(error) => eprintln!("  FAILED: {}: {error:#}", contender.name),
-            }
-        }
         let rounds = self.rounds(pace);
         let mut rows = Vec::new();
-        for (_, figure, words) in wanted {
+        let mut running: HashSet<String> = HashSet::new();
+        for (_, figure, words) in VERBS.into_iter().filter(|verb| self.args.wants(verb.0)) {
             self.announce(figure.label(), Some(pace));
-            rows.extend(rounds.interleave(&running, [figure], |contender, _| {
-                rounds.rest();
-                Ok([self
-                    .site
-                    .stopwatch
-                    .time(&contender.verb(self.site, words))?
-                    .wall_ms])
-            }));
+            rows.extend(
+                rounds.interleave(&self.runtimes(), [figure], |contender, _| {
+                    if !running.contains(&contender.name) {
+                        self.site.write_bundle(contender, ID, "/bin/pause", None)?;
+                        let started = self
+                            .create(contender, ID)
+                            .and_then(|_| self.lap(contender, &["start", ID]));
+                        self.or_clear(contender, ID, started)?;
+                        running.insert(contender.name.clone());
+                    }
+                    rounds.rest();
+                    Ok([self.lap(contender, words)?.wall_ms])
+                }),
+            );
         }
-        for contender in self.runtimes() {
+        for contender in self
+            .runtimes()
+            .iter()
+            .filter(|contender| running.contains(&contender.name))
+        {
             self.site.clear(contender, ID)?;
         }
         Ok(rows)
@@ -222,62 +208,41 @@ impl<'a> Bench<'a> {
 
     /// `list` among many containers, then `delete --force` of each of them.
     fn list(&self) -> Result<Vec<Row>> {
-        let crowd = self.args.crowd();
-        self.announce(&format!("list of {crowd}, delete --force"), None);
-        let ids: Vec<String> = (0..=crowd).map(|number| format!("crowd{number}")).collect();
-        let mut present = Vec::new();
-        for contender in self.runtimes() {
-            let created = ids.iter().skip(1).try_for_each(|id| {
-                self.site.write_bundle(contender, id, "/bin/pause", None)?;
-                self.site
-                    .stopwatch
-                    .time(&self.create(contender, id))
-                    .map(drop)
-            });
-            match created {
-                Ok(()) => present.push(contender),
-                Err(error) => eprintln!("  FAILED: {}: {error:#}", contender.name),
-            }
-        }
+        let ids: Vec<String> = (0..self.args.crowd())
+            .map(|number| format!("crowd{number}"))
+            .collect();
+        self.announce(&format!("list of {}, delete --force", ids.len()), None);
+        let contenders = self.runtimes();
         let rounds = Rounds {
             count: self.args.rounds().min(20),
             view: Some(self.view()),
             pace: None,
         };
-        let mut rows = rounds.interleave(&present, [Figure::List], |contender, _| {
-            Ok([self
-                .site
-                .stopwatch
-                .time(&contender.verb(self.site, &["list"]))?
-                .wall_ms])
+        let mut rows = rounds.interleave(&contenders, [Figure::List], |contender, round| {
+            for id in ids.iter().filter(|_| round == 0) {
+                self.site.write_bundle(contender, id, "/bin/pause", None)?;
+                self.create(contender, id)?;
+            }
+            Ok([self.lap(contender, &["list"])?.wall_ms])
         });
-        // Round 0 is not kept; it gets a container of its own.
-        for contender in &present {
-            self.site
-                .write_bundle(contender, &ids[0], "/bin/pause", None)?;
-            self.site.stopwatch.time(&self.create(contender, &ids[0]))?;
-        }
+        // The first of them is the round that warms up.
         let rounds = Rounds {
-            count: crowd,
+            count: ids.len().saturating_sub(1),
             ..rounds
         };
         rows.extend(
-            rounds.interleave(&present, [Figure::ForceDelete], |contender, round| {
-                let words = ["delete", "--force", &ids[round]];
+            rounds.interleave(&contenders, [Figure::ForceDelete], |contender, round| {
                 Ok([self
-                    .site
-                    .stopwatch
-                    .time(&contender.verb(self.site, &words))?
+                    .lap(contender, &["delete", "--force", &ids[round]])?
                     .wall_ms])
             }),
         );
-        for contender in self.runtimes() {
-            for id in &ids {
-                if self.site.root(contender).join(id).exists()
-                    || !present.iter().any(|c| c.name == contender.name)
-                {
-                    self.site.clear(contender, id)?;
-                }
+        for (contender, id) in contenders
+            .iter()
+            .flat_map(|contender| ids.iter().map(move |id| (contender, id)))
+        {
+            if self.site.root(contender).join(id).exists() {
+                self.site.clear(contender, id)?;
             }
         }
         Ok(rows)

@@ -9,6 +9,7 @@ mod chart;
 mod contender;
 mod figure;
 mod hierarchy;
+mod home;
 mod job;
 mod limit;
 mod machine;

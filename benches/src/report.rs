@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::args::{Args, Pace};
-use crate::contender::Contender;
+use crate::contender::{Contender, FLOOR};
 use crate::figure::Bound;
 use crate::job;
 use crate::machine::Machine;
@@ -87,17 +87,17 @@ impl Report {
             "view": row.view.map(View::name),
             "pace": row.pace.map(Pace::name),
             "contenders": row.tracks.iter().map(|track| {
-                let ratio = row.ratio(&track.contender, REFERENCE);
-                (track.contender.clone(), track_json(track, ratio))
+                let ratios = [REFERENCE, FLOOR].map(|base| row.ratio(&track.contender, base));
+                (track.contender.clone(), track_json(track, ratios))
             }).collect::<serde_json::Map<_, _>>(),
             "aims": row.verdicts().iter().map(verdict_json).collect::<Vec<_>>()
         })
     }
 }
 
-fn track_json(track: &Track, ratio: Option<f64>) -> Value {
+fn track_json(track: &Track, [to_crun, to_floor]: [Option<f64>; 2]) -> Value {
     json!({
-        "median": track.median(), "minimum": track.minimum(), "ratio_to_crun": ratio,
+        "median": track.median(), "minimum": track.minimum(), "ratio_to_crun": to_crun, "ratio_to_floor": to_floor,
         "failure": track.failure, "samples": track.samples
     })
 }

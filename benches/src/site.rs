@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 use crate::bundle::{Bundle, write_rootfs};
 use crate::contender::Contender;
-use crate::hierarchy::{kill_all, remove_tree};
+use crate::home::clear_tree;
 use crate::stopwatch::{Stopwatch, reap_orphans};
 use crate::view::{Entered, View};
 
@@ -78,7 +78,7 @@ impl Site {
     /// The hierarchies' names as the floor program takes them.
     pub fn hierarchies(&self) -> String {
         let names: Vec<String> = self.entered.hierarchies.iter().map(|h| h.name()).collect();
-        names.join(",")
+        names.join(":")
     }
 
     /// Writes the bundle of container `id`.
@@ -115,16 +115,7 @@ impl Site {
             .iter()
             .map(|h| h.mount.join(cgroups.trim_start_matches('/')));
         for directory in directories {
-            kill_all(&directory);
-            for _ in 0..PATIENCE {
-                reap_orphans();
-                if remove_tree(&directory).is_ok() {
-                    break;
-                }
-                // Not measured, and cgroup v1 has no event for "the last process has left".
-                std::thread::sleep(std::time::Duration::from_millis(5));
-            }
-            remove_tree(&directory)?;
+            clear_tree(&directory, reap_orphans)?;
         }
         let state = self.root(contender).join(id);
         if state.exists() {
@@ -133,6 +124,3 @@ impl Site {
         Ok(())
     }
 }
-
-/// How often the removal of a cgroup is tried, 5 ms apart.
-const PATIENCE: u32 = 200;

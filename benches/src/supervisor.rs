@@ -12,7 +12,7 @@ use nix::sys::signalfd::SignalFd;
 use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, mkdtemp};
 
-use crate::hierarchy::Home;
+use crate::home::Home;
 
 const ENDING: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
 

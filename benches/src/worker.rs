@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 
 use crate::args::Args;
 use crate::contender::{Contender, FLOOR};
-use crate::hierarchy;
+use crate::home;
 use crate::job::{Bench, Job};
 use crate::machine::Machine;
 use crate::report::Report;
@@ -52,7 +52,7 @@ pub fn run(args: &Args, scratch: &Path, cgroup: &str) -> Result<()> {
 
     let mut report = Report::new(Machine::here(), args, &contenders, missing);
     report.machine.warn_if_busy();
-    hierarchy::enter(cgroup)?;
+    home::enter(cgroup)?;
     let mut programs_done = false;
     for view in View::ALL.into_iter().filter(|view| args.wants_view(*view)) {
         let entered = match Entered::enter(view, scratch)? {
