@@ -1,52 +1,188 @@
-//! Goldens: the plan that each fixture gives on each kind of machine, word for word as
-//! `explain` prints it. `CAPSID_BLESS=1 cargo test --test plans` writes them anew.
+//! Goldens: the plan that each fixture gives on a kind of machine, word for word as `explain`
+//! prints it. `CAPSID_BLESS=1 cargo test --test plans` writes them anew.
 
 use std::path::{Path, PathBuf};
 
 use capsid_runtime::cgroup::{CgroupPlan, Group, Hierarchy, Layout};
-use capsid_runtime::container::{CgroupDriver, CreateOptions};
-use capsid_runtime::plan::{CreateRequest, Host, Start, create};
+use capsid_runtime::container::{Console, CreateOptions, ExecOptions, Overlay};
+use capsid_runtime::plan::{
+    CreateRequest, ExecRequest, Host, IdMap, OwnIds, Plan, Start, Subordinate, create, exec,
+    validate,
+};
+use capsid_runtime::spec::Spec;
+use nix::sched::CloneFlags;
 
 const ALL_CAPABILITIES: u64 = (1 << 41) - 1;
 
+/// The machines and callers that the goldens are made for.
+#[derive(Clone, Copy)]
+enum Machine {
+    V1,
+    V2,
+    Hybrid,
+    /// An ordinary user with subordinate ids, on v2.
+    Rootless,
+    /// The same without newuidmap(1).
+    RootlessAlone,
+    /// Root without CAP_MKNOD, on v1.
+    Nested,
+    /// Root of a user namespace, as rootless engines call the runtime, on v2.
+    InUserNamespace,
+}
+use Machine::*;
+
+/// Golden, fixture, machine, and what create is told besides.
+type Case = (&'static str, &'static str, Machine, fn() -> CreateOptions);
+
+#[rustfmt::skip]
+const CASES: &[Case] = &[
+    ("runc-spec-v1", "runc-spec", V1, plain),
+    ("runc-spec-v2", "runc-spec", V2, plain),
+    ("runc-spec-hybrid", "runc-spec", Hybrid, plain),
+    ("runc-spec-nested", "runc-spec", Nested, plain),
+    ("runc-spec-rootless-user", "runc-spec", Rootless, plain),
+    ("runc-spec-rootless-single-id", "runc-spec", RootlessAlone, plain),
+    ("runc-spec-overlay", "runc-spec", V2, overlay),
+    ("runc-spec-rootless-overlay", "runc-spec", Rootless, overlay),
+    ("runc-spec-no-pivot", "runc-spec", V2, no_pivot),
+    ("runc-spec-rootless", "runc-spec-rootless", Rootless, plain),
+    ("docker-v1", "docker", V1, plain),
+    ("docker-v2", "docker", V2, plain),
+    ("docker-host-network", "docker-host-network", V2, plain),
+    ("docker-userns-remap-v2", "docker-userns-remap", V2, plain),
+    ("docker-userns-remap-v1", "docker-userns-remap", V1, plain),
+    ("containerd-ctr", "containerd-ctr", V2, plain),
+    ("cri-sandbox", "cri-sandbox", V2, plain),
+    ("cri-container", "cri-container", V2, plain),
+    ("cri-container-shared-pid", "cri-container-shared-pid", V1, plain),
+    ("cri-container-pod-userns", "cri-container-pod-userns", V2, plain),
+    ("podman-rootless", "podman-rootless", InUserNamespace, plain),
+    ("userns-without-maps-nested", "userns-without-maps", InUserNamespace, plain),
+    ("userns-host-pid-v1", "userns-host-pid", V1, plain),
+    ("userns-host-pid-v2", "userns-host-pid", V2, plain),
+    ("userns-without-maps", "userns-without-maps", V2, plain),
+    ("time-offsets", "time-offsets", V2, plain),
+    ("time-namespace", "time-namespace", V2, plain),
+    ("shared-root", "shared-root", V2, plain),
+    ("host-dev", "host-dev", V2, plain),
+    ("no-process", "no-process", V2, plain),
+    ("read-only-cgroups", "read-only-cgroups", V1, plain),
+    ("mount-below-cgroups", "mount-below-cgroups", V1, plain),
+    ("everything-v1", "everything", V1, everything),
+    ("everything-v2", "everything", V2, everything),
+];
+
+fn plain() -> CreateOptions {
+    CreateOptions::default()
+}
+
+fn overlay() -> CreateOptions {
+    CreateOptions {
+        overlay: Some(Overlay {
+            keep: None,
+            lower: vec!["/layers/base".into(), "/layers/app".into()],
+        }),
+        ..plain()
+    }
+}
+
+fn no_pivot() -> CreateOptions {
+    CreateOptions {
+        no_pivot: true,
+        no_new_keyring: true,
+        ..plain()
+    }
+}
+
+fn everything() -> CreateOptions {
+    CreateOptions {
+        overlay: Some(Overlay {
+            keep: Some("/kept".into()),
+            lower: Vec::new(),
+        }),
+        preserve_fds: 2,
+        ..plain()
+    }
+}
+
+impl Machine {
+    fn host(self) -> Host {
+        let root = Host {
+            euid: 0,
+            egid: 0,
+            capabilities: ALL_CAPABILITIES,
+            own_ids: None,
+            subordinate: None,
+            layout: self.layout(),
+            kcore: true,
+        };
+        let helpers = || Some(("/usr/bin/newuidmap".into(), "/usr/bin/newgidmap".into()));
+        let user = |helpers| Host {
+            euid: 1000,
+            egid: 1000,
+            capabilities: 0,
+            subordinate: Some(Subordinate {
+                uid: vec![(100_000, 65_536)],
+                gid: vec![(100_000, 65_536)],
+                helpers,
+            }),
+            ..root.clone()
+        };
+        match self {
+            V1 | V2 | Hybrid => root,
+            Nested => Host {
+                capabilities: ALL_CAPABILITIES & !caps::Capability::CAP_MKNOD.bitmask(),
+                kcore: false,
+                ..root
+            },
+            InUserNamespace => Host {
+                own_ids: Some(OwnIds {
+                    uid: own_ids(1000),
+                    gid: own_ids(1000),
+                }),
+                ..root
+            },
+            Rootless => user(helpers()),
+            RootlessAlone => user(None),
+        }
+    }
+
+    fn layout(self) -> Layout {
+        let hierarchy = |controllers: &[&str], name: &str| Hierarchy {
+            controllers: controllers.iter().map(|c| (*c).to_owned()).collect(),
+            mount: Path::new("/sys/fs/cgroup").join(name),
+            root: "/".into(),
+            own: "/".into(),
+        };
+        let unified = || hierarchy(&[], "unified");
+        match self {
+            V1 | Hybrid | Nested => Layout::Legacy {
+                hierarchies: vec![
+                    hierarchy(&["cpu", "cpuacct"], "cpu,cpuacct"),
+                    hierarchy(&["memory"], "memory"),
+                    hierarchy(&["name=systemd"], "systemd"),
+                ],
+                unified: matches!(self, Hybrid).then(unified),
+            },
+            V2 | Rootless | RootlessAlone | InUserNamespace => Layout::Unified {
+                mount: "/sys/fs/cgroup".into(),
+                own: "/user.slice".into(),
+            },
+        }
+    }
+}
+
+fn own_ids(user: u32) -> Vec<IdMap> {
+    let line = |container, host, size| IdMap {
+        container,
+        host,
+        size,
+    };
+    vec![line(0, user, 1), line(1, 100_000, 65_536)]
+}
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-fn v1() -> Layout {
-    let hierarchy = |controllers: &[&str], name: &str| Hierarchy {
-        controllers: controllers.iter().map(|c| (*c).to_owned()).collect(),
-        mount: Path::new("/sys/fs/cgroup").join(name),
-        root: "/".into(),
-        own: "/".into(),
-    };
-    Layout::Legacy {
-        hierarchies: vec![
-            hierarchy(&["cpu", "cpuacct"], "cpu,cpuacct"),
-            hierarchy(&["memory"], "memory"),
-            hierarchy(&["name=systemd"], "systemd"),
-        ],
-        unified: None,
-    }
-}
-
-fn v2() -> Layout {
-    Layout::Unified {
-        mount: "/sys/fs/cgroup".into(),
-        own: "/".into(),
-    }
-}
-
-fn privileged(layout: Layout) -> Host {
-    Host {
-        euid: 0,
-        egid: 0,
-        capabilities: ALL_CAPABILITIES,
-        own_ids: None,
-        subordinate: None,
-        layout,
-        kcore: true,
-    }
 }
 
 fn cgroups(layout: &Layout) -> CgroupPlan {
@@ -74,56 +210,123 @@ fn cgroups(layout: &Layout) -> CgroupPlan {
     }
 }
 
-fn plan_of(fixture: &str, host: &Host) -> String {
-    let path = root().join("fixtures/good").join(fixture);
-    let text = std::fs::read_to_string(&path).unwrap();
-    let config: oci_spec::runtime::Spec = serde_json::from_str(&text).unwrap();
-    let options = CreateOptions {
-        cgroups: CgroupDriver::Cgroupfs,
-        ..CreateOptions::default()
-    };
+fn spec(fixture: &str) -> Spec {
+    let path = root().join(format!("fixtures/good/{fixture}.json"));
+    Spec::read(&path).unwrap()
+}
+
+fn plan(fixture: &str, machine: Machine, options: &CreateOptions) -> Plan {
+    let host = machine.host();
     let request = CreateRequest {
         id: "web",
         bundle: Path::new("/bundle"),
         rootfs: Path::new("/bundle/rootfs"),
         state_dir: Path::new("/run/capsid/web"),
         cgroup: &cgroups(&host.layout),
-        options: &options,
+        options,
         start: Start::WhenTold,
     };
-    create(&config, host, &request).unwrap().to_string()
+    create(&spec(fixture).config, &host, &request).unwrap()
 }
 
-fn golden(name: &str, actual: &str) {
-    let path = root().join(format!("runtime-lib/tests/golden/{name}.txt"));
+fn exec_plan(fixture: &str, namespaces: CloneFlags, layout: &Layout) -> Plan {
+    let process = spec(fixture).config.process().clone().unwrap();
+    let options = ExecOptions {
+        process,
+        pointer: "",
+        console: Console::default(),
+        pid_file: None,
+        pidfd_socket: None,
+        preserve_fds: 0,
+        ignore_paused: false,
+    };
+    let request = ExecRequest {
+        id: "web",
+        init: std::fs::File::open("/dev/null").unwrap().into(),
+        namespaces,
+        groups_denied: false,
+        cgroup: &cgroups(layout),
+        options: &options,
+        no_new_keyring: false,
+    };
+    exec(request).unwrap()
+}
+
+/// The lines that differ, or nothing.
+fn compare(name: &str, actual: &str) -> Vec<String> {
+    let path = root().join(format!("fixtures/plans/{name}.txt"));
     if std::env::var_os("CAPSID_BLESS").is_some() {
         std::fs::write(&path, actual).unwrap();
     }
     let expected = std::fs::read_to_string(&path).unwrap_or_default();
-    if expected == actual {
-        return;
+    let (old, new): (Vec<_>, Vec<_>) = (expected.lines().collect(), actual.lines().collect());
+    if old == new {
+        return Vec::new();
     }
-    let line = |text: &str, n: usize| text.lines().nth(n).unwrap_or("(nothing)").to_owned();
-    let count = expected.lines().count().max(actual.lines().count());
-    for n in (0..count).filter(|n| line(&expected, *n) != line(actual, *n)) {
-        println!("{}: - {}", n + 1, line(&expected, n));
-        println!("{}: + {}", n + 1, line(actual, n));
-    }
-    panic!("the plan {name} has changed; CAPSID_BLESS=1 takes it over");
+    let same = |pair: &(&&str, &&str)| pair.0 == pair.1;
+    let head = old.iter().zip(&new).take_while(same).count();
+    let (old, new) = (&old[head..], &new[head..]);
+    let ends = old.iter().rev().zip(new.iter().rev());
+    let tail = ends.take_while(same).count();
+    let gone = old[..old.len() - tail].iter();
+    let come = new[..new.len() - tail].iter();
+    std::iter::once(format!("{name}, from line {}:", head + 1))
+        .chain(gone.map(|line| format!("- {line}")))
+        .chain(come.map(|line| format!("+ {line}")))
+        .collect()
 }
 
 #[test]
-fn the_default_configuration_on_cgroup_v1() {
-    golden(
-        "runc-spec-v1",
-        &plan_of("runc-spec.json", &privileged(v1())),
+fn every_fixture_gives_its_golden_plan() {
+    let mut differences = Vec::new();
+    for (golden, fixture, machine, options) in CASES {
+        let plan = plan(fixture, *machine, &options());
+        differences.extend(compare(golden, &plan.to_string()));
+    }
+    assert!(
+        differences.is_empty(),
+        "plans have changed; CAPSID_BLESS=1 takes them over\n{}",
+        differences.join("\n")
     );
 }
 
 #[test]
-fn the_default_configuration_on_cgroup_v2() {
-    golden(
-        "runc-spec-v2",
-        &plan_of("runc-spec.json", &privileged(v2())),
-    );
+fn every_kind_of_exec_gives_its_golden_plan() {
+    use CloneFlags as F;
+    let usual = F::CLONE_NEWNS | F::CLONE_NEWPID | F::CLONE_NEWNET | F::CLONE_NEWIPC;
+    let cases = [
+        ("exec-v1", "runc-spec", usual, V1.layout()),
+        ("exec-v2", "docker", usual, V2.layout()),
+        (
+            "exec-userns",
+            "everything",
+            usual | F::CLONE_NEWUSER,
+            V2.layout(),
+        ),
+        (
+            "exec-host-pid",
+            "containerd-ctr",
+            F::CLONE_NEWNS,
+            V2.layout(),
+        ),
+    ];
+    let mut differences = Vec::new();
+    for (golden, fixture, namespaces, layout) in cases {
+        let plan = exec_plan(fixture, namespaces, &layout);
+        differences.extend(compare(golden, &plan.to_string()));
+    }
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+#[test]
+fn every_good_fixture_passes_every_rule() {
+    let directory = root().join("fixtures/good");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let errors = validate::validate(&Spec::read(&path).unwrap());
+        assert!(errors.is_empty(), "{}: {errors:?}", path.display());
+        seen += 1;
+    }
+    assert!(seen >= 12, "{seen} fixtures");
 }

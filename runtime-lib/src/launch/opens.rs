@@ -34,16 +34,23 @@ fn open_one(what: &Open) -> Result<OwnedFd> {
         Open::Tree {
             path,
             recursive,
+            propagation,
             pointer,
         } => {
-            let refused = |errno| {
-                Error::call(Code::Filesystem, "open_tree", errno)
-                    .path(path)
-                    .at(pointer.as_str())
+            let refused = |call| {
+                move |errno| {
+                    Error::call(Code::Filesystem, call, errno)
+                        .path(path)
+                        .at(pointer.as_str())
+                }
             };
-            let name =
-                CString::new(path.as_os_str().as_bytes()).map_err(|_| refused(Errno::EINVAL))?;
-            mount::clone_tree(libc::AT_FDCWD, &name, *recursive).map_err(refused)
+            let name = CString::new(path.as_os_str().as_bytes())
+                .map_err(|_| refused("open_tree")(Errno::EINVAL))?;
+            let tree = mount::clone_tree(libc::AT_FDCWD, &name, *recursive)
+                .map_err(refused("open_tree"))?;
+            mount::set_attributes(tree.as_fd(), 0, 0, *propagation, true)
+                .map_err(refused("mount_setattr"))?;
+            Ok(tree)
         }
     }
 }

@@ -9,7 +9,8 @@ use nix::sched::CloneFlags;
 
 use super::Plan;
 use super::draft::{c_string, target};
-use super::mounts::{Scene, Wanted};
+use super::mounts::Wanted;
+use super::rootfs::Scene;
 use crate::cgroup::{CgroupMounts, CgroupPlan, LegacyMount};
 use crate::error::Result;
 use crate::plan::Open;
@@ -62,14 +63,10 @@ impl Scene<'_> {
         turn
     }
 
-    /// The child joins, its cgroup namespace begins there, and the mounts show it.
-    pub(super) fn join_cgroups(&self, mounts: &[Wanted], plan: &mut Plan) -> Result<()> {
+    /// The child joins, and its cgroup namespace begins there.
+    pub(super) fn join_cgroups(&self, plan: &mut Plan) {
         join(self.request.cgroup, plan);
         self.namespaces.unshare_cgroup(plan);
-        for wanted in mounts.iter().filter(|wanted| wanted.shows_cgroups()) {
-            self.mount_cgroups(wanted, plan)?;
-        }
-        Ok(())
     }
 
     pub(super) fn mount_cgroups(&self, wanted: &Wanted, plan: &mut Plan) -> Result<()> {

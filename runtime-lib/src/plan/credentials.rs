@@ -17,11 +17,23 @@ pub(super) struct Sets {
     pub ambient: u64,
 }
 
-/// What setgroups(2) may do in the user namespace that the process ends up in.
+/// Whether setgroups(2) works in the user namespace that the process ends up in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Groups {
     Allowed,
     Denied,
+    /// Somebody else made the namespace: it is called only when groups are asked for.
+    Unknown,
+}
+
+impl Groups {
+    /// From what /proc/PID/setgroups says.
+    pub(super) fn of(denied: bool) -> Groups {
+        match denied {
+            true => Groups::Denied,
+            false => Groups::Allowed,
+        }
+    }
 }
 
 impl Sets {
@@ -52,7 +64,7 @@ impl Sets {
     }
 }
 
-/// The steps that turn the child into the user, before and after `between`.
+/// The steps that turn the child into the user.
 pub(super) fn become_user(
     process: &Process,
     groups: Groups,
@@ -69,18 +81,7 @@ pub(super) fn become_user(
     if user.uid() != 0 {
         plan.step(Step::KeepCapabilities);
     }
-    let additional = user.additional_gids().as_deref().unwrap_or_default();
-    match groups {
-        Groups::Allowed => plan.step_for(
-            Step::SetGroups(additional.to_vec()),
-            at("user/additionalGids"),
-        ),
-        Groups::Denied if additional.is_empty() => {}
-        Groups::Denied => {
-            let tail = "cannot set any additional groups in a rootless container";
-            return Err(Error::new(Code::InvalidConfig, tail).at(at("user/additionalGids")));
-        }
-    }
+    set_groups(process, groups, pointer, plan)?;
     let ids = Step::SetIds {
         uid: user.uid(),
         gid: user.gid(),
@@ -100,7 +101,25 @@ pub(super) fn become_user(
         );
         plan.note(at("capabilities/ambient"), text);
     }
-    plan.step_for(Step::Ambient(ambient), at("capabilities/ambient"));
+    // Otherwise capset(2) has left none.
+    if sets.permitted & sets.inheritable != 0 {
+        plan.step_for(Step::Ambient(ambient), at("capabilities/ambient"));
+    }
+    Ok(())
+}
+
+fn set_groups(process: &Process, groups: Groups, pointer: &str, plan: &mut Plan) -> Result<()> {
+    let asked = process.user().additional_gids().clone().unwrap_or_default();
+    let here = format!("{pointer}/user/additionalGids");
+    match (groups, asked.is_empty()) {
+        (Groups::Allowed, true) => plan.step(Step::SetGroups(asked)),
+        (Groups::Allowed | Groups::Unknown, false) => plan.step_for(Step::SetGroups(asked), here),
+        (Groups::Denied | Groups::Unknown, true) => {}
+        (Groups::Denied, false) => {
+            let tail = "cannot set any additional groups in a rootless container";
+            return Err(Error::new(Code::InvalidConfig, tail).at(here));
+        }
+    }
     Ok(())
 }
 

@@ -8,7 +8,8 @@ use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
 
 use super::Plan;
 use super::draft::{c_string, target};
-use super::mounts::{Scene, Wanted};
+use super::mounts::Wanted;
+use super::rootfs::Scene;
 use crate::error::{Code, Error, Result};
 use crate::step::{Link, Node, Populate, Step};
 

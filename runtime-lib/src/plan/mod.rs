@@ -32,8 +32,9 @@ use crate::notice::Notice;
 use crate::step::{Barrier, Root, Step, Turn};
 
 use credentials::Groups;
-use mounts::Scene;
+
 use namespaces::Namespaces;
+use rootfs::Scene;
 
 pub use host::{Host, OwnIds, Subordinate};
 pub(crate) use mount_options::known as known_mount_options;
@@ -103,6 +104,8 @@ pub enum Open {
     Tree {
         path: PathBuf,
         recursive: bool,
+        /// What the whole clone gets at once: one MS_* propagation.
+        propagation: u64,
         pointer: String,
     },
     /// Open already: the pidfd of the container that exec joins.
@@ -216,7 +219,7 @@ pub fn create(config: &Spec, host: &Host, request: &CreateRequest) -> Result<Pla
     plan.cgroup = request.cgroup.clone_into();
 
     plan.step(Step::ResetSignals);
-    namespaces.enter(&mut plan)?;
+    namespaces.enter(&mut plan);
     plan.step(Step::NewSession);
     namespaces.become_root(process, &mut plan);
     session_keyring(request.id, request.options.no_new_keyring, &mut plan)?;
@@ -252,10 +255,7 @@ pub fn exec(request: ExecRequest) -> Result<Plan> {
     let process = &request.options.process;
     let pointer = request.options.pointer;
     let differs = |flag| request.namespaces.contains(flag);
-    let groups = match request.groups_denied {
-        true => Groups::Denied,
-        false => Groups::Allowed,
-    };
+    let groups = Groups::of(request.groups_denied);
     plan.cgroup = request.cgroup.clone_into();
 
     plan.step(Step::ResetSignals);

@@ -4,24 +4,15 @@
 use std::path::Path;
 
 use nix::sched::CloneFlags;
-use oci_spec::runtime::{Mount as Entry, Spec};
+use oci_spec::runtime::Mount as Entry;
 
 use super::draft::{c_string, target};
-use super::host::Host;
 use super::idmap;
 use super::mount_options::Options;
-use super::namespaces::Namespaces;
-use super::{CreateRequest, Open, Plan};
+use super::rootfs::Scene;
+use super::{Open, Plan};
 use crate::error::{Code, Error, Result};
 use crate::step::{Attributes, FsOption, Mount, Source, Step, Target};
-
-/// What the stages of the root filesystem share.
-pub(super) struct Scene<'a> {
-    pub config: &'a Spec,
-    pub host: &'a Host,
-    pub request: &'a CreateRequest<'a>,
-    pub namespaces: &'a Namespaces,
-}
 
 /// A mount of the configuration, before its step is written down.
 #[derive(Clone)]
@@ -67,11 +58,13 @@ impl<'a> Wanted<'a> {
         let pointer = format!("/mounts/{n}");
         let here = format!("{pointer}/destination");
         let destination = entry.destination().to_str().unwrap_or_default();
-        if !destination.starts_with('/') {
-            plan.note(
-                &*here,
-                "relative: it is taken to begin at the container's root",
-            );
+        let idmapped = [entry.uid_mappings(), entry.gid_mappings()];
+        if idmapped
+            .iter()
+            .any(|maps| maps.as_ref().is_some_and(|maps| !maps.is_empty()))
+        {
+            let tail = "id-mapped mounts are not supported by this version";
+            return Err(Error::new(Code::Unsupported, tail).at(format!("{pointer}/uidMappings")));
         }
         let mut options = Options::parse(entry.options().as_deref().unwrap_or_default(), &pointer)?;
         plan.notices.append(&mut options.notices);
@@ -121,7 +114,7 @@ impl Scene<'_> {
         plan: &mut Plan,
         at_end: &mut Vec<(Step, String)>,
     ) -> Result<()> {
-        inside_proc(wanted)?;
+        refuse_place(wanted)?;
         if wanted.options.remount {
             return self.remount(wanted, plan);
         }
@@ -291,6 +284,7 @@ impl Scene<'_> {
                 tree: plan.open(Open::Tree {
                     path: path.into(),
                     recursive,
+                    propagation: self.tree_propagation(),
                     pointer,
                 }),
                 path: name,
@@ -333,15 +327,22 @@ impl Scene<'_> {
     }
 }
 
-/// Refuses to cover a part of /proc that processes trust (CVE-2019-16884).
-fn inside_proc(wanted: &Wanted) -> Result<()> {
-    let place = wanted.place();
-    if !place.starts_with("proc/") || OVER_PROC.contains(&place) {
-        return Ok(());
-    }
-    let tail = format!(
-        "{:?} cannot be mounted because it is inside /proc",
-        wanted.destination
-    );
+/// Refuses to cover the root, and what processes trust in /proc (CVE-2019-16884).
+fn refuse_place(wanted: &Wanted) -> Result<()> {
+    let Wanted {
+        destination,
+        fstype,
+        ..
+    } = wanted;
+    let tail = match wanted.place() {
+        "." => "a mount on / is not supported by this version".to_owned(),
+        "proc" if wanted.options.bind.is_none() && *fstype != "proc" => {
+            format!("{destination:?} cannot be mounted because it is not of type proc")
+        }
+        place if place.starts_with("proc/") && !OVER_PROC.contains(&place) => {
+            format!("{destination:?} cannot be mounted because it is inside /proc")
+        }
+        _ => return Ok(()),
+    };
     Err(Error::new(Code::InvalidConfig, tail).at(format!("{}/destination", wanted.pointer)))
 }

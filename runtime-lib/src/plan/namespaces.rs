@@ -46,20 +46,9 @@ pub(super) struct Namespaces {
     user_first: bool,
 }
 
-const WORDS: [(LinuxNamespaceType, CloneFlags); 8] = [
-    (LinuxNamespaceType::User, CloneFlags::CLONE_NEWUSER),
-    (LinuxNamespaceType::Mount, CloneFlags::CLONE_NEWNS),
-    (LinuxNamespaceType::Pid, CloneFlags::CLONE_NEWPID),
-    (LinuxNamespaceType::Network, CloneFlags::CLONE_NEWNET),
-    (LinuxNamespaceType::Ipc, CloneFlags::CLONE_NEWIPC),
-    (LinuxNamespaceType::Uts, CloneFlags::CLONE_NEWUTS),
-    (LinuxNamespaceType::Cgroup, CloneFlags::CLONE_NEWCGROUP),
-    (LinuxNamespaceType::Time, CLONE_NEWTIME),
-];
-
+/// oci-spec numbers the kinds with the CLONE_NEW* flags of clone(2).
 fn flag(kind: LinuxNamespaceType) -> CloneFlags {
-    let found = WORDS.iter().find(|(word, _)| *word == kind);
-    found.map_or(CloneFlags::empty(), |(_, flag)| *flag)
+    CloneFlags::from_bits_retain(kind as i32)
 }
 
 impl Namespaces {
@@ -87,8 +76,10 @@ impl Namespaces {
             plan.note("/linux/namespaces", text);
         }
         if none(new, CloneFlags::CLONE_NEWNS) {
-            let tail = "a container needs a mount namespace: its mounts would stay on the host";
-            return Err(Error::new(Code::Unsupported, tail).at("/linux/namespaces"));
+            let tail = "a container without a mount namespace is not supported by this version";
+            return Err(Error::new(Code::Unsupported, tail)
+                .at("/linux/namespaces")
+                .hint("its mounts would stay on the host"));
         }
         let maps = new
             .contains(CloneFlags::CLONE_NEWUSER)
@@ -134,7 +125,7 @@ impl Namespaces {
         idmap::to_host(&maps.uid, 0).zip(idmap::to_host(&maps.gid, 0))
     }
 
-    /// The setting that the cgroup namespace is unshared for, once the child has joined.
+    /// The cgroup namespace, where it had to wait for the child to join its cgroups.
     pub(super) fn unshare_cgroup(&self, plan: &mut Plan) {
         if self.late_cgroup {
             plan.step_for(
@@ -145,7 +136,7 @@ impl Namespaces {
     }
 
     /// The steps that bring the child into its namespaces.
-    pub(super) fn enter(&self, plan: &mut Plan) -> Result<()> {
+    pub(super) fn enter(&self, plan: &mut Plan) {
         let mut made = self.new;
         if self.late_cgroup {
             made -= CloneFlags::CLONE_NEWCGROUP;
@@ -153,27 +144,23 @@ impl Namespaces {
         if self.offsets.is_some() {
             made -= CLONE_NEWTIME;
         }
+        let enters_user = self.joined(CloneFlags::CLONE_NEWUSER);
+        let enters_pid = self.joined(CloneFlags::CLONE_NEWPID);
         // What is made before a join would belong to the wrong user namespace, and a joined
         // pid namespace holds for children only.
-        let fork = !self.joins.is_empty()
-            && (self.joined(CloneFlags::CLONE_NEWPID)
-                || self.joined(CloneFlags::CLONE_NEWUSER)
-                || made.contains(CloneFlags::CLONE_NEWUSER));
+        let fork = enters_user
+            || enters_pid
+            || (!self.joins.is_empty() && made.contains(CloneFlags::CLONE_NEWUSER));
         plan.namespaces = if fork { CloneFlags::empty() } else { made };
-        if self.private(CloneFlags::CLONE_NEWPID) && fork || self.joined(CloneFlags::CLONE_NEWUSER)
-        {
-            // Offsets have to be written while /proc/self still belongs to the process.
-            self.time(plan);
+        // Before the child is undumpable, or its /proc files belong to somebody else.
+        self.time(plan);
+        if enters_user || enters_pid {
             plan.step(Step::Undumpable);
-            self.join(plan)?;
-        } else {
-            self.join(plan)?;
-            self.time(plan);
         }
+        self.join(plan);
         if fork {
             plan.step(Step::Fork { namespaces: made });
         }
-        Ok(())
     }
 
     /// The parent maps the ids of a new user namespace, and the child takes its first ones.
@@ -212,14 +199,16 @@ impl Namespaces {
 
     /// Refuses ids that a new user namespace lacks; says whether it allows setgroups(2).
     pub(super) fn check(&self, process: &Process) -> Result<Groups> {
-        let Some(maps) = &self.maps else {
-            return Ok(Groups::Allowed);
-        };
-        credentials::check_ids(process, maps, "/process")?;
-        Ok(match maps.deny_setgroups {
-            true => Groups::Denied,
-            false => Groups::Allowed,
-        })
+        match &self.maps {
+            Some(maps) => {
+                credentials::check_ids(process, maps, "/process")?;
+                Ok(Groups::of(maps.deny_setgroups))
+            }
+            None if self.user_first && self.joined(CloneFlags::CLONE_NEWUSER) => {
+                Ok(Groups::Unknown)
+            }
+            None => Ok(Groups::Allowed),
+        }
     }
 
     /// The OOM score, where the pause for the maps has not set it.
@@ -229,28 +218,18 @@ impl Namespaces {
         }
     }
 
-    fn join(&self, plan: &mut Plan) -> Result<()> {
-        let user = |join: &&Join| join.flag == CloneFlags::CLONE_NEWUSER;
-        let mount = |join: &&Join| join.flag == CloneFlags::CLONE_NEWNS;
-        let others = |join: &&Join| !user(join) && !mount(join);
-        // The caller's own rights reach further than those in a user namespace that it joins,
-        // unless it has none.
-        let joins = self.joins.iter();
-        let ordered: Vec<&Join> = if self.user_first {
-            let first = joins.clone().filter(user);
-            first
-                .chain(joins.clone().filter(others))
-                .chain(joins.filter(mount))
-                .collect()
-        } else {
-            let first = joins.clone().filter(others);
-            first
-                .chain(joins.clone().filter(mount))
-                .chain(joins.filter(user))
-                .collect()
+    /// The caller's own rights reach further than those in a user namespace that it joins,
+    /// so that one comes last; an ordinary user has none, so it comes first.
+    fn join(&self, plan: &mut Plan) {
+        let turn = |join: &&Join| match join.flag {
+            CloneFlags::CLONE_NEWUSER if self.user_first => 0,
+            CloneFlags::CLONE_NEWUSER => 3,
+            CloneFlags::CLONE_NEWNS => 2,
+            _ => 1,
         };
-        for join in ordered {
-            c_string(join.path.as_str(), &join.pointer)?;
+        let mut joins: Vec<&Join> = self.joins.iter().collect();
+        joins.sort_by_key(turn);
+        for join in joins {
             let file = plan.open(Open::Namespace {
                 namespace: join.flag,
                 path: join.path.clone().into(),
@@ -262,7 +241,6 @@ impl Namespaces {
             };
             plan.step_for(step, join.pointer.clone());
         }
-        Ok(())
     }
 
     fn time(&self, plan: &mut Plan) {
@@ -288,15 +266,9 @@ fn offsets(config: &Spec) -> Result<Option<CString>> {
     clocks.sort_unstable_by_key(|(clock, _)| clock.as_str());
     let mut text = String::new();
     for (clock, offset) in clocks {
-        if !["monotonic", "boottime"].contains(&clock.as_str()) {
-            let tail = format!("unknown clock {clock:?}: monotonic and boottime have offsets");
-            return Err(Error::new(Code::InvalidConfig, tail).at("/linux/timeOffsets"));
-        }
-        let (secs, nanosecs) = (
-            offset.secs().unwrap_or_default(),
-            offset.nanosecs().unwrap_or_default(),
-        );
-        text += &format!("{clock} {secs} {nanosecs}\n");
+        let seconds = offset.secs().unwrap_or_default();
+        let nanoseconds = offset.nanosecs().unwrap_or_default();
+        text += &format!("{clock} {seconds} {nanoseconds}\n");
     }
     match text.is_empty() {
         true => Ok(None),

@@ -3,13 +3,14 @@
 
 use std::collections::HashSet;
 use std::ffi::CString;
-use std::path::Path;
 
 use oci_spec::runtime::{PosixRlimitType, Process, Spec};
 
 use super::draft::c_string;
+use super::validate::sysctl;
 use super::{ParentAction, Plan, Program};
 use crate::error::{Code, Error, Result};
+use crate::spec::join;
 use crate::step::{Barrier, Step, Terminal};
 
 /// The umask of a process that asks for none.
@@ -70,12 +71,7 @@ impl<'a> Environment<'a> {
         let mut seen = HashSet::with_capacity(entries.len());
         let mut envp = Vec::with_capacity(entries.len() + 1);
         for (n, entry) in entries.iter().enumerate().rev() {
-            let here = || format!("{pointer}/env/{n}");
-            let (name, value) = match entry.split_once('=') {
-                Some(("", _)) => return Err(variable("name cannot be empty").at(here())),
-                Some(pair) => pair,
-                None => return Err(variable("missing '='").at(here())),
-            };
+            let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
             if !seen.insert(name) {
                 continue;
             }
@@ -85,7 +81,7 @@ impl<'a> Environment<'a> {
                 "PATH" => path = Some(value),
                 _ => {}
             }
-            envp.push(c_string(entry.as_str(), &here())?);
+            envp.push(c_string(entry.as_str(), &format!("{pointer}/env/{n}"))?);
         }
         envp.reverse();
         if home {
@@ -93,13 +89,6 @@ impl<'a> Environment<'a> {
         }
         Ok(Environment { envp, home, path })
     }
-}
-
-fn variable(what: &str) -> Error {
-    Error::new(
-        Code::InvalidConfig,
-        format!("invalid environment variable: {what}"),
-    )
 }
 
 /// A name with a slash is the path itself. A relative directory of PATH would depend on cwd,
@@ -120,19 +109,22 @@ fn candidates(name: &str, path: Option<&str>, pointer: &str) -> Result<Vec<CStri
         .collect()
 }
 
-/// Absolute, as the specification asks.
+/// The working directory, and its pointer.
 pub(super) fn cwd(process: &Process, pointer: &str) -> Result<(CString, String)> {
     let here = format!("{pointer}/cwd");
     let cwd = process.cwd().to_str().unwrap_or_default();
-    if !Path::new(cwd).is_absolute() {
-        let tail = "Cwd must be an absolute path";
-        return Err(Error::new(Code::InvalidConfig, tail).at(here));
-    }
     Ok((c_string(cwd, &here)?, here))
 }
 
+/// The umask, which is never inherited from the caller.
 pub(super) fn umask(process: &Process) -> Step {
     Step::Umask(process.user().umask().unwrap_or(UMASK))
+}
+
+/// What setrlimit(2) calls the resource.
+pub(super) fn limit_word(resource: i32) -> String {
+    let found = LIMITS.iter().find(|(_, number)| *number as i32 == resource);
+    found.map_or_else(|| resource.to_string(), |(kind, _)| kind.to_string())
 }
 
 /// The limits, which the parent sets when the child has done everything else.
@@ -164,8 +156,7 @@ pub(super) fn terminal(process: &Process, console: bool) -> Option<Terminal> {
     })
 }
 
-/// sysctl(8) takes dots and slashes alike: the first of them that occurs is the separator,
-/// and the other one is then a part of a name (`net/ipv4/conf/eth0.1/mtu`).
+/// The kernel parameters, by name: an object of JSON has no order.
 pub(super) fn sysctls(config: &Spec, plan: &mut Plan) -> Result<()> {
     let linux = config.linux().as_ref();
     let Some(sysctl) = linux.and_then(|linux| linux.sysctl().as_ref()) else {
@@ -174,22 +165,11 @@ pub(super) fn sysctls(config: &Spec, plan: &mut Plan) -> Result<()> {
     let mut sorted: Vec<_> = sysctl.iter().collect();
     sorted.sort_unstable();
     for (name, value) in sorted {
-        let pointer = format!("/linux/sysctl/{}", escape(name));
-        let path = match name.find(['.', '/']).map(|at| name.as_bytes()[at]) {
-            Some(b'.') => name
-                .chars()
-                .map(|c| match c {
-                    '.' => '/',
-                    '/' => '.',
-                    c => c,
-                })
-                .collect(),
-            _ => name.clone(),
-        };
-        if path.split('/').any(|part| ["", ".", ".."].contains(&part)) {
+        let pointer = join("/linux/sysctl", name);
+        let Some(path) = sysctl::path(name) else {
             let tail = format!("sysctl {name:?} is not a name below /proc/sys");
             return Err(Error::new(Code::InvalidConfig, tail).at(pointer));
-        }
+        };
         let step = Step::Sysctl {
             name: c_string(path, &pointer)?,
             value: value.clone().into_bytes(),
@@ -197,9 +177,4 @@ pub(super) fn sysctls(config: &Spec, plan: &mut Plan) -> Result<()> {
         plan.step_for(step, pointer);
     }
     Ok(())
-}
-
-/// RFC 6901: a name as a part of a JSON pointer.
-fn escape(name: &str) -> String {
-    name.replace('~', "~0").replace('/', "~1")
 }

@@ -2,12 +2,18 @@
 //! itself, mounts, /dev, sysctls, masks, and what becomes read-only at the end. It decides
 //! only the order; what each mount looks like is the business of [`super::mounts`].
 
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::cgroups::{JoinTurn, join};
+use super::cgroups::JoinTurn;
 use super::draft::{c_string, target};
-use super::mounts::{Scene, Wanted};
-use super::{OverlayDirectories, Plan, process};
+use super::host::Host;
+use super::mounts::Wanted;
+use super::namespaces::Namespaces;
+use super::{CreateRequest, OverlayDirectories, Plan, Planned, process};
+use oci_spec::runtime::Spec;
+
 use crate::error::{Code, Error, Result};
 use crate::step::{Attributes, OverlayMount, Root, Step};
 
@@ -26,6 +32,16 @@ const PROPAGATION: [(&str, u64, bool); 8] = [
 /// Propagation, and whether it holds for all below as well.
 type Propagation = (u64, bool);
 
+const PROPAGATION_POINTER: &str = "/linux/rootfsPropagation";
+
+/// What the stages of the root filesystem share.
+pub(super) struct Scene<'a> {
+    pub config: &'a Spec,
+    pub host: &'a Host,
+    pub request: &'a CreateRequest<'a>,
+    pub namespaces: &'a Namespaces,
+}
+
 impl Scene<'_> {
     /// The whole root filesystem, up to the pivot.
     pub(super) fn rootfs(&self, plan: &mut Plan) -> Result<()> {
@@ -35,21 +51,21 @@ impl Scene<'_> {
             .enumerate()
             .map(|(n, entry)| Wanted::parse(entry, n, plan))
             .collect::<Result<Vec<_>>>()?;
-        let mut at_end = Vec::new();
-        let propagation = self.propagation()?;
         let turn = self.join_turn(&mounts);
+        let propagation = self.propagation()?;
+        let mut at_end = Vec::new();
+
         self.inherit(propagation, plan)?;
         let root = self.root(plan)?;
         plan.step_for(Step::OpenRoot(root), "/root/path");
         if turn == JoinTurn::First {
-            join(self.request.cgroup, plan);
-            self.namespaces.unshare_cgroup(plan);
+            self.join_cgroups(plan);
         }
         for wanted in &mut mounts {
-            if !wanted.shows_cgroups() {
-                self.mount(wanted, plan, &mut at_end)?;
-            } else if turn == JoinTurn::First {
-                self.mount_cgroups(wanted, plan)?;
+            match wanted.shows_cgroups() {
+                true if turn == JoinTurn::First => self.mount_cgroups(wanted, plan)?,
+                true => {}
+                false => self.mount(wanted, plan, &mut at_end)?,
             }
         }
         self.devices(&mounts, plan)?;
@@ -57,17 +73,26 @@ impl Scene<'_> {
         self.working_directory(plan)?;
         self.terminal(plan);
         if turn == JoinTurn::BeforeMasks {
-            self.join_cgroups(&mounts, plan)?;
+            self.join_and_mount_cgroups(&mounts, plan)?;
         }
         self.hide(plan)?;
         if turn == JoinTurn::Last {
-            self.join_cgroups(&mounts, plan)?;
+            self.join_and_mount_cgroups(&mounts, plan)?;
         }
         for (step, pointer) in at_end {
             plan.step_for(step, pointer);
         }
         self.read_only_root(plan)?;
-        self.enter_root(propagation, plan)
+        self.enter_root(propagation, plan);
+        Ok(())
+    }
+
+    fn join_and_mount_cgroups(&self, mounts: &[Wanted], plan: &mut Plan) -> Result<()> {
+        self.join_cgroups(plan);
+        let shown = mounts.iter().filter(|wanted| wanted.shows_cgroups());
+        shown
+            .into_iter()
+            .try_for_each(|wanted| self.mount_cgroups(wanted, plan))
     }
 
     fn propagation(&self) -> Result<Option<Propagation>> {
@@ -76,49 +101,51 @@ impl Scene<'_> {
         let Some(word) = word.filter(|word| !word.is_empty()) else {
             return Ok(None);
         };
-        let pointer = "/linux/rootfsPropagation";
         let found = PROPAGATION.iter().find(|(known, ..)| *known == word);
         let Some(&(_, propagation, recursive)) = found else {
             let tail = format!("rootfsPropagation={word} is not supported");
-            return Err(Error::new(Code::InvalidConfig, tail).at(pointer));
+            return Err(Error::new(Code::InvalidConfig, tail).at(PROPAGATION_POINTER));
         };
         if self.request.options.no_pivot && propagation == libc::MS_PRIVATE {
             let tail = "rootfsPropagation of [r]private is not safe without pivot_root";
-            return Err(Error::new(Code::InvalidConfig, tail).at(pointer));
+            return Err(Error::new(Code::InvalidConfig, tail).at(PROPAGATION_POINTER));
         }
         Ok(Some((propagation, recursive)))
     }
 
     /// Cuts the inherited tree off from the host. A shared root keeps the host's propagation,
     /// so that a shared volume stays shared; then only the mount below the root is cut off.
-    fn inherit(&self, propagation: Option<Propagation>, plan: &mut Plan) -> Result<()> {
-        let pointer = "/linux/rootfsPropagation";
-        let propagation = match propagation {
-            None => {
-                let propagation = libc::MS_SLAVE;
-                plan.step(Step::PropagateAll { propagation });
-                return Ok(());
-            }
-            Some((propagation @ libc::MS_SHARED, _)) => {
-                plan.step_for(Step::PropagateAll { propagation }, pointer);
-                let ancestors = self.request.rootfs.ancestors();
-                let candidates = ancestors
-                    .map(|path| c_string(path.to_string_lossy().into_owned(), "/root/path"))
-                    .collect::<Result<_>>()?;
-                plan.step_for(Step::PrivateParent { candidates }, pointer);
-                return Ok(());
-            }
-            // What can't be bound can't become the root: that waits for the end.
-            Some((libc::MS_UNBINDABLE, _)) => libc::MS_SLAVE,
-            Some((propagation, _)) => propagation,
+    /// Cuts the inherited tree off from the host. A shared root keeps the host's propagation,
+    /// so that a shared volume stays shared; then the mount below the root is cut off alone.
+    fn inherit(&self, wanted: Option<Propagation>, plan: &mut Plan) -> Result<()> {
+        let pointer = wanted.map(|_| PROPAGATION_POINTER.to_owned());
+        let mut step = |step| {
+            plan.steps.push(Planned {
+                step,
+                pointer: pointer.clone(),
+            })
         };
-        plan.step_for(Step::PropagateAll { propagation }, pointer);
+        let propagation = inherited(wanted);
+        step(Step::PropagateAll { propagation });
+        if propagation == libc::MS_SHARED {
+            let ancestors = self.request.rootfs.ancestors();
+            let candidates = ancestors.map(root_path).collect::<Result<_>>()?;
+            step(Step::PrivateParent { candidates });
+        }
         Ok(())
     }
 
+    /// The propagation of a source that the parent opens, as if the child had inherited it:
+    /// in a user namespace's mount namespace what is shared becomes a slave.
+    pub(super) fn tree_propagation(&self) -> u64 {
+        match self.propagation().map(inherited) {
+            Ok(libc::MS_PRIVATE) => libc::MS_PRIVATE,
+            _ => libc::MS_SLAVE,
+        }
+    }
+
     fn root(&self, plan: &mut Plan) -> Result<Root> {
-        let name = |path: &Path| c_string(path.to_string_lossy().into_owned(), "/root/path");
-        let path = name(self.request.rootfs)?;
+        let path = root_path(self.request.rootfs)?;
         let Some(overlay) = &self.request.options.overlay else {
             return Ok(Root::Bind { path });
         };
@@ -138,10 +165,10 @@ impl Scene<'_> {
             lower: lower
                 .iter()
                 .rev()
-                .map(|path| name(path))
+                .map(|path| root_path(path))
                 .collect::<Result<_>>()?,
-            upper: name(&directories.upper)?,
-            work: name(&directories.work)?,
+            upper: root_path(&directories.upper)?,
+            work: root_path(&directories.work)?,
             userxattr: self.namespaces.other_user() || self.host.own_ids.is_some(),
         };
         plan.overlay = Some(directories);
@@ -199,18 +226,33 @@ impl Scene<'_> {
         Ok(())
     }
 
-    fn enter_root(&self, propagation: Option<Propagation>, plan: &mut Plan) -> Result<()> {
+    fn enter_root(&self, propagation: Option<Propagation>, plan: &mut Plan) {
         plan.step(match self.request.options.no_pivot {
             true => Step::MoveRoot,
             false => Step::PivotRoot,
         });
-        if let Some((propagation, recursive)) = propagation {
-            let step = Step::PropagateRoot {
-                propagation,
-                recursive,
-            };
-            plan.step_for(step, "/linux/rootfsPropagation");
+        match propagation {
+            // Everything is private since the beginning, but for what a mount has asked for.
+            None | Some((libc::MS_PRIVATE, _)) => {}
+            Some((propagation, recursive)) => {
+                let step = Step::PropagateRoot {
+                    propagation,
+                    recursive,
+                };
+                plan.step_for(step, PROPAGATION_POINTER);
+            }
         }
-        Ok(())
     }
+}
+
+/// What the inherited tree gets. What can't be bound can't become the root: that waits.
+fn inherited(wanted: Option<Propagation>) -> u64 {
+    match wanted {
+        None | Some((libc::MS_UNBINDABLE, _)) => libc::MS_SLAVE,
+        Some((propagation, _)) => propagation,
+    }
+}
+
+fn root_path(path: &Path) -> Result<CString> {
+    c_string(path.as_os_str().as_bytes(), "/root/path")
 }

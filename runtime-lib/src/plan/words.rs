@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{IdMap, IdMaps, ParentAction, Plan};
+use super::{IdMap, IdMaps, ParentAction, Plan, process};
 use crate::step::{Step, namespaces};
 
 impl fmt::Display for Plan {
@@ -56,10 +56,8 @@ impl fmt::Display for ParentAction {
                     n => n.to_string(),
                 };
                 let (soft, hard) = (amount(*soft), amount(*hard));
-                write!(
-                    f,
-                    "set the limit {resource} to {soft}, at most {hard}   {pointer}"
-                )
+                let limit = process::limit_word(*resource);
+                write!(f, "set {limit} to {soft}, at most {hard}   {pointer}")
             }
             ParentAction::OomScoreAdj(score) => write!(f, "set oom_score_adj to {score}"),
         }

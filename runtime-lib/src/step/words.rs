@@ -121,10 +121,7 @@ impl fmt::Display for Step {
             Step::Populate(populate) => {
                 write!(f, "make in {}:", populate.directory)?;
                 for node in &populate.nodes {
-                    write!(f, " {}", text(&node.name))?;
-                    if node.bind.is_some() {
-                        write!(f, " (bound)")?;
-                    }
+                    write!(f, " {node}")?;
                 }
                 for link in &populate.links {
                     write!(f, " {} -> {}", text(&link.name), text(&link.to))?;
@@ -197,6 +194,24 @@ impl fmt::Display for Step {
             Step::Execute => write!(f, "execute the program"),
             Step::NothingToExecute => write!(f, "stop: there is no process to execute"),
         }
+    }
+}
+
+impl fmt::Display for super::Node {
+    /// "null(c 1:3)", "fuse(c 10:229 0600 5:0)", "tty(bound)": the usual mode and owner unsaid.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}(", text(&self.name))?;
+        let permissions = self.mode & 0o7777;
+        match (&self.bind, self.mode & libc::S_IFMT) {
+            (Some(_), _) => return write!(f, "bound)"),
+            (None, libc::S_IFIFO) => write!(f, "p")?,
+            (None, libc::S_IFBLK) => write!(f, "b {}:{}", self.major, self.minor)?,
+            (None, _) => write!(f, "c {}:{}", self.major, self.minor)?,
+        }
+        if (permissions, self.uid, self.gid) != (0o666, 0, 0) {
+            write!(f, " {permissions:04o} {}:{}", self.uid, self.gid)?;
+        }
+        write!(f, ")")
     }
 }
 
