@@ -36,9 +36,9 @@ impl Hierarchy {
             "cgroup2" => Version::V2,
             _ => return None,
         };
-        mount
-            .starts_with(CGROUP_ROOT)
-            .then_some(Hierarchy { version, mount })
+        // A mount below another one that came later is listed, but can't be reached.
+        let shown = mount.starts_with(CGROUP_ROOT) && mount.join("cgroup.procs").exists();
+        shown.then_some(Hierarchy { version, mount })
     }
 
     /// The directory's name below `/sys/fs/cgroup`, such as `cpu,cpuacct`.
