@@ -4,6 +4,7 @@
 //! It decides nothing and allocates nothing: it may run in a copy of a process whose other
 //! threads held the allocator's lock at the moment of the clone.
 
+mod fds;
 mod identity;
 mod mounts;
 mod nodes;
@@ -15,6 +16,7 @@ mod terminal;
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
+use fds::Fd;
 use nix::errno::Errno;
 use nix::sys::stat::Mode;
 
@@ -34,11 +36,11 @@ pub struct Child<'plan> {
     channel: RawFd,
     /// The two fifos of the start handshake.
     handshake: Option<Handshake>,
-    root: Option<OwnedFd>,
+    root: Option<Fd>,
     /// A procfs whose files nothing of the container covers.
-    procfs: Option<OwnedFd>,
+    procfs: Option<Fd>,
     /// The empty tmpfs that every masked directory shows.
-    empty: Option<OwnedFd>,
+    empty: Option<Fd>,
     /// chdir succeeded in its first turn.
     in_directory: bool,
     /// Which of the image's candidates is the program.

@@ -3,18 +3,17 @@
 
 use std::ffi::CStr;
 use std::io::Write;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
 use nix::sys::stat::SFlag;
 
 use super::Child;
+use super::fds::{Fd, clone_tree, fsmount, fsopen, openat2};
 use super::paths::{Missing, ensure, kind, open_target};
 use crate::report::{Refused, call};
 use crate::step::{Attributes, FsOption, Mount, Source, Target};
-use crate::sys::mount::{
-    attach, clone_tree, fsconfig, fscreate, fsmount, fsopen, openat2, resolve, set_attributes,
-};
+use crate::sys::mount::{attach, fsconfig, fscreate, resolve, set_attributes};
 
 impl Child<'_> {
     pub(super) fn mount(&mut self, mount: &Mount) -> Result<(), Refused> {
@@ -130,7 +129,7 @@ fn new_mount(
     options: &[FsOption],
     inherit_mode: Option<BorrowedFd<'_>>,
     attributes: u64,
-) -> Result<OwnedFd, Refused> {
+) -> Result<Fd, Refused> {
     let context = fsopen(fstype).map_err(|errno| match errno {
         Errno::ENODEV => Refused::new("fsopen", errno).noting(b"no such file system type"),
         errno => Refused::new("fsopen", errno),

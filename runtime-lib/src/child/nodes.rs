@@ -8,10 +8,11 @@ use nix::sys::stat::{Mode, SFlag, fstatat, makedev, mknodat};
 use nix::unistd::{Gid, Uid, fchownat, symlinkat};
 
 use super::Child;
+use super::fds::{clone_tree, openat2};
 use super::paths::{Missing, ensure};
 use crate::report::{Refused, call};
 use crate::step::{Node, Populate, Target};
-use crate::sys::mount::{attach, clone_tree, openat2, resolve};
+use crate::sys::mount::{attach, resolve};
 
 impl Child<'_> {
     pub(super) fn populate(&self, populate: &Populate) -> Result<(), Refused> {

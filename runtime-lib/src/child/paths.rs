@@ -1,14 +1,15 @@
 //! Paths of the container, walked below its root by descriptors only (openat2(2)).
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::errno::Errno;
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 
+use super::fds::{Fd, openat2};
 use crate::report::{Refused, call};
 use crate::step::Target;
-use crate::sys::mount::{openat2, resolve};
+use crate::sys::mount::resolve;
 
 /// What is made where a target does not exist.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -22,7 +23,7 @@ pub enum Missing {
 const WALKS: usize = 128;
 
 /// Opens `path` below `root` without following it out.
-pub fn open(root: BorrowedFd<'_>, path: &CStr, flags: i32, plain: bool) -> nix::Result<OwnedFd> {
+pub fn open(root: BorrowedFd<'_>, path: &CStr, flags: i32, plain: bool) -> nix::Result<Fd> {
     let links = match plain {
         true => resolve::NO_SYMLINKS,
         false => resolve::NO_MAGICLINKS,
@@ -38,12 +39,12 @@ pub fn open(root: BorrowedFd<'_>, path: &CStr, flags: i32, plain: bool) -> nix::
 }
 
 /// Opens a target with O_PATH.
-pub fn open_target(root: BorrowedFd<'_>, target: &Target) -> nix::Result<OwnedFd> {
+pub fn open_target(root: BorrowedFd<'_>, target: &Target) -> nix::Result<Fd> {
     open(root, &target.path, libc::O_PATH, target.plain)
 }
 
 /// Opens a target with O_PATH; what is missing is made first: directories 0755, a file 0644.
-pub fn ensure(root: BorrowedFd<'_>, target: &Target, missing: Missing) -> Result<OwnedFd, Refused> {
+pub fn ensure(root: BorrowedFd<'_>, target: &Target, missing: Missing) -> Result<Fd, Refused> {
     let refused = |name| move |errno| describe(name, errno, target);
     match open_target(root, target) {
         Err(Errno::ENOENT) => {}

@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, CString};
 use std::io::Write;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -11,10 +11,11 @@ use nix::sys::stat::Mode;
 use nix::unistd::{chdir, chroot, fchdir};
 
 use super::Child;
+use super::fds::{Fd, clone_tree, fsmount, fsopen};
 use super::mounts::{configure, create};
 use crate::report::{Refused, call};
 use crate::step::{OverlayMount, Root};
-use crate::sys::mount::{attach, clone_tree, fsmount, fsopen, set_attributes};
+use crate::sys::mount::{attach, set_attributes};
 
 impl Child<'_> {
     pub(super) fn propagate_all(&mut self, propagation: u64) -> Result<(), Refused> {
@@ -100,7 +101,7 @@ pub(super) fn private_parent(candidates: &[CString]) -> Result<(), Refused> {
 }
 
 /// Layers are named by descriptor, so that no character of a path has a meaning.
-fn mount_overlay(overlay: &OverlayMount) -> Result<OwnedFd, Refused> {
+fn mount_overlay(overlay: &OverlayMount) -> Result<Fd, Refused> {
     let context = fsopen(c"overlay").map_err(call("fsopen"))?;
     configure(context.as_fd(), c"source", Some(c"overlay"))?;
     let mut text = [0; LAYERS_BYTES];
@@ -144,7 +145,7 @@ fn mount_overlay(overlay: &OverlayMount) -> Result<OwnedFd, Refused> {
 const MAX_LAYERS: usize = 130;
 const LAYERS_BYTES: usize = MAX_LAYERS * 32;
 
-fn open_layer(path: &CStr) -> Result<OwnedFd, Refused> {
+fn open_layer(path: &CStr) -> Result<Fd, Refused> {
     open_path(path).map_err(|errno| Refused::new("open", errno).noting(path.to_bytes()))
 }
 
@@ -177,9 +178,9 @@ impl<'buffer> Text<'buffer> {
     }
 }
 
-fn open_path(path: &CStr) -> nix::Result<OwnedFd> {
+fn open_path(path: &CStr) -> nix::Result<Fd> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    open(path, flags, Mode::empty())
+    open(path, flags, Mode::empty()).map(Fd::from)
 }
 
 /// Hides what can't be unmounted, because a user namespace has locked it.

@@ -9,10 +9,11 @@ use nix::unistd::{Uid, fchown};
 use nix::{errno::Errno, sys::stat::mknodat};
 
 use super::Child;
+use super::fds::{clone_tree, openat2};
 use super::paths::{kind, open};
 use crate::report::{self, Refused, call};
 use crate::step::Terminal;
-use crate::sys::mount::{attach, clone_tree, openat2, resolve};
+use crate::sys::mount::{attach, resolve};
 use crate::sys::{fd, ioctl};
 
 /// DEVPTS_SUPER_MAGIC of linux/magic.h; libc has it for some targets only.
