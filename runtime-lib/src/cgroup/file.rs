@@ -39,11 +39,21 @@ pub(super) fn read_line(path: &Path) -> Result<String> {
 
 /// The whole of an open file.
 pub(super) fn read_to_end(file: BorrowedFd<'_>) -> Result<String> {
+    Ok(String::from_utf8_lossy(&read_bytes(file)?).into_owned())
+}
+
+/// The whole of a file. In large pieces: the kernel makes up a file of /proc anew for each.
+pub(super) fn read_whole(path: &Path) -> Result<Vec<u8>> {
+    let file = open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+    read_bytes(file.as_fd())
+}
+
+fn read_bytes(file: BorrowedFd<'_>) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let mut buffer = [0; 4096];
+    let mut buffer = [0; 16 * 1024];
     loop {
         match read_some(file, &mut buffer)? {
-            0 => return Ok(String::from_utf8_lossy(&bytes).into_owned()),
+            0 => return Ok(bytes),
             count => bytes.extend_from_slice(buffer.get(..count).unwrap_or_default()),
         }
     }

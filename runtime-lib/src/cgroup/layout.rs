@@ -9,9 +9,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
-use procfs::FromBufRead;
-use procfs::ProcessCGroups;
+use nix::unistd::{AccessFlags, access};
 use procfs::process::MountInfo;
+use procfs::{FromBufRead, ProcessCGroup, ProcessCGroups};
 
 use crate::error::{Code, Error, Result};
 
@@ -52,6 +52,21 @@ pub struct Hierarchy {
 }
 
 impl Hierarchy {
+    /// The hierarchy of this line of /proc/self/cgroup, if `mount` shows all of it. Judged by
+    /// the caller's own cgroup: a nested container's mount has no such path.
+    fn whole(mount: PathBuf, line: ProcessCGroup) -> Option<Hierarchy> {
+        let own = PathBuf::from(line.pathname);
+        let up = own.components().any(|c| c == Component::ParentDir);
+        let file = super::plan::below(&mount, &own).join("cgroup.procs");
+        let seen = !up && access(&file, AccessFlags::F_OK).is_ok();
+        seen.then_some(Hierarchy {
+            controllers: line.controllers,
+            mount,
+            root: PathBuf::from("/"),
+            own,
+        })
+    }
+
     /// The caller's own cgroup below the mount point, with a leading slash. `/` when the
     /// mount does not show it.
     pub fn own_below_mount(&self) -> PathBuf {
@@ -64,26 +79,50 @@ impl Hierarchy {
 }
 
 impl Layout {
-    /// Looks at this machine. Three system calls more than reading /proc/self/cgroup on a v2
-    /// host; on v1 /proc/self/mountinfo is read too.
+    /// Looks at this machine: at the places where distributions mount the hierarchies, and
+    /// only where those are not as usual at /proc/self/mountinfo, which takes the longer the
+    /// more containers there are.
     ///
     /// # Errors
     /// [`Code::Io`] when /proc/self/cgroup or /proc/self/mountinfo cannot be read.
     pub fn probe() -> Result<Layout> {
-        let own = read("/proc/self/cgroup")?;
-        if statfs(ROOT).is_ok_and(|s| s.filesystem_type() == CGROUP2_SUPER_MAGIC) {
-            let path = own_unified(&own)?;
-            // A mount that does not start at the caller's root is the rare case (a container
-            // without a cgroup namespace): only then is mountinfo worth its time.
-            let inside = !path.components().any(|c| c == Component::ParentDir);
-            if inside && super::plan::below(Path::new(ROOT), &path).exists() {
-                return Ok(Layout::Unified {
-                    mount: PathBuf::from(ROOT),
-                    own: path,
-                });
+        let text = read("/proc/self/cgroup")?;
+        match Layout::usual(Path::new(ROOT), parse_own(&text)?) {
+            Some(layout) => Ok(layout),
+            None => Layout::parse(&text, &read("/proc/self/mountinfo")?),
+        }
+    }
+
+    /// The layout with every hierarchy at its usual place below `top`, whole: the caller's
+    /// own cgroup can be seen in each. `None`: one cannot.
+    fn usual(top: &Path, own: Vec<ProcessCGroup>) -> Option<Layout> {
+        if statfs(top).is_ok_and(|s| s.filesystem_type() == CGROUP2_SUPER_MAGIC) {
+            let line = own.into_iter().find(|line| line.controllers.is_empty())?;
+            let whole = Hierarchy::whole(top.to_path_buf(), line)?;
+            return Some(Layout::Unified {
+                mount: whole.mount,
+                own: whole.own,
+            });
+        }
+        let mut hierarchies = Vec::new();
+        let mut unified = None;
+        for line in own.into_iter().rev() {
+            match line.controllers.as_slice() {
+                [] => unified = Hierarchy::whole(top.join("unified"), line),
+                [name] => {
+                    let mount = top.join(name.strip_prefix("name=").unwrap_or(name));
+                    hierarchies.push(Hierarchy::whole(mount, line)?);
+                }
+                several => {
+                    let mount = top.join(several.join(","));
+                    hierarchies.push(Hierarchy::whole(mount, line)?);
+                }
             }
         }
-        Layout::parse(&own, &read("/proc/self/mountinfo")?)
+        (!hierarchies.is_empty()).then_some(Layout::Legacy {
+            hierarchies,
+            unified,
+        })
     }
 
     /// The layout that these two files of /proc/self describe.
@@ -123,35 +162,32 @@ impl Layout {
         }
         // /proc/self/cgroup counts down; the order of the hierarchies is kept as mounted.
         hierarchies.reverse();
-        Ok(match (hierarchies.is_empty(), unified) {
-            (true, None) => Layout::None,
-            (true, Some(only)) => Layout::Unified {
-                own: only.own_below_mount(),
-                mount: only.mount,
-            },
-            (false, unified) => Layout::Legacy {
+        Ok(match unified {
+            Some(only) if hierarchies.is_empty() || only.mount == Path::new(ROOT) => {
+                Layout::Unified {
+                    own: only.own_below_mount(),
+                    mount: only.mount,
+                }
+            }
+            None if hierarchies.is_empty() => Layout::None,
+            // A cgroup2 anywhere else is somebody's own, not the host's.
+            other => Layout::Legacy {
                 hierarchies,
-                unified,
+                unified: other.filter(|h| h.mount == Path::new(ROOT).join("unified")),
             },
         })
     }
 }
 
 fn read(path: &str) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|e| Error::io(Code::Io, "read", &e).path(path))
+    let read = super::file::read_whole(Path::new(path));
+    read.map_err(|errno| Error::call(Code::Io, "read", errno).path(path))
 }
 
-fn parse_own(text: &[u8]) -> Result<Vec<procfs::ProcessCGroup>> {
+fn parse_own(text: &[u8]) -> Result<Vec<ProcessCGroup>> {
     let groups = ProcessCGroups::from_buf_read(BufReader::new(text))
         .map_err(|e| Error::new(Code::Io, e.to_string()).path("/proc/self/cgroup"))?;
     Ok(groups.0)
-}
-
-fn own_unified(text: &[u8]) -> Result<PathBuf> {
-    let own = parse_own(text)?;
-    let line = own.iter().find(|line| line.controllers.is_empty());
-    let path = line.map_or("/", |line| line.pathname.as_str());
-    Ok(PathBuf::from(path))
 }
 
 /// A line of mountinfo that is about cgroups.
@@ -226,7 +262,19 @@ fn unescape(path: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_parsers_panic(
+            own in "([0-9:/a-z=,.\\n]|0::|cpu){0,40}",
+            mounts in "([0-9:/a-z=,\\\\ \n]| - cgroup2? | - cgroup){0,60}",
+        ) {
+            let _ = Layout::parse(own.as_bytes(), mounts.as_bytes());
+        }
+    }
 
     fn hierarchy(controllers: &[&str], mount: &str, root: &str, own: &str) -> Hierarchy {
         Hierarchy {
@@ -331,7 +379,31 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_can_be_probed() {
-        Layout::probe().unwrap();
+    fn the_usual_places_say_what_mountinfo_says() {
+        let (own, mounts) = (read("/proc/self/cgroup"), read("/proc/self/mountinfo"));
+        let parsed = Layout::parse(&own.unwrap(), &mounts.unwrap()).unwrap();
+        assert_eq!(Layout::probe().unwrap(), parsed);
+    }
+
+    #[test]
+    fn the_usual_places_are_not_believed_when_the_own_cgroup_is_not_there() {
+        let top = std::env::temp_dir().join(format!("capsid-layout-{}", std::process::id()));
+        let seen = top.join("cpu,cpuacct/job");
+        std::fs::create_dir_all(&seen).unwrap();
+        std::fs::write(seen.join("cgroup.procs"), "").unwrap();
+        let usual = |text: &str| Layout::usual(&top, parse_own(text.as_bytes()).unwrap());
+        let layout = usual("1:cpu,cpuacct:/job\n0::/job\n");
+        let Some(Layout::Legacy {
+            hierarchies,
+            unified: None,
+        }) = layout
+        else {
+            panic!("{layout:?}");
+        };
+        assert_eq!(hierarchies[0].mount, top.join("cpu,cpuacct"));
+        assert_eq!(usual("2:pids:/job\n1:cpu,cpuacct:/job\n"), None);
+        assert_eq!(usual("1:cpu,cpuacct:/nested/job\n"), None);
+        assert_eq!(usual("1:cpu,cpuacct:/../cpu,cpuacct/job\n"), None);
+        std::fs::remove_dir_all(&top).unwrap();
     }
 }

@@ -6,6 +6,8 @@
 //! Nothing here decides what is asked for, forks, or waits without a deadline; no process
 //! is signalled that is not a member of the container's own directories at that moment.
 
+mod cpuset;
+mod device_files;
 mod device_program;
 mod devices;
 mod file;
@@ -15,10 +17,13 @@ mod limits;
 mod made;
 mod members;
 mod mounts;
+mod permission;
+mod place;
 mod plan;
 mod refused;
 mod remove;
 mod resolve;
+mod settings;
 mod tree;
 mod v1;
 mod v2;

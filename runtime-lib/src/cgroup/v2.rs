@@ -18,7 +18,7 @@ use super::limits::{Limits, Setting};
 use super::made::{Leaf, Made};
 use super::members::{self, Members};
 use super::plan::Group;
-use super::v1::written;
+use super::settings::written;
 use super::{CgroupManager, file, remove};
 use crate::error::{Code, Error, Result};
 use crate::sys::bpf;

@@ -1,0 +1,384 @@
+//! Which directories and limits come out of which config on which host.
+
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::super::layout::Hierarchy;
+use super::super::mounts::CgroupMounts;
+use super::super::permission::ROOTLESS;
+use super::*;
+
+fn hierarchy(controllers: &[&str], mount: &str, own: &str) -> Hierarchy {
+    Hierarchy {
+        controllers: controllers.iter().map(|c| (*c).to_owned()).collect(),
+        mount: mount.into(),
+        root: "/".into(),
+        own: own.into(),
+    }
+}
+
+fn hybrid() -> Layout {
+    Layout::Legacy {
+        hierarchies: vec![
+            hierarchy(&["cpu", "cpuacct"], "/cg/cpu,cpuacct", "/job"),
+            hierarchy(&["memory"], "/cg/memory", "/job"),
+            hierarchy(&["devices"], "/cg/devices", "/"),
+            hierarchy(&["cpuset"], "/cg/cpuset", "/"),
+            hierarchy(&["name=systemd"], "/cg/systemd", "/job"),
+        ],
+        unified: Some(hierarchy(&[], "/cg/unified", "/job")),
+    }
+}
+
+fn v2() -> Layout {
+    Layout::Unified {
+        mount: "/cg".into(),
+        own: "/a/own".into(),
+    }
+}
+
+struct Ask {
+    path: Option<&'static str>,
+    resources: serde_json::Value,
+    driver: CgroupDriver,
+    rootless: bool,
+}
+
+fn ask() -> Ask {
+    Ask {
+        path: None,
+        resources: json!({}),
+        driver: CgroupDriver::Cgroupfs,
+        rootless: false,
+    }
+}
+
+impl Ask {
+    fn of(&self, layout: &Layout) -> Result<(CgroupPlan, Limits, Vec<Notice>)> {
+        let resources = serde_json::from_value(self.resources.clone()).unwrap();
+        let request = CgroupRequest {
+            driver: self.driver,
+            path: self.path.map(Path::new),
+            id: "web",
+            resources: Some(&resources),
+            raw: Some(&self.resources),
+            rootless: self.rootless,
+        };
+        CgroupPlan::resolve(layout, &request)
+    }
+
+    fn refusal(&self, layout: &Layout) -> Error {
+        self.of(layout).map(|(plan, ..)| plan).unwrap_err()
+    }
+}
+
+fn dirs(plan: &CgroupPlan) -> Vec<String> {
+    plan.groups()
+        .map(|g| g.dir().display().to_string())
+        .collect()
+}
+
+#[test]
+fn the_default_is_below_the_own_cgroup_on_v1_and_beside_it_on_v2() {
+    let (plan, ..) = ask().of(&hybrid()).unwrap();
+    assert_eq!(
+        dirs(&plan),
+        [
+            "/cg/cpu,cpuacct/job/web",
+            "/cg/memory/job/web",
+            "/cg/devices/web",
+            "/cg/cpuset/web",
+            "/cg/systemd/job/web",
+            "/cg/unified/web",
+        ]
+    );
+    assert_eq!(plan.tasks_files().len(), 5);
+    assert_eq!(plan.clone_into().unwrap(), Path::new("/cg/unified/web"));
+    let (plan, ..) = ask().of(&v2()).unwrap();
+    assert_eq!(dirs(&plan), ["/cg/a/web"]);
+    assert!(plan.tasks_files().is_empty());
+}
+
+#[test]
+fn an_absolute_path_counts_from_the_mount_and_a_relative_one_from_the_default_place() {
+    let absolute = Ask {
+        path: Some("/pods//x/./y"),
+        ..ask()
+    };
+    let (plan, ..) = absolute.of(&hybrid()).unwrap();
+    assert_eq!(dirs(&plan)[1], "/cg/memory/pods/x/y");
+    assert_eq!(dirs(&plan)[5], "/cg/unified/pods/x/y");
+    let relative = Ask {
+        path: Some("pods/x"),
+        ..ask()
+    };
+    let (plan, ..) = relative.of(&hybrid()).unwrap();
+    assert_eq!(dirs(&plan)[1], "/cg/memory/job/pods/x");
+    assert_eq!(dirs(&plan)[5], "/cg/unified/pods/x");
+    let (plan, ..) = relative.of(&v2()).unwrap();
+    assert_eq!(dirs(&plan), ["/cg/a/pods/x"]);
+    let empty = Ask {
+        path: Some(""),
+        ..ask()
+    };
+    assert_eq!(dirs(&empty.of(&v2()).unwrap().0), ["/cg/a/web"]);
+}
+
+#[test]
+fn b33_paths_that_leave_their_place_are_refused() {
+    let long: &'static str = "/0123456789".repeat(300).leak();
+    for path in ["../x", "/a/../b", "/", ".", "/a\nb", "/a\0b", long] {
+        let error = Ask {
+            path: Some(path),
+            ..ask()
+        }
+        .refusal(&v2());
+        assert_eq!(error.pointer(), Some("/linux/cgroupsPath"), "{path}");
+    }
+}
+
+#[test]
+fn the_plan_survives_its_journal() {
+    for layout in [hybrid(), v2()] {
+        let (plan, ..) = ask().of(&layout).unwrap();
+        let text = serde_json::to_string(&plan).unwrap();
+        assert_eq!(serde_json::from_str::<CgroupPlan>(&text).unwrap(), plan);
+    }
+    assert_eq!(
+        serde_json::from_str::<CgroupPlan>("{}").unwrap(),
+        CgroupPlan::default()
+    );
+}
+
+#[test]
+fn every_action_is_printed() {
+    let resources = json!({"cpu": {"shares": 512}, "memory": {"limit": 4194304}});
+    let (plan, limits, _) = Ask { resources, ..ask() }.of(&hybrid()).unwrap();
+    let lines = plan.describe(&limits);
+    let expected = [
+        "mkdir /cg/cpu,cpuacct/job/web",
+        "write 512 to /cg/cpu,cpuacct/job/web/cpu.shares",
+        "mkdir /cg/memory/job/web",
+        "write 4194304 to /cg/memory/job/web/memory.limit_in_bytes",
+        "mkdir /cg/devices/web",
+        "write a to /cg/devices/web/devices.deny",
+        "write b *:* m to /cg/devices/web/devices.allow",
+    ];
+    assert_eq!(lines[..7], expected);
+    let tail = [
+        "mkdir /cg/cpuset/web",
+        "copy cpuset.cpus and cpuset.mems from the parent to /cg/cpuset/web",
+        "mkdir /cg/systemd/job/web",
+        "mkdir /cg/unified/web",
+    ];
+    assert_eq!(lines[lines.len() - 4..], tail);
+    let (plan, limits, _) = ask().of(&v2()).unwrap();
+    let attach = "attach a program of 11 device rules to /cg/a/web";
+    assert_eq!(plan.describe(&limits), ["mkdir /cg/a/web", attach]);
+}
+
+#[test]
+fn fields_of_later_versions_are_refused_and_neutral_values_are_not() {
+    let rows = [
+        (json!({"cpu": {"burst": 1}}), "/linux/resources/cpu/burst"),
+        (json!({"cpu": {"idle": 1}}), "/linux/resources/cpu/idle"),
+        (
+            json!({"cpu": {"realtimeRuntime": 1}}),
+            "/linux/resources/cpu/realtimeRuntime",
+        ),
+        (
+            json!({"memory": {"swappiness": 60}}),
+            "/linux/resources/memory/swappiness",
+        ),
+        (
+            json!({"memory": {"disableOOMKiller": true}}),
+            "/linux/resources/memory/disableOOMKiller",
+        ),
+        (
+            json!({"blockIO": {"weight": 10}}),
+            "/linux/resources/blockIO/weight",
+        ),
+        (
+            json!({"blockIO": {"throttleReadBpsDevice": [{"major": 8, "minor": 0, "rate": 1}]}}),
+            "/linux/resources/blockIO/throttleReadBpsDevice",
+        ),
+        (
+            json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 1}]}),
+            "/linux/resources/hugepageLimits",
+        ),
+        (
+            json!({"network": {"classID": 1}}),
+            "/linux/resources/network/classID",
+        ),
+        (
+            json!({"rdma": {"mlx": {"hcaHandles": 1}}}),
+            "/linux/resources/rdma",
+        ),
+        (
+            json!({"unified": {"memory.high": "1"}}),
+            "/linux/resources/unified",
+        ),
+        (
+            json!({"unified": {"a/b": "1"}}),
+            "/linux/resources/unified/a~1b",
+        ),
+    ];
+    for (resources, pointer) in rows {
+        assert_eq!(
+            Ask { resources, ..ask() }.refusal(&v2()).pointer(),
+            Some(pointer)
+        );
+    }
+    let docker = json!({
+        "cpu": {"shares": 0, "idle": 0, "burst": 0},
+        "memory": {"disableOOMKiller": false, "swappiness": null, "kernel": 0},
+        "blockIO": {"weight": 0, "leafWeight": 0, "weightDevice": []},
+        "hugepageLimits": [], "network": {"classID": 0}, "rdma": {}, "unified": {},
+    });
+    let (_, limits, notices) = Ask {
+        resources: docker,
+        ..ask()
+    }
+    .of(&v2())
+    .unwrap();
+    assert!(limits.settings.is_empty() && notices.is_empty());
+}
+
+#[test]
+fn b42_unified_is_refused_on_v1() {
+    let resources = json!({"unified": {"memory.high": "1"}});
+    let error = Ask { resources, ..ask() }.refusal(&hybrid());
+    assert_eq!(
+        error.tail(),
+        "invalid configuration: cannot use unified on cgroup v1"
+    );
+}
+
+#[test]
+fn kernel_memory_is_ignored_with_a_notice() {
+    let resources = json!({"memory": {"kernel": 1, "kernelTCP": 1}});
+    let (_, _, notices) = Ask { resources, ..ask() }.of(&v2()).unwrap();
+    let pointers: Vec<_> = notices.iter().map(|n| n.pointer.as_str()).collect();
+    let expected = [
+        "/linux/resources/memory/kernel",
+        "/linux/resources/memory/kernelTCP",
+    ];
+    assert_eq!(pointers, expected);
+}
+
+#[test]
+fn a_limit_without_its_controller_is_refused() {
+    let resources = json!({"pids": {"limit": 5}});
+    let error = Ask { resources, ..ask() }.refusal(&hybrid());
+    assert_eq!(error.pointer(), Some("/linux/resources/pids/limit"));
+    assert_eq!(error.tail(), "pids cgroup isn't mounted");
+}
+
+#[test]
+fn a_disabled_driver_refuses_limits_and_mentions_the_rest() {
+    let driver = CgroupDriver::Disabled;
+    let limit = Ask {
+        driver,
+        resources: json!({"pids": {"limit": 5}}),
+        ..ask()
+    };
+    assert_eq!(
+        limit.refusal(&v2()).pointer(),
+        Some("/linux/resources/pids/limit")
+    );
+    let devices = json!({"devices": [{"allow": false, "access": "rwm"}]});
+    let rest = Ask {
+        driver,
+        path: Some("/x"),
+        resources: devices,
+        ..ask()
+    };
+    let (plan, _, notices) = rest.of(&v2()).unwrap();
+    assert!(plan.is_empty());
+    assert_eq!(notices.len(), 2);
+}
+
+#[test]
+fn rootless_without_permission_runs_without_a_cgroup_when_nothing_is_asked_of_it() {
+    // /cg does not exist here, which is as good as no permission.
+    let (plan, _, notices) = Ask {
+        rootless: true,
+        ..ask()
+    }
+    .of(&hybrid())
+    .unwrap();
+    assert!(plan.is_empty());
+    assert_eq!(notices[0].pointer, "/linux/cgroupsPath");
+    let limits = json!({"memory": {"limit": 4194304}});
+    let limit = Ask {
+        rootless: true,
+        resources: limits,
+        ..ask()
+    }
+    .refusal(&hybrid());
+    assert_eq!(
+        (limit.pointer(), limit.tail()),
+        (Some("/linux/resources/memory/limit"), ROOTLESS)
+    );
+    let path = Ask {
+        rootless: true,
+        path: Some("/x"),
+        ..ask()
+    }
+    .refusal(&v2());
+    assert_eq!(
+        (path.pointer(), path.tail()),
+        (Some("/linux/cgroupsPath"), ROOTLESS)
+    );
+}
+
+#[test]
+fn without_a_cgroup_mount_root_is_refused() {
+    let error = ask().refusal(&Layout::None);
+    assert_eq!(error.tail(), "cgroup mountpoint does not exist");
+}
+
+#[test]
+fn a_containers_cgroup_mounts_show_its_own_directories() {
+    let (plan, ..) = ask().of(&hybrid()).unwrap();
+    let CgroupMounts::Legacy(mounts) = plan.mounts(&hybrid()) else {
+        panic!("v1")
+    };
+    assert_eq!(mounts[0].name, "cpu,cpuacct");
+    assert_eq!(mounts[0].links, ["cpu", "cpuacct"]);
+    assert_eq!(mounts[0].options, "cpu,cpuacct");
+    assert_eq!(mounts[4].options, "none,name=systemd");
+    assert_eq!(mounts[4].dir, Path::new("/cg/systemd/job/web"));
+    let none = CgroupPlan::default();
+    let dir = PathBuf::from("/cg/a/own");
+    assert_eq!(
+        none.mounts(&v2()),
+        CgroupMounts::Unified {
+            mount: "/cg".into(),
+            dir
+        }
+    );
+}
+
+proptest! {
+    #[test]
+    fn whatever_the_path_the_directory_is_below_the_mount(path in "[a/.\\\\ é]{0,12}") {
+        let resources = json!({});
+        let typed = serde_json::from_value(resources.clone()).unwrap();
+        let request = CgroupRequest {
+            driver: CgroupDriver::Cgroupfs,
+            path: Some(Path::new(&path)),
+            id: "web",
+            resources: Some(&typed),
+            raw: Some(&resources),
+            rootless: false,
+        };
+        if let Ok((plan, ..)) = CgroupPlan::resolve(&v2(), &request) {
+            let dir = plan.clone_into().unwrap();
+            prop_assert!(dir.starts_with("/cg") && dir != Path::new("/cg"));
+            prop_assert!(!dir.components().any(|c| c == std::path::Component::ParentDir));
+        }
+    }
+}
