@@ -2,13 +2,18 @@
 //! clone. The overlay itself is mounted by the child, in the container's mount namespace
 //! only, so that delete has nothing to unmount.
 
+use std::ffi::CString;
 use std::fs;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+
 use crate::container::Overlay;
 use crate::error::{Code, Error, Result};
-use crate::plan::OverlayDirectories;
+use crate::launch::{Surroundings, launch, reap};
+use crate::plan::{IdMaps, OverlayDirectories, removal};
 
 /// What rootfs-builder writes beside layers that it kept apart: their paths in the bundle,
 /// the lowest first.
@@ -103,5 +108,23 @@ pub fn make(directories: &OverlayDirectories, root: &Path) -> Result<()> {
             chown(path, Some(uid), Some(gid)).map_err(refused(path))?;
         }
     }
+    Ok(())
+}
+
+/// Removes a directory in which an overlay's user namespace has written. A child that is root
+/// of such a namespace does it: nobody else without privileges may.
+///
+/// # Errors
+/// What could not be removed, and why.
+pub fn remove(path: &Path, ids: &IdMaps) -> Result<()> {
+    use std::os::unix::ffi::OsStrExt;
+    let name = CString::new(path.as_os_str().as_bytes())
+        .map_err(|_| Error::call(Code::Io, "rmdir", Errno::EINVAL).path(path))?;
+    let around = Surroundings {
+        cgroup: None,
+        handshake: None,
+    };
+    let removed = launch(&removal(name, ids.clone()), around, |_| Ok(()))?;
+    reap(removed.pidfd.as_fd());
     Ok(())
 }

@@ -18,7 +18,10 @@ use rustix::termios::{Winsize, tcsetwinsize};
 use super::*;
 
 /// A shell command with a pty of its own, and that pty's master.
-#[expect(clippy::zombie_processes, reason = "the loop waits for it, by its pidfd")]
+#[expect(
+    clippy::zombie_processes,
+    reason = "the loop waits for it, by its pidfd"
+)]
 fn on_a_pty(script: &str) -> (Process, OwnedFd) {
     let OpenptyResult { master, slave } = openpty(None, None).unwrap();
     let stdio = || Stdio::from(slave.try_clone().unwrap());

@@ -12,6 +12,7 @@ mod paths;
 mod program;
 mod root;
 mod terminal;
+mod trees;
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
@@ -134,6 +135,7 @@ impl<'plan> Child<'plan> {
             Step::Sysctl { name, value } => self.sysctl(name, value),
             Step::Mask(target) => self.mask(target),
             Step::ReadOnlyPath(target) => self.read_only_path(target),
+            Step::RemoveTree(path) => trees::remove(path),
             Step::JoinCgroup { tasks } => self.join_cgroup(tasks),
             Step::Attributes { target, attributes } => self.remount(target, attributes),
             Step::Terminal(terminal) => self.terminal(terminal),

@@ -84,8 +84,10 @@ impl Runtime {
         )?;
         prepared.cgroup.manager().claim()?;
 
-        let home = Home::claim(&self.root, id)?;
-        home.record(JOURNAL, &prepared.journal())?;
+        let mut home = Home::claim(&self.root, id)?;
+        let journal = prepared.journal();
+        home.belongs_to(journal.overlay_ids.clone());
+        home.record(JOURNAL, &journal)?;
         let placed = Placed::prepare(&prepared)?;
         if let Some(directories) = &prepared.plan.overlay {
             overlay::make(directories, &prepared.bundle.rootfs)?;
@@ -187,6 +189,10 @@ impl Prepared {
             created: humantime::format_rfc3339_nanos(SystemTime::now()).to_string(),
             owner: geteuid().as_raw(),
             cgroup: self.cgroup.clone(),
+            overlay_ids: match self.plan.overlay {
+                Some(_) if !geteuid().is_root() => self.plan.id_maps().cloned(),
+                _ => None,
+            },
         }
     }
 

@@ -43,7 +43,7 @@ impl Runtime {
         if let Ok(container) = self.open(id) {
             container.kill_init()?;
         }
-        let home = match Home::open(&self.root, id, Hold::Lock) {
+        let mut home = match Home::open(&self.root, id, Hold::Lock) {
             Err(error) if error.code() == Code::NotFound => return Ok(()),
             result => result?,
         };
@@ -53,8 +53,9 @@ impl Runtime {
         if let Some(record) = &record {
             end(record)?;
         }
-        if let Some(journal) = &journal {
+        if let Some(journal) = journal {
             journal.cgroup.manager().remove()?;
+            home.belongs_to(journal.overlay_ids);
         }
         home.remove()
     }
@@ -70,9 +71,10 @@ impl Container {
     }
 
     /// The container is locked, and its init has stopped or waits for start.
-    fn dismantle(self) -> Result<()> {
+    fn dismantle(mut self) -> Result<()> {
         self.kill_init()?;
         self.journal.cgroup.manager().remove()?;
+        self.home.belongs_to(self.journal.overlay_ids.take());
         self.home.remove()
     }
 

@@ -13,6 +13,7 @@ use super::identity::Identity;
 use super::store::{GO, Versioned};
 use crate::cgroup::CgroupPlan;
 use crate::error::{Code, Error, Result};
+use crate::plan::IdMaps;
 
 /// Where a container is in its life (runtime-spec, runtime.md "State").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -76,6 +77,10 @@ pub struct Journal {
     pub owner: u32,
     /// The directories that are, or were about to be, the container's.
     pub cgroup: CgroupPlan,
+    /// The ids that own what an overlay root keeps in the state directory, when they are
+    /// not the caller's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlay_ids: Option<IdMaps>,
 }
 
 /// Written when the container's process exists and has done everything but its program.

@@ -19,6 +19,8 @@ use serde::de::DeserializeOwned;
 
 use super::id::ContainerId;
 use crate::error::{Code, Error, Result};
+use crate::overlay;
+use crate::plan::IdMaps;
 use crate::sys::fd::lock;
 
 /// The version of what is in the state files. A newer capsid reads all older ones.
@@ -39,6 +41,7 @@ pub struct Home {
     path: PathBuf,
     directory: OwnedFd,
     remove: bool,
+    ids: Option<IdMaps>,
 }
 
 /// What [`Home::open`] takes hold of.
@@ -98,12 +101,18 @@ impl Home {
             path,
             directory,
             remove: false,
+            ids: None,
         })
     }
 
     /// The directory's path.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Says that some of what is in the directory belongs to other ids than the caller's.
+    pub fn belongs_to(&mut self, ids: Option<IdMaps>) {
+        self.ids = ids;
     }
 
     /// The container exists: the directory stays.
@@ -130,8 +139,11 @@ impl Home {
         match nix::unistd::unlinkat(nix::fcntl::AT_FDCWD, &self.path, UnlinkatFlags::RemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
             // What an overlay wrote, or a write that was cut short.
-            Err(_) => std::fs::remove_dir_all(&self.path)
-                .map_err(|error| Error::io(Code::Io, "rmdir", &error).path(&self.path)),
+            Err(_) => match (std::fs::remove_dir_all(&self.path), &self.ids) {
+                (Ok(()), _) => Ok(()),
+                (Err(_), Some(ids)) => overlay::remove(&self.path, ids),
+                (Err(error), None) => Err(Error::io(Code::Io, "rmdir", &error).path(&self.path)),
+            },
         }
     }
 

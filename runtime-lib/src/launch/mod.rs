@@ -238,7 +238,7 @@ impl Drop for Server<'_> {
 }
 
 /// Waits for the end of a child of ours; None when it was somebody else's to reap.
-fn reap(pidfd: BorrowedFd<'_>) -> Option<WaitStatus> {
+pub fn reap(pidfd: BorrowedFd<'_>) -> Option<WaitStatus> {
     loop {
         // __WALL: a process cloned with CLONE_PARENT has no exit signal.
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::__WALL;

@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 
 use nix::sched::CloneFlags;
 use oci_spec::runtime::{Process, Spec};
+use serde::{Deserialize, Serialize};
 
 use crate::cgroup::CgroupPlan;
 use crate::container::{CreateOptions, ExecOptions};
@@ -69,6 +70,14 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The maps of the user namespace that the process gets, if it gets one.
+    pub fn id_maps(&self) -> Option<&IdMaps> {
+        self.parent.iter().find_map(|(_, action)| match action {
+            ParentAction::MapIds(maps) => Some(maps),
+            _ => None,
+        })
+    }
+
     /// Whether the process gets a new namespace of this kind.
     pub fn makes(&self, namespace: CloneFlags) -> bool {
         let later = self.steps.iter().any(|planned| match planned.step {
@@ -78,6 +87,19 @@ impl Plan {
         });
         self.namespaces.contains(namespace) || later
     }
+}
+
+/// The plan of a child that removes a directory as root of a user namespace with these maps.
+pub fn removal(path: CString, maps: IdMaps) -> Plan {
+    let mut plan = Plan::empty();
+    plan.namespaces = CloneFlags::CLONE_NEWUSER;
+    plan.act(Barrier::Placed, ParentAction::MapIds(maps));
+    plan.step(Step::ResetSignals);
+    plan.step(Step::Meet(Barrier::Placed));
+    plan.step(Step::BecomeRoot);
+    plan.step(Step::RemoveTree(path));
+    plan.step(Step::Meet(Barrier::Ready));
+    plan
 }
 
 /// Where an overlay root keeps what the container writes.
@@ -129,7 +151,7 @@ pub enum ParentAction {
 }
 
 /// The maps of a user namespace.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdMaps {
     pub uid: Vec<IdMap>,
     pub gid: Vec<IdMap>,
@@ -140,7 +162,7 @@ pub struct IdMaps {
 }
 
 /// One line of a uid_map or gid_map (user_namespaces(7)).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdMap {
     pub container: u32,
     pub host: u32,

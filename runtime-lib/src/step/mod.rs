@@ -81,6 +81,8 @@ pub enum Step {
     ReadOnlyPath(Target),
     /// Write 0 into each v1 `tasks` file.
     JoinCgroup { tasks: Vec<Slot> },
+    /// rm -r of a path of the host, for what only root of a user namespace may remove.
+    RemoveTree(CString),
     /// mount_setattr(2) on a mount that is attached already.
     Attributes {
         target: Target,

@@ -138,6 +138,7 @@ impl fmt::Display for Step {
             }
             Step::Mask(target) => write!(f, "mask {target}"),
             Step::ReadOnlyPath(target) => write!(f, "make {target} read-only with all below it"),
+            Step::RemoveTree(path) => write!(f, "remove {} with all in it", text(path)),
             Step::JoinCgroup { tasks } => write!(f, "join {} v1 cgroups", tasks.len()),
             Step::Attributes { target, attributes } => write!(f, "remount {target}{attributes}"),
             Step::Terminal(terminal) => {

@@ -1,5 +1,6 @@
 //! Descriptors: passing them over a socket, renumbering and closing them.
 
+use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::Result;
@@ -57,6 +58,32 @@ pub fn borrow(fd: RawFd) -> BorrowedFd<'static> {
 pub fn take(fd: RawFd) -> OwnedFd {
     // SAFETY: the callers have received the number from the kernel for themselves.
     unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// getdents64(2): some entries of an open directory, for [`entries`]; 0 at the end.
+pub fn read_directory(directory: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize> {
+    // SAFETY: the pointer and the length are those of `buffer`.
+    let length = checked(unsafe {
+        libc::syscall(
+            libc::SYS_getdents64,
+            directory.as_raw_fd(),
+            buffer.as_mut_ptr(),
+            buffer.len(),
+        )
+    })?;
+    Ok(length as usize)
+}
+
+/// The names in what [`read_directory`] has read (`struct linux_dirent64`, getdents(2)).
+pub fn entries(mut buffer: &[u8]) -> impl Iterator<Item = &CStr> {
+    const LENGTH: std::ops::Range<usize> = 16..18;
+    const NAME: usize = 19;
+    std::iter::from_fn(move || {
+        let length = u16::from_ne_bytes(buffer.get(LENGTH)?.try_into().ok()?);
+        let entry = buffer.get(NAME..usize::from(length))?;
+        buffer = buffer.get(usize::from(length)..)?;
+        CStr::from_bytes_until_nul(entry).ok()
+    })
 }
 
 /// sendmsg(2) of `bytes`, with one descriptor when there is one; never raises SIGPIPE.
