@@ -5,4 +5,13 @@
 #[allow(dead_code)] // the files of tests that use the rest of it are on their way
 mod harness;
 
+mod bad_config;
+mod binary;
+mod errors;
+mod exec;
+mod ids;
 mod lifecycle;
+mod listing;
+mod namespaces;
+mod running;
+mod user_namespaces;

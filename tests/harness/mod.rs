@@ -11,7 +11,7 @@ pub mod view;
 
 pub use bundle::Bundle;
 pub use container::Container;
-pub use outcome::{Outcome, until};
+pub use outcome::{Outcome, end, until};
 pub use stage::Stage;
 pub use view::View;
 

@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -37,25 +37,14 @@ impl Outcome {
             .stderr(err.try_clone().expect("dup"));
         let what = format!("{command:?}");
         let begun = Instant::now();
-        let mut child = command.spawn().unwrap_or_else(|e| panic!("{what}: {e}"));
-        let pid = Pid::from_raw(child.id() as i32);
-        let (sender, receiver) = mpsc::channel();
-        std::thread::spawn(move || sender.send(child.wait()));
-        let status = match receiver.recv_timeout(LIMIT) {
-            Ok(status) => status.expect("wait"),
-            Err(_) => {
-                // Not reaped yet (the thread above does that), so the pid is still the command's.
-                let _ = kill(pid, Signal::SIGKILL);
-                panic!(
-                    "{what}: not finished after {LIMIT:?}\n{}{}",
-                    text(out),
-                    text(err)
-                );
-            }
+        let child = command.spawn().unwrap_or_else(|e| panic!("{what}: {e}"));
+        let Some(code) = end(child) else {
+            panic!(
+                "{what}: not finished after {LIMIT:?}\n{}{}",
+                text(out),
+                text(err)
+            );
         };
-        let code = status
-            .code()
-            .unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
         Outcome {
             what,
             code,
@@ -85,11 +74,10 @@ impl Outcome {
     #[track_caller]
     pub fn fails_with(self, code: i32, needles: &[&str]) -> Outcome {
         assert_eq!(self.code, code, "exit status of {self}");
+        // A log line in the text format holds its message quoted.
+        let text = self.stderr.replace("\\\"", "\"");
         for needle in needles {
-            assert!(
-                self.stderr.contains(needle),
-                "stderr lacks {needle:?}: {self}"
-            );
+            assert!(text.contains(needle), "stderr lacks {needle:?}: {self}");
         }
         for word in ["panicked", "RUST_BACKTRACE", "stack backtrace"] {
             assert!(!self.stderr.contains(word), "a panic: {self}");
@@ -124,6 +112,29 @@ impl std::fmt::Display for Outcome {
             "{}\n--- exit {} after {:?}\n--- stdout\n{}\n--- stderr\n{}",
             self.what, self.code, self.took, self.stdout, self.stderr
         )
+    }
+}
+
+/// Waits for the end of a child and gives its exit status (128 + the signal when one ended it). None: it
+/// took too long and was killed.
+pub fn end(mut child: Child) -> Option<i32> {
+    let pid = Pid::from_raw(child.id() as i32);
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || sender.send(child.wait()));
+    match receiver.recv_timeout(LIMIT) {
+        Ok(status) => {
+            let status = status.expect("wait");
+            Some(
+                status
+                    .code()
+                    .unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
+            )
+        }
+        Err(_) => {
+            // Not reaped yet (the thread above does that), so the pid is still the child's.
+            let _ = kill(pid, Signal::SIGKILL);
+            None
+        }
     }
 }
 

@@ -1,0 +1,203 @@
+//! Promise: one static binary that says what it is, what it can do, and how to use it.
+
+use serde_json::Value;
+
+use crate::harness::{Bundle, Outcome, machine};
+use crate::{skip, stage};
+
+const VERBS: [&str; 13] = [
+    "create", "start", "run", "state", "kill", "delete", "exec", "list", "ps", "pause", "resume",
+    "spec", "features",
+];
+
+#[test]
+fn the_binary_needs_no_library() {
+    if std::env::var_os("CAPSID").is_none() {
+        skip!("$CAPSID is not set: cargo's own build is not the static one");
+    }
+    let outcome = Outcome::of(std::process::Command::new("ldd").arg(machine::capsid()));
+    let text = format!("{}{}", outcome.stdout, outcome.stderr);
+    assert!(
+        text.contains("statically linked") || text.contains("not a dynamic executable"),
+        "{text}"
+    );
+}
+
+#[test]
+fn version_names_the_program_and_the_specification() {
+    let stage = stage!();
+    for flag in ["--version", "-v"] {
+        let outcome = Outcome::of(stage.bare().arg(flag)).ok();
+        let lines: Vec<_> = outcome.stdout.lines().collect();
+        assert!(
+            lines[0].starts_with("capsid version ") && lines[0].split('.').count() == 3,
+            "{outcome}"
+        );
+        assert!(
+            lines.iter().any(|line| line.starts_with("commit: ")),
+            "{outcome}"
+        );
+        assert!(
+            lines.iter().any(|line| line.starts_with("spec: 1.3")),
+            "{outcome}"
+        );
+    }
+}
+
+#[test]
+fn every_verb_has_help() {
+    let stage = stage!();
+    Outcome::of(stage.bare().arg("--help")).ok();
+    for verb in VERBS.iter().chain(&["explain"]) {
+        for flag in ["--help", "-h"] {
+            let outcome = Outcome::of(stage.bare().args([verb, flag])).ok();
+            assert!(
+                outcome.stdout.contains(verb) && outcome.stdout.contains("--help"),
+                "{outcome}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_usage_error_exits_with_2() {
+    let stage = stage!();
+    for args in [
+        vec!["no-such-verb"],
+        vec!["--no-such-flag", "list"],
+        vec!["state"],
+        vec!["create", "--bundle"],
+        vec!["list", "--no-such-flag"],
+    ] {
+        let outcome = Outcome::of(stage.bare().args(&args)).exits(2);
+        assert!(!outcome.stderr.is_empty(), "{outcome}");
+    }
+}
+
+#[test]
+fn features_tells_what_the_specification_asks_for() {
+    let stage = stage!();
+    let features = Outcome::of(stage.bare().arg("features")).ok().json();
+    assert_eq!(
+        (&features["ociVersionMin"], &features["ociVersionMax"]),
+        (&"1.0.0".into(), &"1.3.0".into())
+    );
+    let has = |pointer: &str, word: &str| {
+        features
+            .pointer(pointer)
+            .and_then(Value::as_array)
+            .is_some_and(|list| list.contains(&word.into()))
+    };
+    for option in [
+        "bind",
+        "rbind",
+        "ro",
+        "rro",
+        "nosuid",
+        "private",
+        "rshared",
+        "nosymfollow",
+        "idmap",
+        "ridmap",
+        "tmpcopyup",
+    ] {
+        assert!(has("/mountOptions", option), "{option}");
+    }
+    for kind in [
+        "pid", "network", "ipc", "uts", "mount", "user", "cgroup", "time",
+    ] {
+        assert!(has("/linux/namespaces", kind), "{kind}");
+    }
+    assert!(has("/linux/capabilities", "CAP_CHECKPOINT_RESTORE"));
+    for version in ["v1", "v2"] {
+        assert_eq!(features["linux"]["cgroup"][version], true, "{version}");
+    }
+}
+
+#[test]
+fn spec_writes_a_configuration_that_runs_and_never_overwrites_one() {
+    let stage = stage!();
+    let mut bundle = stage.own_bundle();
+    let folder = bundle.folder.to_string_lossy().into_owned();
+    Outcome::of(stage.bare().args(["spec", "--bundle", &folder])).ok();
+    let file = bundle.folder.join("config.json");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let config: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(config["process"]["terminal"], true);
+    assert_eq!(config["process"]["args"], serde_json::json!(["sh"]));
+    Outcome::of(stage.bare().args(["spec", "--bundle", &folder])).refuses(&["config.json"]);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+    bundle.config = config;
+    bundle
+        .set("/process/terminal", false.into())
+        .set("/linux/cgroupsPath", "ENCLOSURE".into());
+    assert_eq!(stage.prints(&mut bundle, "echo it runs"), "it runs");
+}
+
+#[test]
+fn specs_configuration_says_what_runcs_says() {
+    let stage = stage!();
+    if !machine::has_program("runc") {
+        skip!("no runc here");
+    }
+    for option in [&[][..], &["--rootless"]] {
+        let mut configs = Vec::new();
+        for program in [stage.runtime.as_os_str(), "runc".as_ref()] {
+            let folder = stage.path(&format!("{}{}", configs.len(), option.len()));
+            std::fs::create_dir(&folder).unwrap();
+            Outcome::of(
+                std::process::Command::new(program)
+                    .arg("spec")
+                    .args(option)
+                    .current_dir(&folder),
+            )
+            .ok();
+            let mut config: Value =
+                serde_json::from_str(&std::fs::read_to_string(folder.join("config.json")).unwrap())
+                    .unwrap();
+            // The version, the name, and what later releases of runc write besides.
+            for pointer in ["/ociVersion", "/hostname", "/linux/maskedPaths"] {
+                config.pointer_mut(pointer).map(Value::take);
+            }
+            if let Some(Value::Array(list)) = config.pointer_mut("/linux/namespaces") {
+                list.retain(|namespace| namespace["type"] != "cgroup");
+            }
+            configs.push(config);
+        }
+        assert_eq!(configs[0], configs[1], "{option:?}");
+    }
+}
+
+#[test]
+fn explain_prints_the_steps_and_makes_nothing() {
+    let stage = stage!();
+    let mut bundle: Bundle = stage.bundle();
+    bundle.args(&["/bin/true"]).write("explained");
+    let outcome = Outcome::of(stage.capsid().arg("explain").arg(&bundle.folder)).ok();
+    for word in [
+        "proc",
+        "/dev",
+        "/sys",
+        "pivot_root",
+        "/bin/true",
+        "no_new_privs",
+    ] {
+        assert!(
+            outcome.stdout.to_lowercase().contains(word),
+            "no {word}: {outcome}"
+        );
+    }
+    Outcome::of(
+        stage
+            .capsid()
+            .args(["explain", "--format", "json"])
+            .arg(&bundle.folder),
+    )
+    .ok()
+    .json();
+    assert_eq!(std::fs::read_dir(stage.state_root()).unwrap().count(), 0);
+    bundle
+        .set("/process/cwd", "relative".into())
+        .write("explained");
+    Outcome::of(stage.capsid().arg("explain").arg(&bundle.folder)).refuses(&["/process/cwd"]);
+}

@@ -1,0 +1,327 @@
+//! Promise: every failure is one actionable line that names the JSON path or the file, and one valid JSON
+//! record; no failure is a panic, and no log that nobody reads stops the runtime.
+
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Bundle, Outcome, Stage, end};
+use crate::stage;
+
+fn create_of(stage: &Stage, text: &str) -> Outcome {
+    let bundle = stage.bundle();
+    std::fs::write(bundle.folder.join("config.json"), text).unwrap();
+    stage.call(&[
+        "create",
+        "--bundle",
+        &bundle.folder.to_string_lossy(),
+        &stage.id(),
+    ])
+}
+
+#[test]
+fn a_malformed_config_is_named_by_file_and_place() {
+    let stage = stage!();
+    create_of(&stage, "").refuses(&["config.json"]);
+    create_of(&stage, "{\n\"ociVersion\": ").refuses(&["config.json", "line 2"]);
+    create_of(&stage, "[]").refuses(&["config.json"]);
+    create_of(&stage, "null").refuses(&["config.json"]);
+    create_of(&stage, "\u{0}\u{1}garbage").refuses(&["config.json"]);
+}
+
+#[test]
+fn a_config_that_is_not_there_is_named() {
+    let stage = stage!();
+    let folder = stage.path("empty");
+    std::fs::create_dir(&folder).unwrap();
+    let folder = folder.to_string_lossy().into_owned();
+    stage
+        .call(&["create", "--bundle", &folder, &stage.id()])
+        .refuses(&["config.json", "no such file or directory"]);
+    stage
+        .call(&["create", "--bundle", "/no/such/bundle", &stage.id()])
+        .refuses(&["/no/such/bundle", "no such file or directory"]);
+}
+
+#[test]
+fn a_value_of_the_wrong_type_is_named_by_its_pointer() {
+    let stage = stage!();
+    let cases: &[(&str, Value)] = &[
+        ("/process/args", json!("sh")),
+        ("/process/user/uid", json!("root")),
+        ("/process/rlimits/0/soft", json!(-1)),
+        ("/mounts/1/options", json!(7)),
+        ("/linux/namespaces", json!({})),
+        ("/linux/resources/memory/limit", json!("1G")),
+        ("/root", json!([])),
+    ];
+    for (pointer, value) in cases {
+        let mut bundle = stage.bundle();
+        bundle.set(pointer, value.clone());
+        stage.try_create(&bundle).refuses(&[pointer]);
+    }
+}
+
+#[test]
+fn an_error_is_one_line() {
+    let stage = stage!();
+    let mut bundle = stage.bundle();
+    bundle.set("/process/cwd", json!("relative"));
+    let outcome = stage.try_create(&bundle).refuses(&["/process/cwd"]);
+    assert_eq!(outcome.stderr.trim_end().lines().count(), 1, "{outcome}");
+    assert_eq!(outcome.stdout, "");
+}
+
+#[test]
+fn an_error_is_one_record_in_the_json_log() {
+    let stage = stage!();
+    let mut bundle = stage.bundle();
+    bundle.set("/process/cwd", json!("relative"));
+    let log = stage.path("log.json");
+    let id = stage.id();
+    bundle.write(&id);
+    let outcome = Outcome::of(
+        stage
+            .bare()
+            .arg("--root")
+            .arg(stage.state_root())
+            .arg("--log")
+            .arg(&log)
+            .args(["--log-format", "json", "create"])
+            .arg("--bundle")
+            .arg(&bundle.folder)
+            .arg(&id),
+    );
+    outcome.refuses(&["/process/cwd"]);
+    let errors = records(&std::fs::read_to_string(&log).unwrap());
+    assert_eq!(errors.len(), 1);
+    let record = &errors[0];
+    assert!(
+        record["msg"].as_str().unwrap().contains("/process/cwd"),
+        "{record}"
+    );
+    let time = record["time"].as_str().unwrap();
+    assert!(
+        time.contains('T') && (time.ends_with('Z') || time.contains('+')),
+        "{record}"
+    );
+    assert!(record["code"].is_string(), "no stable code: {record}");
+    // The log is appended to, and --log-format=json is the same.
+    let again = Outcome::of(
+        stage
+            .bare()
+            .arg("--root")
+            .arg(stage.state_root())
+            .arg(format!("--log={}", log.display()))
+            .args(["--log-format=json", "state", "no-such-container"]),
+    );
+    again.refuses(&["container does not exist"]);
+    let errors = records(&std::fs::read_to_string(&log).unwrap());
+    assert_eq!(errors.len(), 2);
+    assert!(
+        errors[1]["msg"]
+            .as_str()
+            .unwrap()
+            .contains("container does not exist")
+    );
+}
+
+/// The records of level error; every line has to be JSON with the three keys.
+fn records(log: &str) -> Vec<Value> {
+    let lines = log
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap_or_else(|e| panic!("{e}: {line}")));
+    lines
+        .inspect(|record| {
+            assert!(
+                ["level", "msg", "time"]
+                    .iter()
+                    .all(|key| record[key].is_string()),
+                "{record}"
+            )
+        })
+        .filter(|record| record["level"] == "error")
+        .collect()
+}
+
+#[test]
+fn the_text_log_has_runcs_form() {
+    let stage = stage!();
+    let log = stage.path("log.txt");
+    Outcome::of(
+        stage
+            .capsid()
+            .arg("--log")
+            .arg(&log)
+            .args(["state", "no-such-container"]),
+    )
+    .refuses(&["container does not exist"]);
+    let text = std::fs::read_to_string(&log).unwrap();
+    assert!(
+        text.starts_with("time=\"")
+            && text.contains("level=error msg=\"")
+            && text.contains("container does not exist\""),
+        "{text}"
+    );
+    assert_ne!(stage.call(&["--log-format", "xml", "list"]).code, 0);
+}
+
+#[test]
+fn debug_logs_go_to_the_log_and_the_program_runs_the_same() {
+    let stage = stage!();
+    let mut bundle = stage.bundle();
+    bundle.sh("echo out");
+    let id = stage.id();
+    bundle.write(&id);
+    let log = stage.path("debug.log");
+    let outcome = Outcome::of(
+        stage
+            .capsid()
+            .arg("--debug")
+            .arg("--log")
+            .arg(&log)
+            .arg("run")
+            .arg("--bundle")
+            .arg(&bundle.folder)
+            .arg(&id),
+    )
+    .ok();
+    assert_eq!(
+        (outcome.stdout.as_str(), outcome.stderr.as_str()),
+        ("out\n", "")
+    );
+    assert!(
+        std::fs::read_to_string(&log)
+            .unwrap()
+            .contains("level=debug")
+    );
+}
+
+#[test]
+fn a_closed_stdout_is_no_panic() {
+    let stage = stage!();
+    let container = stage.running();
+    for (verb, code) in [
+        ("state", 1),
+        ("list", 1),
+        ("ps", 1),
+        ("features", 1),
+        ("--version", 1),
+        ("--help", 1),
+    ] {
+        let with_id = if matches!(verb, "state" | "ps") {
+            container.id.as_str()
+        } else {
+            ""
+        };
+        for redirection in ["> /dev/full", ">&-"] {
+            let outcome = stage.shell(&format!("exec $capsid {verb} $1 {redirection}"), &[with_id]);
+            assert!(outcome.code == code || outcome.code == 0, "{outcome}");
+            assert!(!outcome.stderr.contains("panicked"), "{outcome}");
+        }
+    }
+    // A reader that is gone, as in `capsid list | head -0`.
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let outcome = stage
+        .capsid()
+        .arg("list")
+        .stdout(Stdio::from(OwnedFd::from(writer)))
+        .stderr(Stdio::piped())
+        .output()
+        .unwrap();
+    assert!(!String::from_utf8_lossy(&outcome.stderr).contains("panicked"));
+}
+
+#[test]
+fn closed_standard_descriptors_are_no_way_in() {
+    let stage = stage!();
+    let mut bundle = stage.bundle();
+    bundle.sh("ls -l /proc/self/fd > /out/fds");
+    let out = stage.path("out");
+    std::fs::create_dir(&out).unwrap();
+    bundle.bind(&out, "/out", &[]);
+    let id = stage.id();
+    bundle.write(&id);
+    let outcome = stage.shell(
+        "exec $capsid run --bundle \"$1\" \"$2\" <&- >&- 2>&-",
+        &[&bundle.folder.to_string_lossy(), &id],
+    );
+    outcome.ok();
+    let text = std::fs::read_to_string(out.join("fds")).unwrap();
+    assert!(
+        !text.contains("/tmp/t") && !text.contains("/state/"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_full_stderr_that_nobody_reads_blocks_nothing() {
+    let stage = stage!();
+    let mut bundle = stage.bundle();
+    bundle.args(&["/bin/true"]);
+    let id = stage.id();
+    bundle.write(&id);
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    // Fill the pipe: dd stops when a write would block.
+    let full = Outcome::of(
+        std::process::Command::new("timeout")
+            .args([
+                "0.5",
+                "sh",
+                "-c",
+                "while :; do echo xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx; done >&0",
+            ])
+            .stdin(Stdio::from(OwnedFd::from(writer.try_clone().unwrap()))),
+    );
+    assert_eq!(full.code, 124, "{full}");
+    let mut command = stage.capsid();
+    command
+        .args(["--debug", "run"])
+        .arg("--bundle")
+        .arg(&bundle.folder)
+        .arg(&id);
+    let child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::from(OwnedFd::from(writer)))
+        .spawn()
+        .unwrap();
+    assert_eq!(
+        end(child),
+        Some(0),
+        "the runtime waits for its log's reader"
+    );
+    drop(command);
+    let _ = reader.read(&mut [0; 16]);
+}
+
+#[test]
+fn a_bundle_in_a_file_is_refused() {
+    let stage = stage!();
+    stage
+        .call(&["create", "--bundle", "/etc/passwd", &stage.id()])
+        .refuses(&["/etc/passwd", "not a directory"]);
+    let bundle: Bundle = stage.bundle();
+    std::fs::create_dir(bundle.folder.join("config.json")).unwrap();
+    stage
+        .call(&[
+            "create",
+            "--bundle",
+            &bundle.folder.to_string_lossy(),
+            &stage.id(),
+        ])
+        .refuses(&["config.json"]);
+}
+
+#[test]
+fn a_pid_file_that_can_not_be_written_fails_create_and_leaves_nothing() {
+    let stage = stage!();
+    let mut bundle = stage.bundle();
+    bundle.sleeps();
+    let (id, outcome) = stage.try_create_with(&bundle, &["--pid-file", "/no/such/folder/pid"]);
+    outcome.refuses(&["/no/such/folder", "no such file or directory"]);
+    assert_eq!(stage.remains(&id), Vec::<std::path::PathBuf>::new());
+}
