@@ -7,11 +7,15 @@ mod harness;
 
 mod bad_config;
 mod binary;
+mod cgroups;
+mod devices;
 mod errors;
 mod exec;
 mod ids;
 mod lifecycle;
 mod listing;
+mod mounts;
 mod namespaces;
+mod process;
 mod running;
 mod user_namespaces;
