@@ -39,7 +39,7 @@ fn a_config_that_is_not_there_is_named() {
     let folder = folder.to_string_lossy().into_owned();
     stage
         .call(&["create", "--bundle", &folder, &stage.id()])
-        .refuses(&["config.json", "no such file or directory"]);
+        .refuses(&["/empty/config.json", "not found"]);
     stage
         .call(&["create", "--bundle", "/no/such/bundle", &stage.id()])
         .refuses(&["/no/such/bundle", "no such file or directory"]);

@@ -399,27 +399,6 @@ fn the_propagation_of_the_root_is_as_asked() {
 }
 
 #[test]
-fn tmpcopyup_starts_a_tmpfs_with_what_was_there() {
-    let stage = stage!();
-    let mut bundle = stage.own_bundle();
-    let place = bundle.folder.join("rootfs/etc/app");
-    std::fs::create_dir_all(place.join("nested")).unwrap();
-    std::fs::write(place.join("nested/conf"), "value\n").unwrap();
-    bundle.mount("/etc/app", "tmpfs", "tmpfs", &["tmpcopyup", "mode=755"]);
-    assert_eq!(
-        stage.prints(
-            &mut bundle,
-            "cat /etc/app/nested/conf; echo new > /etc/app/nested/conf; cat /etc/app/nested/conf"
-        ),
-        "value\nnew"
-    );
-    assert_eq!(
-        std::fs::read_to_string(place.join("nested/conf")).unwrap(),
-        "value\n"
-    );
-}
-
-#[test]
 fn a_config_like_dockers_runs() {
     let stage = stage!();
     let mut bundle = stage.own_bundle();
@@ -487,7 +466,6 @@ fn docker_resources() -> serde_json::Value {
         ],
         "memory": {"disableOOMKiller": false},
         "cpu": {"shares": 0},
-        "pids": {"limit": 0},
         "blockIO": {"weight": 0},
     })
 }

@@ -67,8 +67,7 @@ fn create_start_exec_and_delete_work_in_a_user_namespace() {
             .line(),
         "1000"
     );
-    container.kill("TERM").ok();
-    container.becomes("stopped");
+    container.ends_by(&["TERM"]);
     container.delete().ok();
 }
 

@@ -1,5 +1,5 @@
-//! A bundle whose config.json starts as `runc spec` writes it, without a terminal, and is changed by JSON
-//! pointer. It is written when a container is made of it, with that container's cgroup.
+//! A bundle whose config.json starts as `runc spec` writes it, without a terminal and without the ambient
+//! capabilities that it can't have (they draw a warning), and is changed by JSON pointer. It is written when a container is made of it, with that container's cgroup.
 
 use std::path::{Path, PathBuf};
 

@@ -54,6 +54,18 @@ impl Container<'_> {
         self.call("kill", &[signal])
     }
 
+    /// Sends the signal until the container has stopped: the first process of a pid namespace drops what it
+    /// has no handler for, and the shell sets its trap some time after start has returned.
+    #[track_caller]
+    pub fn ends_by(&self, signal: &[&str]) {
+        until(&format!("{} ends by {signal:?}", self.id), || {
+            let outcome = self.call("kill", signal);
+            let status = self.status();
+            assert!(outcome.code == 0 || status == "stopped", "{outcome}");
+            status == "stopped"
+        });
+    }
+
     #[track_caller]
     pub fn delete(&self) -> Outcome {
         self.call("delete", &[])
