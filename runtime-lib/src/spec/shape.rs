@@ -30,6 +30,7 @@ const MAP: &[&str] = &["containerID", "hostID", "size"];
 const CONFIG: &[Shape] = &[
     shape("", &[]),
     shape("/root", &[]),
+    shape("/hooks", &[]),
     shape("/mounts/*", &[]),
     shape("/linux", &[]),
     shape("/linux/namespaces/*", &["type"]),
@@ -38,7 +39,7 @@ const CONFIG: &[Shape] = &[
     shape("/linux/devices/*", &["type", "path"]),
     shape("/linux/timeOffsets/*", &[]),
     shape("/linux/resources", &[]),
-    shape("/linux/resources/devices/*", &[]),
+    shape("/linux/resources/devices/*", &["allow"]),
     shape("/linux/resources/memory", &[]),
     shape("/linux/resources/cpu", &[]),
     shape("/linux/resources/pids", &[]),
