@@ -208,7 +208,8 @@ impl Server<'_> {
         let proper = Launched {
             pid,
             pidfd,
-            terminal: None,
+            // The terminal may have overtaken the pid, too.
+            terminal: self.newborn.as_mut().and_then(|it| it.terminal.take()),
         };
         if let Some(intermediate) = self.newborn.replace(proper) {
             reap(intermediate.pidfd.as_fd());
