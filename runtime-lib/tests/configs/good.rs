@@ -11,6 +11,9 @@ use crate::lost;
 /// Every field of the specification that is read, each set.
 const EVERY_FIELD: &str = "spec/every-field.json";
 
+/// What a file says on purpose that has to be tolerated.
+const TOLERATED: &[(&str, &str)] = &[("everything.json", "/mounts/15/destination")];
+
 pub fn fixtures() -> Vec<PathBuf> {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures");
     let folder = fixtures.join("good");
@@ -32,12 +35,12 @@ fn every_config_that_engines_write_is_accepted() {
         let spec = Spec::read(&path).unwrap();
         let errors = validate(&spec);
         assert!(errors.is_empty(), "{}: {errors:?}", path.display());
-        assert!(
-            spec.notices.is_empty(),
-            "{}: {:?}",
-            path.display(),
-            spec.notices
-        );
+        let name = path.file_name().unwrap();
+        let told = spec.notices.iter().map(|notice| notice.pointer.as_str());
+        let told: Vec<_> = told
+            .filter(|pointer| !TOLERATED.contains(&(name.to_str().unwrap(), pointer)))
+            .collect();
+        assert!(told.is_empty(), "{}: {told:?}", path.display());
     }
 }
 
