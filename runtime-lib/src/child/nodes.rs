@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::AtFlags;
-use nix::sys::stat::{Mode, SFlag, fstatat, makedev, mknodat};
+use nix::sys::stat::{Mode, SFlag, fstatat, makedev, mkdirat, mknodat};
 use nix::unistd::{Gid, Uid, fchownat, symlinkat};
 
 use super::Child;
@@ -17,6 +17,16 @@ use crate::sys::mount::{attach, resolve};
 impl Child<'_> {
     pub(super) fn populate(&self, populate: &Populate) -> Result<(), Refused> {
         let directory = ensure(self.root()?, &populate.directory, Missing::Directory)?;
+        for name in &populate.directories {
+            let mode = Mode::from_bits_truncate(0o755);
+            match mkdirat(directory.as_fd(), name.as_c_str(), mode) {
+                Ok(()) | Err(Errno::EEXIST) => {}
+                Err(errno) => {
+                    let refused = Refused::new("mkdirat", errno);
+                    return Err(refused.noting(b"directory ").noting(name.to_bytes()));
+                }
+            }
+        }
         for node in &populate.nodes {
             match &node.bind {
                 Some(_) => bind_node(directory.as_fd(), node),

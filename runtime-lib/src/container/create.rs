@@ -107,7 +107,8 @@ impl Runtime {
                 &prepared.record(Identity::of(newborn.pid, &newborn.pidfd)?),
             )?;
             handover.give(newborn)
-        })?;
+        })
+        .map_err(|error| placed.explain_death(error))?;
         placed.keep();
         home.keep();
         if !handover.keeps_terminal() {
@@ -216,6 +217,7 @@ impl Prepared {
 /// The container's cgroups, taken back unless the container comes to be.
 struct Placed<'plan> {
     manager: Box<dyn CgroupManager + 'plan>,
+    cgroup: &'plan CgroupPlan,
     /// Where clone3(2) puts the process, on v2.
     directory: Option<OwnedFd>,
     remove: bool,
@@ -227,6 +229,7 @@ impl<'plan> Placed<'plan> {
         manager.prepare(&prepared.limits)?;
         let mut placed = Placed {
             manager,
+            cgroup: &prepared.cgroup,
             directory: None,
             remove: true,
         };
@@ -238,6 +241,18 @@ impl<'plan> Placed<'plan> {
 
     fn keep(mut self) {
         self.remove = false;
+    }
+
+    /// The kernel kills without a word, but it counts.
+    fn explain_death(&self, error: Error) -> Error {
+        match error.code() {
+            Code::Died if self.cgroup.oom_kills() > 0 => Error::new(
+                Code::Died,
+                "container init was OOM-killed (memory limit too low?)",
+            )
+            .at("/linux/resources/memory/limit"),
+            _ => error,
+        }
     }
 }
 

@@ -151,10 +151,6 @@ pub fn clone_refused(plan: &Plan, errno: Errno) -> Error {
 /// The child ended without a report.
 pub fn died(how: Option<WaitStatus>) -> Error {
     match how {
-        Some(WaitStatus::Signaled(_, nix::sys::signal::Signal::SIGKILL, _)) => Error::new(
-            Code::Died,
-            "container init was OOM-killed (memory limit too low?)",
-        ),
         Some(WaitStatus::Signaled(_, signal, _)) => {
             Error::new(Code::Died, format!("container init was killed by {signal}"))
         }

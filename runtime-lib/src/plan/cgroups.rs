@@ -112,7 +112,24 @@ impl Scene<'_> {
             inherit_mode: false,
         };
         plan.step_for(Step::Mount(tmpfs), here.clone());
-        let mut links = Vec::new();
+        // All places at once: each mount then finds its own by one walk.
+        let mut places = Populate {
+            directory: wanted.target.clone(),
+            directories: Vec::new(),
+            nodes: Vec::new(),
+            links: Vec::new(),
+        };
+        for hierarchy in hierarchies {
+            let name = c_string(hierarchy.name.as_str(), here)?;
+            for link in &hierarchy.links {
+                places.links.push(Link {
+                    name: c_string(link.as_str(), here)?,
+                    to: name.clone(),
+                });
+            }
+            places.directories.push(name);
+        }
+        plan.step_for(Step::Populate(places), here.clone());
         for hierarchy in hierarchies {
             let place = format!("{}/{}", wanted.place(), hierarchy.name);
             if self.fresh() {
@@ -125,20 +142,6 @@ impl Scene<'_> {
                 let source = hierarchy.dir.to_string_lossy();
                 self.bind(&directory, &source, false, wanted.options.attributes, plan)?;
             }
-            for link in &hierarchy.links {
-                links.push(Link {
-                    name: c_string(link.as_str(), here)?,
-                    to: c_string(hierarchy.name.as_str(), here)?,
-                });
-            }
-        }
-        if !links.is_empty() {
-            let populate = Populate {
-                directory: wanted.target.clone(),
-                nodes: Vec::new(),
-                links,
-            };
-            plan.step_for(Step::Populate(populate), here.clone());
         }
         if read_only != 0 {
             let step = Step::Attributes {

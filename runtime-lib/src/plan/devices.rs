@@ -72,6 +72,7 @@ impl Scene<'_> {
         }
         for (n, directory) in directories.into_iter().enumerate() {
             let populate = Populate {
+                directories: Vec::new(),
                 directory: target(&directory.path, "/linux/devices")?,
                 nodes: directory.nodes,
                 links: if n == 0 { self.links()? } else { Vec::new() },

@@ -273,6 +273,8 @@ pub struct Attributes {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Populate {
     pub directory: Target,
+    /// Directories by name; one that exists already stays as it is.
+    pub directories: Vec<CString>,
     pub nodes: Vec<Node>,
     pub links: Vec<Link>,
 }

@@ -120,6 +120,9 @@ impl fmt::Display for Step {
             }
             Step::Populate(populate) => {
                 write!(f, "make in {}:", populate.directory)?;
+                for name in &populate.directories {
+                    write!(f, " {}/", text(name))?;
+                }
                 for node in &populate.nodes {
                     write!(f, " {node}")?;
                 }
