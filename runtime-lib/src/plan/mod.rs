@@ -175,9 +175,8 @@ pub struct Program {
     /// Paths to try, in this order: one, or one for each directory of PATH.
     pub candidates: Vec<CString>,
     pub argv: Vec<CString>,
-    /// Ends with an empty place for HOME when `home` is set.
     pub envp: Vec<CString>,
-    /// HOME has to be looked up in the container's /etc/passwd.
+    /// HOME has to be looked up in the container's /etc/passwd; its place comes after `envp`.
     pub home: bool,
 }
 

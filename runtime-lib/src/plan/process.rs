@@ -69,7 +69,7 @@ impl<'a> Environment<'a> {
         let entries = process.env().as_deref().unwrap_or_default();
         let (mut home, mut path) = (true, None);
         let mut seen = HashSet::with_capacity(entries.len());
-        let mut envp = Vec::with_capacity(entries.len() + 1);
+        let mut envp = Vec::with_capacity(entries.len());
         for (n, entry) in entries.iter().enumerate().rev() {
             let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
             if !seen.insert(name) {
@@ -84,9 +84,6 @@ impl<'a> Environment<'a> {
             envp.push(c_string(entry.as_str(), &format!("{pointer}/env/{n}"))?);
         }
         envp.reverse();
-        if home {
-            envp.push(CString::default());
-        }
         Ok(Environment { envp, home, path })
     }
 }
