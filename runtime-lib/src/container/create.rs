@@ -82,9 +82,9 @@ impl Runtime {
             options.pidfd_socket.as_deref(),
             options.pid_file.as_deref(),
         )?;
-        prepared.cgroup.manager().claim()?;
 
         let mut home = Home::claim(&self.root, id)?;
+        prepared.cgroup.manager().claim()?;
         let journal = prepared.journal();
         home.belongs_to(journal.overlay_ids.clone());
         home.record(JOURNAL, &journal)?;
