@@ -51,7 +51,7 @@ fn attend_on_pipes<T: Send + 'static>(
     size_of: Option<OwnedFd>,
     meanwhile: impl FnOnce(File, File) -> T + Send + 'static,
 ) -> (u8, T) {
-    let (process, master) = on_a_pty(script);
+    let (process, master) = on_a_pty(&format!("stty -onlcr; {script}"));
     let ((input, typed), (shown, output)) = (pipe(), pipe());
     let host = Host::new(input, output, size_of).unwrap();
     let proxy = Proxy::new(master, host).unwrap();
@@ -90,6 +90,20 @@ fn piped_input_arrives_and_so_does_its_end() {
         });
         assert_eq!((code, text.as_str()), (0, expected));
     }
+}
+
+#[test]
+fn the_end_also_reaches_a_program_that_reads_keys() {
+    // What was typed before it took over may come as a NUL.
+    let key = "dd bs=1 count=1 2>/dev/null | od -An -tu1";
+    let script =
+        format!("stty -icanon; echo ready; until [ $({key}) -eq 4 ]; do :; done; echo end");
+    let (code, text) = attend_on_pipes(&script, None, |typed, shown| {
+        drop(typed);
+        all_of(shown)
+    });
+    assert_eq!(code, 0);
+    assert!(text.ends_with("end\n"), "{text}");
 }
 
 #[test]

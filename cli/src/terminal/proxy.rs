@@ -7,9 +7,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::termios::{
-    LocalFlags, OutputFlags, SetArg, SpecialCharacterIndices, tcgetattr, tcsetattr,
-};
+use nix::sys::termios::{LocalFlags, SpecialCharacterIndices, tcgetattr};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer};
 use rustix::termios::tcsetwinsize;
 
@@ -29,14 +27,24 @@ pub struct Proxy {
     host: Host,
     to_container: Lane,
     to_host: Lane,
-    /// The end of the host's input has been passed on.
-    ended: bool,
+    end: End,
+}
+
+/// How far the end of the host's input has been passed on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// Not yet, or a person at a terminal types it.
+    Open,
+    /// To a terminal that reads lines.
+    ToLines,
+    /// To a program that reads keys.
+    ToKeys,
 }
 
 impl Proxy {
     pub fn new(master: OwnedFd, host: Host) -> Result<Proxy> {
-        prepare(&master).map_err(|errno| {
-            Error::call(Code::Process, "ioctl", errno).doing("join the terminal")
+        do_not_block(&master).map_err(|errno| {
+            Error::call(Code::Process, "fcntl", errno).doing("join the terminal")
         })?;
         let peer_flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let proxy = Proxy {
@@ -45,7 +53,7 @@ impl Proxy {
             host,
             to_container: Lane::new(),
             to_host: Lane::new(),
-            ended: false,
+            end: End::Open,
         };
         proxy.resize();
         Ok(proxy)
@@ -103,25 +111,29 @@ impl Proxy {
     }
 
     /// A pty has no half-close. The end of a file or pipe on standard input becomes what a
-    /// person would type: the EOF character, at the start of a line.
+    /// person would type: the EOF character, at the start of a line. A shell that edits lines
+    /// itself finds nothing of it in what came before it took over; it gets one of its own.
     fn pass_on_the_end(&mut self) {
         let over = !self.to_container.source_open() && self.to_container.is_empty();
-        if !over || self.ended || self.host.input_is_terminal() {
+        if !over || self.end == End::ToKeys || self.host.input_is_terminal() {
             return;
         }
-        self.ended = true;
         let Ok(mode) = tcgetattr(&self.master) else {
             return;
         };
-        if !mode.local_flags.contains(LocalFlags::ICANON) {
-            return;
-        }
         let eof = mode.control_chars[SpecialCharacterIndices::VEOF as usize];
-        match self.to_container.last() {
-            None | Some(b'\n') => self.to_container.put(&[eof]),
+        let reads_lines = mode.local_flags.contains(LocalFlags::ICANON);
+        match (reads_lines, self.end, self.to_container.last()) {
+            (true, End::ToLines, _) => return,
             // The first only ends the line that was begun.
-            Some(_) => self.to_container.put(&[eof, eof]),
+            (true, _, Some(last)) if last != b'\n' => self.to_container.put(&[eof, eof]),
+            _ => self.to_container.put(&[eof]),
         }
+        self.end = if reads_lines {
+            End::ToLines
+        } else {
+            End::ToKeys
+        };
     }
 
     /// The process has ended: passes on what it has written. A signal that would end capsid
@@ -161,11 +173,7 @@ fn ends_a_process(signal: i32) -> bool {
     [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT].contains(&signal)
 }
 
-/// Reads and writes must not block, and the host's terminal makes line ends, not this one.
-fn prepare(master: &OwnedFd) -> nix::Result<()> {
+fn do_not_block(master: &OwnedFd) -> nix::Result<()> {
     let flags = OFlag::from_bits_retain(fcntl(master, FcntlArg::F_GETFL)?);
-    fcntl(master, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
-    let mut mode = tcgetattr(master)?;
-    mode.output_flags.remove(OutputFlags::ONLCR);
-    tcsetattr(master, SetArg::TCSANOW, &mode)
+    fcntl(master, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK)).map(drop)
 }

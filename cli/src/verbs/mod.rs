@@ -6,6 +6,7 @@ mod create;
 mod delete;
 mod exec;
 mod explain;
+mod features;
 mod kill;
 mod launch;
 mod list;
@@ -14,6 +15,7 @@ mod pause;
 mod ps;
 mod resume;
 mod run;
+mod spec;
 mod start;
 mod state;
 mod table;
@@ -36,7 +38,9 @@ pub enum Verb {
     Pause(pause::Pause),
     Resume(resume::Resume),
     Delete(delete::Delete),
+    Spec(spec::Spec),
     Explain(explain::Explain),
+    Features(features::Features),
 }
 
 impl Verb {
@@ -53,7 +57,9 @@ impl Verb {
             Verb::Pause(verb) => verb.run(global),
             Verb::Resume(verb) => verb.run(global),
             Verb::Delete(verb) => verb.run(global),
+            Verb::Spec(verb) => verb.run(),
             Verb::Explain(verb) => verb.run(global),
+            Verb::Features(verb) => verb.run(),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, sendmsg, socket,
 };
+use nix::sys::termios::{OutputFlags, SetArg, tcgetattr, tcsetattr};
 
 use super::options::Console;
 use crate::error::{Code, Error, Result};
@@ -41,10 +42,12 @@ impl<'a> Handover<'a> {
     /// Hands over what there is; the pid file last, because it says that all is done.
     pub fn give(&self, process: &Launched) -> Result<()> {
         use std::os::fd::AsFd;
-        if let (Some(socket), Some(master)) = (&self.console, &process.terminal) {
+        match (&self.console, &process.terminal) {
             // The payload is the pty's name, as runc sends it.
-            send(socket, b"/dev/ptmx", master.as_fd())
-                .map_err(|error| error.doing("send the terminal over the console socket"))?;
+            (Some(socket), Some(master)) => send(socket, b"/dev/ptmx", master.as_fd())
+                .map_err(|error| error.doing("send the terminal over the console socket"))?,
+            (None, Some(master)) => keep_line_ends(master)?,
+            (_, None) => {}
         }
         if let Some(socket) = &self.pidfd {
             send(socket, b"pidfd", process.pidfd.as_fd())
@@ -60,6 +63,15 @@ impl<'a> Handover<'a> {
     pub fn keeps_terminal(&self) -> bool {
         self.console.is_none()
     }
+}
+
+/// What a caller copies to a terminal of its own gets its carriage returns there. Done here,
+/// before the program runs: later, its first lines would differ from the rest.
+fn keep_line_ends(master: &OwnedFd) -> Result<()> {
+    let refused = |errno| Error::call(Code::Process, "ioctl", errno).doing("set up the terminal");
+    let mut mode = tcgetattr(master).map_err(refused)?;
+    mode.output_flags.remove(OutputFlags::ONLCR);
+    tcsetattr(master, SetArg::TCSANOW, &mode).map_err(refused)
 }
 
 fn dial(path: &Path, doing: &str) -> Result<OwnedFd> {

@@ -40,7 +40,8 @@ pub struct Overlay {
 /// What becomes of a process's terminal, when config.json asks for one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Console {
-    /// The master is handed to the caller ([`crate::Process::terminal`]).
+    /// The master is handed to the caller ([`crate::Process::terminal`]), with ONLCR cleared:
+    /// line ends are left to the terminal that the caller copies to.
     #[default]
     Caller,
     /// The master is sent over this Unix stream socket, with SCM_RIGHTS.
