@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use capsid_runtime::Result;
 use capsid_runtime::cgroup::{CgroupPlan, Group, Hierarchy, Layout};
 use capsid_runtime::container::{Console, CreateOptions, ExecOptions, Overlay};
 use capsid_runtime::plan::{
@@ -11,11 +12,12 @@ use capsid_runtime::plan::{
 };
 use capsid_runtime::spec::Spec;
 use nix::sched::CloneFlags;
+use proptest::prelude::*;
 
 const ALL_CAPABILITIES: u64 = (1 << 41) - 1;
 
 /// The machines and callers that the goldens are made for.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 enum Machine {
     V1,
     V2,
@@ -215,7 +217,7 @@ fn spec(fixture: &str) -> Spec {
     Spec::read(&path).unwrap()
 }
 
-fn plan(fixture: &str, machine: Machine, options: &CreateOptions) -> Plan {
+fn try_plan(spec: &Spec, machine: Machine, options: &CreateOptions) -> Result<Plan> {
     let host = machine.host();
     let request = CreateRequest {
         id: "web",
@@ -226,7 +228,7 @@ fn plan(fixture: &str, machine: Machine, options: &CreateOptions) -> Plan {
         options,
         start: Start::WhenTold,
     };
-    create(&spec(fixture).config, &host, &request).unwrap()
+    create(&spec.config, &host, &request)
 }
 
 fn exec_plan(fixture: &str, namespaces: CloneFlags, layout: &Layout) -> Plan {
@@ -280,7 +282,7 @@ fn compare(name: &str, actual: &str) -> Vec<String> {
 fn every_fixture_gives_its_golden_plan() {
     let mut differences = Vec::new();
     for (golden, fixture, machine, options) in CASES {
-        let plan = plan(fixture, *machine, &options());
+        let plan = try_plan(&spec(fixture), *machine, &options()).unwrap();
         differences.extend(compare(golden, &plan.to_string()));
     }
     assert!(
@@ -329,4 +331,58 @@ fn every_good_fixture_passes_every_rule() {
         seen += 1;
     }
     assert!(seen >= 12, "{seen} fixtures");
+}
+
+/// Values that a careless or hostile author might write in place of another.
+fn odd_values() -> impl Strategy<Value = serde_json::Value> {
+    use serde_json::json;
+    let odd = [
+        json!(null),
+        json!(true),
+        json!(-1),
+        json!(0),
+        json!(4_294_967_295_u32),
+        json!(18_446_744_073_709_551_615_u64),
+        json!(""),
+        json!("\u{0}"),
+        json!("/"),
+        json!("../../.."),
+        json!("é\n/"),
+        json!(["", "ro", "uid=9", "bind"]),
+        json!([]),
+        json!({}),
+        json!("x".repeat(5000)),
+    ];
+    proptest::sample::select(odd.to_vec())
+}
+
+/// Replaces the `n`-th value of a document, counted in the order of a walk.
+fn replace(value: &mut serde_json::Value, n: &mut usize, odd: &serde_json::Value) {
+    if *n == 0 {
+        *value = odd.clone();
+    }
+    *n = n.wrapping_sub(1);
+    match value {
+        serde_json::Value::Array(items) => items.iter_mut().for_each(|v| replace(v, n, odd)),
+        serde_json::Value::Object(members) => members.values_mut().for_each(|v| replace(v, n, odd)),
+        _ => {}
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_mangled_configuration_makes_the_planner_panic(
+        fixture in proptest::sample::select(vec!["everything", "docker-userns-remap", "cri-container"]),
+        edits in proptest::collection::vec((0..400_usize, odd_values()), 1..4),
+        machine in proptest::sample::select(vec![V1, V2, Rootless, InUserNamespace]),
+    ) {
+        let mut document = spec(fixture).raw;
+        for (place, odd) in &edits {
+            replace(&mut document, &mut place.clone(), odd);
+        }
+        if let Ok(spec) = Spec::parse(document.to_string()) {
+            let _ = try_plan(&spec, machine, &plain());
+            let _ = validate::validate(&spec);
+        }
+    }
 }

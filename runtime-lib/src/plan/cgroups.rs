@@ -79,7 +79,8 @@ impl Scene<'_> {
             // A new mount takes 15 ms where there is no cgroup namespace, a clone none.
             CgroupMounts::Unified { mount, .. } if !self.fresh() => {
                 let mount = mount.to_string_lossy();
-                self.bind(wanted, &mount, false, wanted.options.attributes, plan)
+                let source = (&*mount, wanted.pointer.clone());
+                self.bind(wanted, source, false, wanted.options.attributes, plan)
             }
             CgroupMounts::Unified { .. } => self.mount_anew(wanted, "cgroup2", "", None, plan),
             CgroupMounts::Legacy(_) if wanted.fstype == "cgroup2" => self.fresh_mount(wanted, plan),
@@ -140,7 +141,8 @@ impl Scene<'_> {
                     ..wanted.clone()
                 };
                 let source = hierarchy.dir.to_string_lossy();
-                self.bind(&directory, &source, false, wanted.options.attributes, plan)?;
+                let source = (&*source, here.clone());
+                self.bind(&directory, source, false, wanted.options.attributes, plan)?;
             }
         }
         if read_only != 0 {

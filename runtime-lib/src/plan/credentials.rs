@@ -161,3 +161,114 @@ fn names(bits: u64) -> String {
     let names: Vec<String> = names.iter().map(ToString::to_string).collect();
     names.join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn process(text: &str) -> Process {
+        let mut value: serde_json::Value = serde_json::from_str(text).unwrap();
+        value["cwd"] = "/".into();
+        serde_json::from_value(value).unwrap()
+    }
+
+    fn steps(text: &str, groups: Groups) -> Vec<Step> {
+        let mut plan = Plan::empty();
+        become_user(&process(text), groups, "/process", &mut plan).unwrap();
+        plan.steps.into_iter().map(|planned| planned.step).collect()
+    }
+
+    #[test]
+    fn a_process_without_capabilities_keeps_none() {
+        let steps = steps(r#"{"user": {"uid": 0, "gid": 0}}"#, Groups::Allowed);
+        assert_eq!(
+            steps,
+            [
+                Step::DropBounding(u64::MAX),
+                Step::SetGroups(vec![]),
+                Step::SetIds { uid: 0, gid: 0 },
+                Step::SetCapabilities {
+                    effective: 0,
+                    permitted: 0,
+                    inheritable: 0
+                },
+            ]
+        );
+    }
+
+    #[test]
+    fn a_user_keeps_capabilities_across_the_change_of_ids() {
+        let text = r#"{"user": {"uid": 1, "gid": 2}, "capabilities": {
+            "bounding": ["CAP_KILL"], "effective": ["CAP_KILL"], "permitted": ["CAP_KILL"],
+            "inheritable": ["CAP_KILL"], "ambient": ["CAP_KILL"]}}"#;
+        let steps = steps(text, Groups::Allowed);
+        let place = |wanted: &Step| steps.iter().position(|step| step == wanted).unwrap();
+        assert!(place(&Step::KeepCapabilities) < place(&Step::SetIds { uid: 1, gid: 2 }));
+        assert_eq!(steps.last(), Some(&Step::Ambient(1 << 5)));
+    }
+
+    #[test]
+    fn groups_are_left_alone_where_they_cannot_be_set() {
+        let text = r#"{"user": {"uid": 0, "gid": 0}}"#;
+        for groups in [Groups::Denied, Groups::Unknown] {
+            let set = |step: &Step| matches!(step, Step::SetGroups(_));
+            assert!(!steps(text, groups).iter().any(set));
+        }
+    }
+
+    #[test]
+    fn groups_that_cannot_be_set_are_refused() {
+        let process = process(r#"{"user": {"uid": 0, "gid": 0, "additionalGids": [5]}}"#);
+        let plan = &mut Plan::empty();
+        let error = become_user(&process, Groups::Denied, "/process", plan).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "/process/user/additionalGids: cannot set any additional groups in a rootless container"
+        );
+    }
+
+    #[test]
+    fn what_capset_would_refuse_is_named() {
+        let text = r#"{"user": {"uid": 0, "gid": 0}, "capabilities": {
+            "permitted": ["CAP_KILL"], "effective": ["CAP_SYS_ADMIN", "CAP_CHOWN"]}}"#;
+        let plan = &mut Plan::empty();
+        let error = become_user(&process(text), Groups::Allowed, "", plan).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "/capabilities/effective: CAP_CHOWN, CAP_SYS_ADMIN is not in the permitted set"
+        );
+    }
+
+    #[test]
+    fn every_id_of_the_process_has_to_be_mapped() {
+        let maps = IdMaps {
+            uid: vec![super::super::IdMap {
+                container: 0,
+                host: 1000,
+                size: 1,
+            }],
+            gid: vec![super::super::IdMap {
+                container: 0,
+                host: 1000,
+                size: 10,
+            }],
+            ..IdMaps::default()
+        };
+        let refused = |text: &str| {
+            let error = check_ids(&process(text), &maps, "/process").unwrap_err();
+            error.pointer().unwrap_or_default().to_owned()
+        };
+        assert_eq!(
+            refused(r#"{"user": {"uid": 1, "gid": 0}}"#),
+            "/process/user/uid"
+        );
+        assert_eq!(
+            refused(r#"{"user": {"uid": 0, "gid": 10}}"#),
+            "/process/user/gid"
+        );
+        assert_eq!(
+            refused(r#"{"user": {"uid": 0, "gid": 0, "additionalGids": [3, 77]}}"#),
+            "/process/user/additionalGids/1"
+        );
+    }
+}

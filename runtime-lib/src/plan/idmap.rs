@@ -3,7 +3,7 @@
 
 use oci_spec::runtime::{LinuxIdMapping, Spec};
 
-use super::host::{Host, OwnIds};
+use super::host::{Host, OwnIds, Subordinate};
 use super::{IdMap, IdMaps, Plan};
 use crate::error::{Code, Error, Result};
 
@@ -14,35 +14,36 @@ const ALL: IdMap = IdMap {
     size: u32::MAX,
 };
 
-/// The maps for a new user namespace.
+/// The maps for a new user namespace, and who writes them.
 pub(super) fn maps(config: &Spec, host: &Host, plan: &mut Plan) -> Result<IdMaps> {
-    let linux = config.linux().as_ref();
-    let given = |maps: Option<&Option<Vec<LinuxIdMapping>>>| {
-        let maps = maps.and_then(Option::as_deref).unwrap_or_default();
-        maps.iter().map(IdMap::from).collect::<Vec<_>>()
-    };
-    let uid = given(linux.map(|linux| linux.uid_mappings()));
-    let gid = given(linux.map(|linux| linux.gid_mappings()));
-    let maps = match (uid.is_empty(), gid.is_empty()) {
-        (false, false) => IdMaps {
-            uid,
-            gid,
-            ..IdMaps::default()
-        },
+    let given = given(config);
+    let maps = match (given.uid.is_empty(), given.gid.is_empty()) {
+        (false, false) => given,
         (true, true) => automatic(host, plan),
-        (false, true) => return Err(one_sided("/linux/gidMappings", "gidMappings")),
-        (true, false) => return Err(one_sided("/linux/uidMappings", "uidMappings")),
+        (false, true) => return Err(one_sided("gid")),
+        (true, false) => return Err(one_sided("uid")),
     };
-    for (map, pointer, word) in [
-        (&maps.uid, "/linux/uidMappings", "uid"),
-        (&maps.gid, "/linux/gidMappings", "gid"),
-    ] {
+    for (map, word) in [(&maps.uid, "uid"), (&maps.gid, "gid")] {
         if !covers(map, 0) {
             let tail = format!("the container's root {word} 0 is not mapped to the host");
-            return Err(Error::new(Code::InvalidConfig, tail).at(pointer));
+            return Err(Error::new(Code::InvalidConfig, tail).at(pointer(word)));
         }
     }
     writable(maps, host)
+}
+
+/// The maps of config.json. Beside the path of a user namespace they say what it maps.
+pub(super) fn given(config: &Spec) -> IdMaps {
+    let linux = config.linux().as_ref();
+    let list = |maps: Option<&Option<Vec<LinuxIdMapping>>>| {
+        let maps = maps.and_then(Option::as_deref).unwrap_or_default();
+        maps.iter().map(IdMap::from).collect()
+    };
+    IdMaps {
+        uid: list(linux.map(|linux| linux.uid_mappings())),
+        gid: list(linux.map(|linux| linux.gid_mappings())),
+        ..IdMaps::default()
+    }
 }
 
 /// Whether the container's `id` exists in the map.
@@ -58,58 +59,58 @@ pub(super) fn to_host(map: &[IdMap], id: u32) -> Option<u32> {
     })
 }
 
-fn one_sided(pointer: &str, word: &str) -> Error {
-    let tail = format!("a user namespace needs {word} as well");
-    Error::new(Code::InvalidConfig, tail).at(pointer)
+fn one_sided(missing: &str) -> Error {
+    let tail = format!("a user namespace needs {missing}Mappings as well");
+    Error::new(Code::InvalidConfig, tail).at(pointer(missing))
+}
+
+fn pointer(word: &str) -> String {
+    format!("/linux/{word}Mappings")
 }
 
 /// The maps where config.json gives none: everybody for root, the subordinate ids for others.
 fn automatic(host: &Host, plan: &mut Plan) -> IdMaps {
-    let pointer = "/linux/uidMappings";
-    if let Some(ranges) = &host.subordinate {
-        let usable = !ranges.uid.is_empty() && !ranges.gid.is_empty() && ranges.helpers.is_some();
-        if usable {
-            plan.note(
-                pointer,
-                "not given: root is the caller, the ids from 1 on are the caller's subordinate ids",
-            );
-            return IdMaps {
-                uid: after_root(host.euid, &ranges.uid),
-                gid: after_root(host.egid, &ranges.gid),
-                ..IdMaps::default()
-            };
+    let (maps, text) = match &host.subordinate {
+        None => {
+            let own = host.own_ids.clone().unwrap_or_else(|| OwnIds {
+                uid: vec![ALL],
+                gid: vec![ALL],
+            });
+            let maps = (identity(own.uid), identity(own.gid));
+            (maps, "every id of the caller is mapped to itself")
         }
-        plan.note(
-            pointer,
-            "not given, and the caller has no subordinate ids (subuid(5), newuidmap(1)): \
-             root is the caller, and there is no other id",
-        );
-        return IdMaps {
-            uid: after_root(host.euid, &[]),
-            gid: after_root(host.egid, &[]),
-            ..IdMaps::default()
-        };
-    }
-    plan.note(
-        pointer,
-        "not given: every id of the caller is mapped to itself",
-    );
-    let OwnIds { uid, gid } = host.own_ids.clone().unwrap_or_else(|| OwnIds {
-        uid: vec![ALL],
-        gid: vec![ALL],
-    });
-    let identity = |map: Vec<IdMap>| {
-        let own = |line: IdMap| IdMap {
-            host: line.container,
-            ..line
-        };
-        map.into_iter().map(own).collect()
+        Some(Subordinate {
+            uid,
+            gid,
+            helpers: Some(_),
+        }) if !uid.is_empty() && !gid.is_empty() => {
+            let maps = (after_root(host.euid, uid), after_root(host.egid, gid));
+            let text = "root is the caller, the ids from 1 on are its subordinate ids";
+            (maps, text)
+        }
+        Some(_) => {
+            let maps = (after_root(host.euid, &[]), after_root(host.egid, &[]));
+            let text = "root is the caller, and there is no other id, because the caller has no \
+                        subordinate ids (subuid(5), newuidmap(1))";
+            (maps, text)
+        }
     };
+    plan.note(pointer("uid"), format!("not given: {text}"));
+    let (uid, gid) = maps;
     IdMaps {
-        uid: identity(uid),
-        gid: identity(gid),
+        uid,
+        gid,
         ..IdMaps::default()
     }
+}
+
+/// The ids of the caller's user namespace, each mapped to itself.
+fn identity(map: Vec<IdMap>) -> Vec<IdMap> {
+    let own = |line: IdMap| IdMap {
+        host: line.container,
+        ..line
+    };
+    map.into_iter().map(own).collect()
 }
 
 /// Container id 0 is `own`; the ranges follow it without a gap.
@@ -169,6 +170,126 @@ impl From<&LinuxIdMapping> for IdMap {
             container: map.container_id(),
             host: map.host_id(),
             size: map.size(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::cgroup::Layout;
+
+    fn line(container: u32, host: u32, size: u32) -> IdMap {
+        IdMap {
+            container,
+            host,
+            size,
+        }
+    }
+
+    fn user(helpers: bool) -> Host {
+        let helper = |name: &str| std::path::PathBuf::from("/usr/bin").join(name);
+        Host {
+            euid: 1000,
+            egid: 1001,
+            capabilities: 0,
+            own_ids: None,
+            subordinate: Some(Subordinate {
+                uid: vec![(100_000, 65_536)],
+                gid: vec![(200_000, 65_536)],
+                helpers: helpers.then(|| (helper("newuidmap"), helper("newgidmap"))),
+            }),
+            layout: Layout::None,
+            kcore: false,
+        }
+    }
+
+    fn config(text: &str) -> Spec {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn an_ordinary_user_maps_its_own_id_without_help_and_gives_up_setgroups() {
+        let maps = IdMaps {
+            uid: vec![line(0, 1000, 1)],
+            gid: vec![line(0, 1001, 1)],
+            ..IdMaps::default()
+        };
+        let written = writable(maps, &user(true)).unwrap();
+        assert!(written.deny_setgroups);
+        assert_eq!(written.helpers, None);
+    }
+
+    #[test]
+    fn more_than_the_own_id_takes_the_helpers() {
+        let mut plan = Plan::empty();
+        let maps = maps(&config("{}"), &user(true), &mut plan).unwrap();
+        assert_eq!(maps.uid, [line(0, 1000, 1), line(1, 100_000, 65_536)]);
+        assert_eq!(maps.gid, [line(0, 1001, 1), line(1, 200_000, 65_536)]);
+        assert!(maps.helpers.is_some());
+        assert_eq!(plan.notices.len(), 1);
+    }
+
+    #[test]
+    fn without_the_helpers_there_is_one_id() {
+        let mut plan = Plan::empty();
+        let maps = maps(&config("{}"), &user(false), &mut plan).unwrap();
+        assert_eq!(maps.uid, [line(0, 1000, 1)]);
+        assert!(maps.deny_setgroups);
+    }
+
+    #[test]
+    fn maps_without_root_are_refused_by_their_pointer() {
+        let text = r#"{"linux": {
+            "uidMappings": [{"containerID": 1, "hostID": 1, "size": 9}],
+            "gidMappings": [{"containerID": 0, "hostID": 1, "size": 9}]}}"#;
+        let error = maps(&config(text), &user(true), &mut Plan::empty()).unwrap_err();
+        assert_eq!(error.pointer(), Some("/linux/uidMappings"));
+    }
+
+    proptest! {
+        #[test]
+        fn a_mapped_id_lies_in_the_line_that_maps_it(
+            lines in proptest::collection::vec((any::<u32>(), any::<u32>(), any::<u32>()), 0..6),
+            id in any::<u32>(),
+        ) {
+            let map: Vec<IdMap> = lines.iter().map(|&(c, h, s)| line(c, h, s)).collect();
+            let within = |line: &&IdMap| {
+                let id = u64::from(id);
+                let first = u64::from(line.container);
+                id >= first && id < first + u64::from(line.size)
+            };
+            match to_host(&map, id) {
+                Some(host) => {
+                    let offset = |line: &IdMap| u64::from(id) - u64::from(line.container);
+                    let same = |line: &IdMap| u64::from(line.host) + offset(line) == u64::from(host);
+                    prop_assert!(map.iter().filter(within).any(same));
+                }
+                // Past the last id of the host there is none.
+                None => {
+                    let past = |line: &IdMap| {
+                        u64::from(line.host) + u64::from(id - line.container) > u64::from(u32::MAX)
+                    };
+                    prop_assert!(map.iter().find(within).is_none_or(past));
+                }
+            }
+        }
+
+        #[test]
+        fn subordinate_ranges_follow_the_own_id_without_gap_or_overlap(
+            ranges in proptest::collection::vec((any::<u32>(), any::<u32>()), 0..8),
+        ) {
+            let map = after_root(1000, &ranges);
+            let mut next = 0u64;
+            for line in &map {
+                prop_assert_eq!(u64::from(line.container), next);
+                prop_assert!(line.size != 0);
+                next += u64::from(line.size);
+                prop_assert!(u64::from(line.host) + u64::from(line.size) <= u64::from(u32::MAX) + 1);
+            }
+            prop_assert!(next <= u64::from(u32::MAX) + 1);
         }
     }
 }

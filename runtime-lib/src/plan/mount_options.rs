@@ -250,3 +250,96 @@ fn split_at_commas(word: &str) -> impl Iterator<Item = &str> {
     })
     .filter(|part| !part.is_empty())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(words: &[&str]) -> Options {
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        Options::parse(&words, "/mounts/0").unwrap()
+    }
+
+    #[test]
+    fn every_word_is_in_the_table_once() {
+        for (n, (word, _)) in WORDS.iter().enumerate() {
+            assert!(
+                !WORDS[n + 1..].iter().any(|(other, _)| other == word),
+                "{word}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_attribute_has_a_recursive_form() {
+        let attribute = |effect| matches!(effect, Set(_) | Clear(_) | Atime(_) | NotAtime(_));
+        for (word, effect) in WORDS.iter().filter(|(_, effect)| attribute(*effect)) {
+            let twin = WORDS.iter().find(|(other, _)| *other == format!("r{word}"));
+            let same = match (effect, twin.map(|(_, effect)| *effect)) {
+                (Set(a), Some(SetAll(b))) | (Clear(a), Some(ClearAll(b))) => *a == b,
+                (Atime(a), Some(AtimeAll(b))) | (NotAtime(a), Some(NotAtimeAll(b))) => *a == b,
+                _ => false,
+            };
+            assert!(same, "{word}");
+        }
+    }
+
+    #[test]
+    fn the_last_of_two_words_that_contradict_each_other_wins() {
+        let options = parse(&[
+            "ro",
+            "nosuid",
+            "rw",
+            "noatime",
+            "strictatime",
+            "sync",
+            "async",
+        ]);
+        assert_eq!(options.attributes.set, NOSUID | STRICTATIME);
+        assert_eq!(options.attributes.clear, RDONLY | ATIME);
+        assert!(options.superblock.is_empty());
+        assert_eq!(parse(&["bind", "rbind"]).bind, Some(true));
+    }
+
+    #[test]
+    fn a_way_to_keep_access_times_clears_its_whole_group() {
+        // mount_setattr(2) refuses to set one value without it.
+        for word in ["noatime", "strictatime", "relatime", "atime"] {
+            assert_eq!(parse(&[word]).attributes.clear, ATIME, "{word}");
+            let all = parse(&[&format!("r{word}")]).attributes;
+            assert_eq!(all.recursive_clear, ATIME, "r{word}");
+        }
+        assert_eq!(parse(&["strictatime", "nostrictatime"]), Options::default());
+        assert_eq!(parse(&["nostrictatime"]), Options::default());
+    }
+
+    #[test]
+    fn what_is_no_word_goes_to_the_file_system() {
+        let options = parse(&["size=64k,mode=700", "lowerdir=/a\\,b", "acl"]);
+        let text = |option: &FsOption| match &option.value {
+            Some(value) => format!(
+                "{}={}",
+                option.key.to_str().unwrap(),
+                value.to_str().unwrap()
+            ),
+            None => option.key.to_str().unwrap().to_owned(),
+        };
+        let data: Vec<String> = options.data.iter().map(text).collect();
+        assert_eq!(data, ["size=64k", "mode=700", "lowerdir=/a\\,b", "acl"]);
+        assert_eq!(options.value("mode"), Some("700"));
+    }
+
+    #[test]
+    fn a_word_of_a_later_version_is_refused_by_its_pointer() {
+        let words = ["rw".to_owned(), "tmpcopyup".to_owned()];
+        let error = Options::parse(&words, "/mounts/3").unwrap_err();
+        assert_eq!(error.pointer(), Some("/mounts/3/options/1"));
+        assert_eq!(error.code(), Code::Unsupported);
+    }
+
+    #[test]
+    fn a_word_that_the_kernel_has_dropped_is_noticed() {
+        let options = parse(&["nodev", "iversion"]);
+        assert_eq!(options.notices[0].pointer, "/mounts/0/options/1");
+    }
+}

@@ -12,7 +12,7 @@ use super::mount_options::Options;
 use super::rootfs::Scene;
 use super::{Open, Plan};
 use crate::error::{Code, Error, Result};
-use crate::step::{Attributes, FsOption, Mount, Source, Step, Target};
+use crate::step::{Attributes, FsOption, Mount, Source, Step, Target, namespaces};
 
 /// A mount of the configuration, before its step is written down.
 #[derive(Clone)]
@@ -51,6 +51,37 @@ const VIRTUAL: [&str; 9] = [
     "cgroup",
     "cgroup2",
     "securityfs",
+];
+
+/// A file system that shows a namespace.
+struct Shows {
+    fstype: &'static str,
+    namespace: CloneFlags,
+    /// Where the host has one.
+    host: &'static str,
+    /// It tells what the others in the namespace do.
+    tells: bool,
+}
+
+const SHOWS: [Shows; 3] = [
+    Shows {
+        fstype: "proc",
+        namespace: CloneFlags::CLONE_NEWPID,
+        host: "/proc",
+        tells: true,
+    },
+    Shows {
+        fstype: "sysfs",
+        namespace: CloneFlags::CLONE_NEWNET,
+        host: "/sys",
+        tells: false,
+    },
+    Shows {
+        fstype: "mqueue",
+        namespace: CloneFlags::CLONE_NEWIPC,
+        host: "/dev/mqueue",
+        tells: true,
+    },
 ];
 
 impl<'a> Wanted<'a> {
@@ -132,14 +163,10 @@ impl Scene<'_> {
             };
             at_end.push((step, wanted.pointer.clone()));
         }
-        if let Some((path, why)) = self.stand_in(wanted) {
-            plan.note(&*wanted.pointer, format!("{path} is bound instead: {why}"));
-            let mut attributes = wanted.options.attributes;
-            // What lies below comes along, so that what was asked for holds there as well.
-            attributes.recursive_set |= attributes.set;
-            return self.bind(wanted, path, true, attributes, plan);
+        match self.stand_in(wanted)? {
+            Some(path) => self.bind_stand_in(wanted, path, plan),
+            None => self.fresh_mount(wanted, plan),
         }
-        self.fresh_mount(wanted, plan)
     }
 
     /// A file system of its own.
@@ -196,12 +223,12 @@ impl Scene<'_> {
         if wanted.fstype == "devpts" && key == "newinstance" {
             return Ok(false); // every mount of devpts is a new instance (since Linux 4.7)
         }
-        let Some(maps) = &self.namespaces.maps else {
+        let Some(ids) = &self.namespaces.ids else {
             return Ok(true);
         };
         let map = match key {
-            "uid" => &maps.uid,
-            "gid" => &maps.gid,
+            "uid" => &ids.uid,
+            "gid" => &ids.gid,
             _ => return Ok(true),
         };
         let id = option.value.as_ref().and_then(|value| value.to_str().ok());
@@ -231,21 +258,35 @@ impl Scene<'_> {
     }
 
     /// What of the host is bound where the kernel refuses a new mount: one that shows
-    /// namespaces that belong to somebody else.
-    fn stand_in(&self, wanted: &Wanted) -> Option<(&'static str, &'static str)> {
-        let owns = |flag| self.namespaces.owns(flag);
-        match wanted.fstype {
-            "proc" if !owns(CloneFlags::CLONE_NEWPID) => {
-                Some(("/proc", "the pid namespace is the host's"))
-            }
-            "sysfs" if !owns(CloneFlags::CLONE_NEWNET) => {
-                Some(("/sys", "the network namespace is the host's"))
-            }
-            "mqueue" if !owns(CloneFlags::CLONE_NEWIPC) => {
-                Some(("/dev/mqueue", "the ipc namespace is the host's"))
-            }
-            _ => None,
+    /// namespaces that belong to another user namespace.
+    fn stand_in(&self, wanted: &Wanted) -> Result<Option<&'static str>> {
+        let found = SHOWS.iter().find(|shows| shows.fstype == wanted.fstype);
+        let Some(shows) = found.filter(|shows| !self.namespaces.owns(shows.namespace)) else {
+            return Ok(None);
+        };
+        if shows.tells && self.namespaces.joined(shows.namespace) {
+            // The host's would show the host's processes and queues instead of the pod's.
+            let tail = format!(
+                "{} can't be mounted: the {} namespace belongs to another user namespace",
+                shows.fstype,
+                namespaces(shows.namespace)
+            );
+            return Err(Error::new(Code::InvalidConfig, tail).at(&*wanted.pointer));
         }
+        Ok(Some(shows.host))
+    }
+
+    fn bind_stand_in(&self, wanted: &Wanted, path: &str, plan: &mut Plan) -> Result<()> {
+        let text = format!(
+            "{path} is bound instead: a user namespace can't mount {} for namespaces of others",
+            wanted.fstype
+        );
+        plan.note(&*wanted.pointer, text);
+        let mut attributes = wanted.options.attributes;
+        // What lies below comes along, so that what was asked for holds there as well.
+        attributes.recursive_set |= attributes.set;
+        let pointer = wanted.pointer.clone();
+        self.bind(wanted, (path, pointer), true, attributes, plan)
     }
 
     fn bind_entry(&self, wanted: &Wanted, recursive: bool, plan: &mut Plan) -> Result<()> {
@@ -265,19 +306,19 @@ impl Scene<'_> {
             source => self.request.bundle.join(source),
         };
         let source = source.to_str().unwrap_or_default();
-        self.bind(wanted, source, recursive, wanted.options.attributes, plan)
+        let attributes = wanted.options.attributes;
+        self.bind(wanted, (source, here), recursive, attributes, plan)
     }
 
-    /// A clone of the mount at `path`.
+    /// A clone of the mount at a path of the host, with the pointer that asked for it.
     pub(super) fn bind(
         &self,
         wanted: &Wanted,
-        path: &str,
+        (path, pointer): (&str, String),
         recursive: bool,
         attributes: Attributes,
         plan: &mut Plan,
     ) -> Result<()> {
-        let pointer = format!("{}/source", wanted.pointer);
         let name = c_string(path, &pointer)?;
         let source = if self.parent_opens() {
             Source::Opened {

@@ -36,8 +36,10 @@ pub(super) struct Namespaces {
     pub new: CloneFlags,
     /// The ones that exist already.
     joins: Vec<Join>,
-    /// The maps of a new user namespace.
-    pub maps: Option<IdMaps>,
+    /// The maps to write for a new user namespace.
+    maps: Option<IdMaps>,
+    /// What is known of the ids in the container's user namespace.
+    pub ids: Option<IdMaps>,
     /// The lines of timens_offsets, when the time namespace has any.
     offsets: Option<CString>,
     /// The cgroup namespace is made by unshare(2), after the child has joined its cgroups.
@@ -85,7 +87,11 @@ impl Namespaces {
             .contains(CloneFlags::CLONE_NEWUSER)
             .then(|| idmap::maps(config, host, plan))
             .transpose()?;
+        let described = Some(idmap::given(config))
+            .filter(|maps| !maps.uid.is_empty() && !maps.gid.is_empty())
+            .filter(|_| joined(CloneFlags::CLONE_NEWUSER));
         Ok(Namespaces {
+            ids: maps.clone().or(described),
             maps,
             offsets: offsets(config)?,
             late_cgroup: new.contains(CloneFlags::CLONE_NEWCGROUP)
@@ -121,7 +127,7 @@ impl Namespaces {
 
     /// The host's ids of the container's root; None where they are the caller's.
     pub(super) fn root_on_host(&self) -> Option<(u32, u32)> {
-        let maps = self.maps.as_ref()?;
+        let maps = self.ids.as_ref()?;
         idmap::to_host(&maps.uid, 0).zip(idmap::to_host(&maps.gid, 0))
     }
 
@@ -197,18 +203,16 @@ impl Namespaces {
         Ok(())
     }
 
-    /// Refuses ids that a new user namespace lacks; says whether it allows setgroups(2).
+    /// Refuses ids that the user namespace lacks; says whether it allows setgroups(2).
     pub(super) fn check(&self, process: &Process) -> Result<Groups> {
-        match &self.maps {
-            Some(maps) => {
-                credentials::check_ids(process, maps, "/process")?;
-                Ok(Groups::of(maps.deny_setgroups))
-            }
-            None if self.user_first && self.joined(CloneFlags::CLONE_NEWUSER) => {
-                Ok(Groups::Unknown)
-            }
-            None => Ok(Groups::Allowed),
+        if let Some(ids) = &self.ids {
+            credentials::check_ids(process, ids, "/process")?;
         }
+        Ok(match &self.maps {
+            Some(maps) => Groups::of(maps.deny_setgroups),
+            None if self.user_first && self.joined(CloneFlags::CLONE_NEWUSER) => Groups::Unknown,
+            None => Groups::Allowed,
+        })
     }
 
     /// The OOM score, where the pause for the maps has not set it.

@@ -175,3 +175,62 @@ pub(super) fn sysctls(config: &Spec, plan: &mut Plan) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn planned(args: &[&str], env: &[&str]) -> Program {
+        let text = serde_json::json!({"user": {}, "cwd": "/", "args": args, "env": env});
+        program(&serde_json::from_value(text).unwrap(), "/process").unwrap()
+    }
+
+    fn text(list: &[CString]) -> Vec<&str> {
+        list.iter().map(|item| item.to_str().unwrap()).collect()
+    }
+
+    #[test]
+    fn of_several_entries_with_one_name_the_last_counts_and_the_order_stays() {
+        let program = planned(&["/a"], &["A=1", "B=2", "A=3", "C=", "HOME=/h", "B=x=y"]);
+        assert_eq!(text(&program.envp), ["A=3", "C=", "HOME=/h", "B=x=y"]);
+        assert!(!program.home);
+    }
+
+    #[test]
+    fn a_home_that_is_empty_or_absent_gets_a_place_at_the_end() {
+        for env in [
+            &["A=1"][..],
+            &["HOME=", "A=1"],
+            &["HOME=/x", "A=1", "HOME="],
+        ] {
+            let program = planned(&["/a"], env);
+            assert_eq!(text(&program.envp), ["A=1", ""], "{env:?}");
+            assert!(program.home);
+        }
+    }
+
+    #[test]
+    fn a_program_without_a_slash_is_looked_up_along_path() {
+        let program = planned(&["sh"], &["PATH=/a:/b//:relative::/c"]);
+        assert_eq!(text(&program.candidates), ["/a/sh", "/b/sh", "/c/sh"]);
+        assert_eq!(text(&planned(&["./sh"], &["PATH=/a"]).candidates), ["./sh"]);
+        assert!(planned(&["sh"], &["A=1"]).candidates.is_empty());
+    }
+
+    #[test]
+    fn a_terminal_has_a_size_only_when_both_sides_have() {
+        let process = |size: &str| {
+            let text = format!(
+                r#"{{"user": {{"uid": 7}}, "cwd": "/", "terminal": true, "consoleSize": {size}}}"#
+            );
+            terminal(&serde_json::from_str(&text).unwrap(), true).unwrap()
+        };
+        assert_eq!(
+            process(r#"{"height": 24, "width": 80}"#).size,
+            Some((24, 80))
+        );
+        assert_eq!(process(r#"{"height": 0, "width": 80}"#).size, None);
+        assert_eq!(process(r#"{"height": 1, "width": 65536}"#).size, None);
+        assert_eq!(process("null").owner, 7);
+    }
+}

@@ -325,3 +325,43 @@ impl Root {
 fn text(path: &CStr) -> String {
     String::from_utf8_lossy(path.to_bytes()).into_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_target_never_leads_above_the_root() {
+        let clean = |path: &str| Target::new(path).unwrap().to_string();
+        assert_eq!(clean("/../../etc/./passwd/"), "/etc/passwd");
+        assert_eq!(clean("a//b/../c"), "/a/c");
+        assert_eq!(clean("/.."), "/");
+        assert_eq!(clean(""), "/");
+        assert_eq!(Target::new("/a\0b"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn the_prefixes_of_a_target_grow_by_one_name_each(path in "[a./]{0,24}") {
+            let target = Target::new(&path).unwrap();
+            let mut before = String::new();
+            for prefix in &target.prefixes {
+                let prefix = prefix.to_str().unwrap();
+                let (parent, name) = prefix.rsplit_once('/').unwrap_or(("", prefix));
+                prop_assert_eq!(parent, before.as_str());
+                prop_assert!(!["", ".", ".."].contains(&name));
+                before = prefix.to_owned();
+            }
+            let whole = if before.is_empty() { "." } else { before.as_str() };
+            prop_assert_eq!(target.path.to_str().unwrap(), whole);
+        }
+
+        #[test]
+        fn cleaning_a_target_twice_changes_nothing(path in "[ab./]{0,24}") {
+            let once = Target::new(&path).unwrap();
+            prop_assert_eq!(Target::new(&once.to_string()).unwrap(), once);
+        }
+    }
+}
