@@ -338,6 +338,28 @@ fn f18_remove_ends_a_container_that_never_stops_forking() {
 }
 
 #[test]
+fn f19_remove_gives_up_after_its_deadline_and_names_the_process() {
+    let Some(ground) = Ground::new("f19_deadline") else {
+        return;
+    };
+    if !ground.is_v1() {
+        return; // cgroup v2 kills what is frozen
+    }
+    let (parent, plan) = (ground.prepared("p"), ground.prepared("p/c"));
+    let mut process = join(&dirs(&plan), SLEEP);
+    // What a parent has frozen can neither be thawed from below nor die.
+    parent.manager().freeze().unwrap();
+    let error = plan.manager().remove().unwrap_err();
+    let named = format!("process {} (busybox) does not end", process.pid());
+    assert!(error.to_string().contains(&named), "{error}");
+    assert!(process.is_alive());
+    parent.manager().thaw().unwrap();
+    assert_eq!(process.killed_by(), Some(Signal::SIGKILL as i32));
+    plan.manager().remove().unwrap();
+    parent.manager().remove().unwrap();
+}
+
+#[test]
 fn f17_a_busy_cgroup_is_refused_and_left_alone() {
     let Some(ground) = Ground::new("f17_busy") else {
         return;

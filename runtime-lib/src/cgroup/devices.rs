@@ -41,6 +41,16 @@ pub(super) enum Kind {
     Char,
 }
 
+impl Kind {
+    /// linux/bpf.h: BPF_DEVCG_DEV_BLOCK and BPF_DEVCG_DEV_CHAR.
+    pub const fn number(self) -> i32 {
+        match self {
+            Kind::Block => 1,
+            Kind::Char => 2,
+        }
+    }
+}
+
 /// A set of device numbers. `None` stands for every number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Pattern {

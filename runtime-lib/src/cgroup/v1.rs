@@ -108,7 +108,7 @@ impl CgroupManager for V1<'_> {
                     device_files::write(&group.dir(), rules)?;
                 }
                 Some(DevicePolicy::Program(rules)) if group.controllers.is_empty() => {
-                    attach_devices(&group.dir(), rules)?;
+                    attach_devices(&group.dir(), leaf, rules)?;
                 }
                 _ => {}
             }

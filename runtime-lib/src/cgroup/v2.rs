@@ -104,12 +104,13 @@ impl CgroupManager for V2<'_> {
 
     fn prepare(&self, limits: &Limits) -> Result<()> {
         let mut made = Made::default();
-        if made.leaf(self.group)? == Leaf::Found {
+        let leaf = made.leaf(self.group)?;
+        if leaf == Leaf::Found {
             self.claim()?;
         }
         self.write_all(&limits.settings)?;
         if let Some(DevicePolicy::Program(rules)) = &limits.devices {
-            attach_devices(&self.group.dir(), rules)?;
+            attach_devices(&self.group.dir(), leaf, rules)?;
         }
         made.keep();
         Ok(())
@@ -162,8 +163,8 @@ pub(super) fn kill(dir: &Path) -> Result<()> {
 }
 
 /// Puts the device program on the directory, in place of what a former user of it left.
-pub(super) fn attach_devices(dir: &Path, rules: &DeviceRules) -> Result<()> {
-    let Some(program) = assemble(rules) else {
+pub(super) fn attach_devices(dir: &Path, leaf: Leaf, rules: &DeviceRules) -> Result<()> {
+    let Some(program) = assemble(rules)? else {
         return Ok(());
     };
     let refused = |call: &'static str, errno| {
@@ -173,7 +174,11 @@ pub(super) fn attach_devices(dir: &Path, rules: &DeviceRules) -> Result<()> {
     };
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let cgroup = open(dir, flags, Mode::empty()).map_err(|errno| refused("open", errno))?;
-    let old = bpf::device_programs(cgroup.as_fd()).map_err(|errno| refused("bpf", errno))?;
+    let old = match leaf {
+        Leaf::New { .. } => Ok(Vec::new()),
+        Leaf::Found => bpf::device_programs(cgroup.as_fd()),
+    };
+    let old = old.map_err(|errno| refused("bpf", errno))?;
     let loaded = bpf::load_device_program(&program).map_err(|errno| refused("bpf", errno))?;
     bpf::attach_device_program(cgroup.as_fd(), loaded.as_fd())
         .map_err(|errno| refused("bpf", errno))?;
