@@ -47,7 +47,11 @@ impl Instruction {
             value,
         }
     }
+}
 
+/// What a test that runs a program has to know.
+#[cfg(test)]
+impl Instruction {
     /// The number of the register that is read and changed.
     pub const fn destination(self) -> u8 {
         match cfg!(target_endian = "big") {
