@@ -100,26 +100,27 @@ impl Runtime {
             cgroup: placed.directory.as_ref().map(|fd| fd.as_fd()),
             handshake: fifos.as_ref().map(Fifos::handshake),
         };
-        let mut launched = launch(&prepared.plan, around, |newborn| {
+        let mut record = None;
+        let launched = launch(&prepared.plan, around, |newborn| {
+            let init = Identity::of(newborn.pid, &newborn.pidfd)?;
             home.write(CONFIG, prepared.bundle.spec.text.as_bytes())?;
-            home.record(
-                STATE,
-                &prepared.record(Identity::of(newborn.pid, &newborn.pidfd)?),
-            )?;
+            home.record(STATE, record.insert(prepared.record(init)))?;
             handover.give(newborn)
         })
         .map_err(|error| placed.explain_death(error))?;
         placed.keep();
-        home.keep();
-        if !handover.keeps_terminal() {
-            launched.terminal = None;
-        }
         Ok(Created {
-            container: self.open(id)?,
+            container: Container {
+                runtime: self.clone(),
+                id: id.clone(),
+                home: home.keep()?,
+                journal,
+                record,
+            },
             process: Process {
                 pid: launched.pid,
                 pidfd: launched.pidfd,
-                terminal: launched.terminal,
+                terminal: launched.terminal.filter(|_| handover.keeps_terminal()),
             },
         })
     }

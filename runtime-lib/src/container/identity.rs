@@ -1,5 +1,7 @@
 //! Which process a container's init is, so that no stranger with its pid is ever taken for it.
 
+use std::fs::File;
+use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -94,7 +96,11 @@ fn start_time(pid: i32) -> Option<u64> {
 
 fn boot_id() -> Result<String> {
     let path = "/proc/sys/kernel/random/boot_id";
-    let text = std::fs::read_to_string(path)
+    // 36 characters and a newline, which procfs gives in one read.
+    let mut text = [0; 64];
+    let length = File::open(path)
+        .and_then(|mut file| file.read(&mut text))
         .map_err(|error| Error::io(Code::Io, "read", &error).path(path))?;
-    Ok(text.trim().to_owned())
+    let text = text.get(..length).unwrap_or_default();
+    Ok(String::from_utf8_lossy(text).trim_end().to_owned())
 }

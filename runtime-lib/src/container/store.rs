@@ -21,7 +21,7 @@ use super::id::ContainerId;
 use crate::error::{Code, Error, Result};
 use crate::overlay;
 use crate::plan::IdMaps;
-use crate::sys::fd::lock;
+use crate::sys::fd::{lock, unlock};
 
 /// The version of what is in the state files. A newer capsid reads all older ones.
 pub const SCHEMA: u32 = 1;
@@ -31,6 +31,9 @@ pub const STATE: &str = "state.json";
 pub const CONFIG: &str = "config.json";
 pub const GO: &str = "go";
 pub const RESULT: &str = "result";
+
+/// What most of our files fit into with one read.
+const USUAL: usize = 4096;
 
 /// No file of ours is larger: what is, was not written by capsid.
 const LARGEST: u64 = 32 << 20;
@@ -115,9 +118,12 @@ impl Home {
         self.ids = ids;
     }
 
-    /// The container exists: the directory stays.
-    pub fn keep(mut self) {
+    /// The container exists: the directory stays, and others may have the lock.
+    pub fn keep(mut self) -> Result<Home> {
         self.remove = false;
+        unlock(self.directory.as_fd())
+            .map_err(|errno| Error::call(Code::Io, "flock", errno).path(&self.path))?;
+        Ok(self)
     }
 
     /// Removes the directory and what is in it.
@@ -191,7 +197,7 @@ impl Home {
             Err(Errno::ENOENT) => return Ok(None),
             Err(errno) => return Err(refused("open", errno)),
         };
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(USUAL);
         File::from(file)
             .take(LARGEST)
             .read_to_end(&mut bytes)

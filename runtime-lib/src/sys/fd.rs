@@ -46,6 +46,12 @@ pub fn lock(file: BorrowedFd<'_>) -> Result<()> {
     }
 }
 
+/// flock(2) LOCK_UN.
+pub fn unlock(file: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: the call takes ints only.
+    checked(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_UN) }.into()).map(drop)
+}
+
 /// A descriptor that this process knows to be open by its number: one that it was born with,
 /// or one that it has just renumbered.
 pub fn borrow(fd: RawFd) -> BorrowedFd<'static> {
