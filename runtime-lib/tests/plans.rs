@@ -333,6 +333,84 @@ fn every_good_fixture_passes_every_rule() {
     assert!(seen >= 12, "{seen} fixtures");
 }
 
+/// Where something is written into a fixture, what, and the error that it gives.
+type Refusal = (&'static str, &'static str, &'static str);
+
+#[rustfmt::skip]
+const REFUSALS: &[Refusal] = &[
+    ("/mounts/0", r#"{"destination": "/a", "type": "bind", "source": "/a", "options": ["bind", "size=1"]}"#,
+     "/mounts/0/options: bind mounts cannot have any filesystem-specific options applied"),
+    ("/mounts/0", r#"{"destination": "/a", "type": "bind", "options": ["rbind"]}"#,
+     "/mounts/0/source: a bind mount needs a source"),
+    ("/mounts/0", r#"{"destination": "/a", "source": "x"}"#,
+     "/mounts/0/type: a mount needs a type, or the option bind or rbind"),
+    ("/mounts/1/options/0", r#""tmpcopyup""#,
+     "/mounts/1/options/0: the mount option tmpcopyup is not supported yet"),
+    ("/mounts/1/options", r#"["remount", "size=1"]"#,
+     "/mounts/1/options: a remount cannot have any filesystem-specific options applied"),
+    ("/mounts/0/destination", r#""/""#,
+     "/mounts/0/destination: a mount on / is not supported by this version"),
+    ("/mounts/1/destination", r#""/x/../proc/self/attr""#,
+     "/mounts/1/destination: \"/x/../proc/self/attr\" cannot be mounted because it is inside /proc"),
+    ("/mounts/1/destination", r#""/proc/""#,
+     "/mounts/1/destination: \"/proc/\" cannot be mounted because it is not of type proc"),
+    ("/linux/namespaces", r#"[{"type": "pid"}]"#,
+     "/linux/namespaces: its mounts would stay on the host: a container without a mount namespace is not supported by this version"),
+    ("/linux/rootfsPropagation", r#""sideways""#,
+     "/linux/rootfsPropagation: rootfsPropagation=sideways is not supported"),
+    ("/linux/devices", r#"[{"path": "/dev/x", "type": "c", "major": -1, "minor": 0}]"#,
+     "/linux/devices/0/major: -1 is not a major number of a device"),
+    ("/linux/devices", r#"[{"path": "/dev/..", "type": "p"}]"#,
+     "/linux/devices/0/path: a device needs a path below the root"),
+    ("/process/args", "[]",
+     "/process/args: args must not be empty"),
+    ("/process/capabilities/effective", r#"["CAP_SYS_ADMIN"]"#,
+     "/process/capabilities/effective: CAP_SYS_ADMIN is not in the permitted set"),
+];
+
+#[test]
+fn what_cannot_be_planned_is_refused_by_its_pointer() {
+    for (pointer, value, expected) in REFUSALS {
+        let mut document = spec("runc-spec").raw;
+        write(&mut document, pointer, serde_json::from_str(value).unwrap());
+        let spec = Spec::parse(document.to_string()).unwrap();
+        let refused = try_plan(&spec, V2, &plain()).unwrap_err();
+        assert_eq!(refused.to_string(), *expected);
+    }
+}
+
+#[test]
+fn a_root_that_is_entered_without_pivot_is_not_made_private() {
+    let mut document = spec("runc-spec").raw;
+    write(&mut document, "/linux/rootfsPropagation", "rprivate".into());
+    let spec = Spec::parse(document.to_string()).unwrap();
+    let refused = try_plan(&spec, V2, &no_pivot()).unwrap_err();
+    let expected = "rootfsPropagation of [r]private is not safe without pivot_root";
+    assert_eq!(refused.tail(), expected);
+}
+
+#[test]
+fn the_processes_of_a_pod_are_not_replaced_by_those_of_the_host() {
+    let mut document = spec("userns-host-pid").raw;
+    let namespaces = serde_json::json!([
+        {"type": "mount"}, {"type": "user"}, {"type": "uts"},
+        {"type": "pid", "path": "/proc/1/ns/pid"}
+    ]);
+    write(&mut document, "/linux/namespaces", namespaces);
+    let spec = Spec::parse(document.to_string()).unwrap();
+    let refused = try_plan(&spec, V2, &plain()).unwrap_err();
+    assert_eq!(refused.pointer(), Some("/mounts/0"));
+}
+
+/// Puts a value at a place whose parent exists.
+fn write(document: &mut serde_json::Value, pointer: &str, value: serde_json::Value) {
+    let (parent, name) = pointer.rsplit_once('/').unwrap();
+    match document.pointer_mut(parent).unwrap() {
+        serde_json::Value::Array(items) => items[name.parse::<usize>().unwrap()] = value,
+        parent => parent[name] = value,
+    }
+}
+
 /// Values that a careless or hostile author might write in place of another.
 fn odd_values() -> impl Strategy<Value = serde_json::Value> {
     use serde_json::json;

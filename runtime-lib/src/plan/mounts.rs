@@ -89,14 +89,6 @@ impl<'a> Wanted<'a> {
         let pointer = format!("/mounts/{n}");
         let here = format!("{pointer}/destination");
         let destination = entry.destination().to_str().unwrap_or_default();
-        let idmapped = [entry.uid_mappings(), entry.gid_mappings()];
-        if idmapped
-            .iter()
-            .any(|maps| maps.as_ref().is_some_and(|maps| !maps.is_empty()))
-        {
-            let tail = "id-mapped mounts are not supported by this version";
-            return Err(Error::new(Code::Unsupported, tail).at(format!("{pointer}/uidMappings")));
-        }
         let mut options = Options::parse(entry.options().as_deref().unwrap_or_default(), &pointer)?;
         plan.notices.append(&mut options.notices);
         let fstype = entry.typ().as_deref().unwrap_or_default();
