@@ -425,6 +425,7 @@ fn f01_any_half_of_a_plan_is_removed_from_its_journal_alone() {
     }
     assert!(plan.manager().processes().unwrap().is_empty());
     assert!(!plan.manager().frozen().unwrap());
+    plan.manager().thaw().unwrap();
     plan.manager().kill().unwrap();
 }
 

@@ -246,18 +246,18 @@ impl Exceptions {
             .collect()
     }
 
-    /// The kernel wants one exception to grant all of an access such as read and write
-    /// together; what wider ones grant is therefore said in the narrower ones again.
+    /// The kernel wants one exception to grant reading and writing together; what wider ones
+    /// grant of these is therefore said in the narrower ones again. (Making a node is always
+    /// asked for alone.)
     fn granted(&self) -> Vec<(Pattern, u8)> {
         let widened = |(pattern, (access, _)): (&Pattern, &(u8, Option<usize>))| {
+            let wider = |(wide, _): &(&Pattern, _)| !self.allow && wide.covers(pattern);
             let wider = self
                 .list
                 .iter()
-                .filter(|(wide, _)| !self.allow && wide.covers(pattern));
-            (
-                *pattern,
-                wider.fold(*access, |all, (_, (more, _))| all | more),
-            )
+                .filter(wider)
+                .map(|(_, (more, _))| more & !MKNOD);
+            (*pattern, wider.fold(*access, |all, more| all | more))
         };
         self.list.iter().map(widened).collect()
     }

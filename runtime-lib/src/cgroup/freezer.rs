@@ -43,9 +43,12 @@ impl Freezer {
             )))
     }
 
-    /// Lets the processes of `dir` run.
+    /// Lets the processes of `dir` run. Without the directory there are none.
     pub fn thaw(self, dir: &Path) -> Result<()> {
-        self.set(dir, false)
+        match self.set(dir, false) {
+            Err(error) if matches!(error.os_error(), Some(Errno::ENOENT | Errno::ENODEV)) => Ok(()),
+            other => other,
+        }
     }
 
     /// v1: lets the processes of `dir` run, and those of cgroups that the container itself
