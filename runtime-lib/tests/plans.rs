@@ -47,7 +47,7 @@ const CASES: &[Case] = &[
     ("runc-spec-overlay", "runc-spec", V2, overlay),
     ("runc-spec-rootless-overlay", "runc-spec", Rootless, overlay),
     ("runc-spec-no-pivot", "runc-spec", V2, no_pivot),
-    ("runc-spec-rootless", "runc-spec-rootless", Rootless, plain),
+    ("rootless-own-id", "rootless-own-id", Rootless, plain),
     ("docker-v1", "docker", V1, plain),
     ("docker-v2", "docker", V2, plain),
     ("docker-host-network", "docker-host-network", V2, plain),
