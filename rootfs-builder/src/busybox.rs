@@ -10,10 +10,11 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::elf;
+use crate::entry::Attributes;
 use crate::errno::{At, shown};
 use crate::host;
 use crate::inner::InnerPath;
-use crate::target::{Attributes, Target};
+use crate::target::Target;
 
 const PACKAGE: &str = "busybox-static";
 

@@ -4,13 +4,15 @@
 
 use serde_json::{Value, json};
 
+use crate::settings::Settings;
+
 /// Kept at a version that every runtime of today reads.
 const OCI_VERSION: &str = "1.0.2";
 
-const DEFAULT_ENV: &[&str] = &[
-    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    "TERM=xterm",
-];
+pub(crate) const DEFAULT_PATH: &str =
+    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+const DEFAULT_ENV: &[&str] = &[DEFAULT_PATH, "TERM=xterm"];
 
 const CAPABILITIES: &[&str] = &["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"];
 
@@ -34,31 +36,6 @@ const READ_ONLY: &[&str] = &[
     "/proc/sys",
     "/proc/sysrq-trigger",
 ];
-
-/// What a bundle's configuration is made from. `None` and empty mean the
-/// image's word, or else the default of `runc spec`.
-#[derive(Clone, Debug, Default)]
-pub struct Settings {
-    /// The command; the default is `sh`.
-    pub args: Option<Vec<String>>,
-    /// `KEY=VALUE` strings; the default is PATH and TERM.
-    pub env: Option<Vec<String>>,
-    /// The working directory, absolute; the default is `/`.
-    pub cwd: Option<String>,
-    /// uid and gid in the container; the default is 0 and 0.
-    pub user: Option<(u32, u32)>,
-    /// Further groups in the container.
-    pub groups: Vec<u32>,
-    /// The default is `capsid`.
-    pub hostname: Option<String>,
-    /// Whether the container gets a terminal.
-    pub terminal: bool,
-    /// Whether the container may write to its root filesystem.
-    pub writable: bool,
-    /// The host's uid and gid that root of the container is, in a user
-    /// namespace; `None` for a container of real root.
-    pub rootless: Option<(u32, u32)>,
-}
 
 /// The whole configuration.
 #[must_use]

@@ -3,20 +3,22 @@
 //! as outside. It needs no network and runs nothing.
 
 use std::collections::{HashMap, HashSet};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use rustix::io::Errno;
 
 use crate::elf::{self, Machine, Needs};
+use crate::entry::Attributes;
 use crate::errno::{At, shown};
-use crate::inner::InnerPath;
+use crate::inner::{InnerPath, names_reversed};
 use crate::ldcache::Cache;
-use crate::target::{Attributes, Target};
+use crate::links::MAX_LINKS;
+use crate::target::Target;
 
 /// Taken when no program is named: those of these that the host has.
 pub const DEFAULT_PROGRAMS: &[&str] = &[
@@ -26,7 +28,7 @@ pub const DEFAULT_PROGRAMS: &[&str] = &[
     "tty", "umount", "uname", "wc",
 ];
 
-/// Searched after PATH, which often leaves out the administrator's programs.
+/// Searched where PATH is not set.
 const PROGRAM_DIRECTORIES: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin";
 
 /// Where loaders look without being told. The directory of the loader itself is
@@ -39,11 +41,7 @@ const CACHE: &str = "/etc/ld.so.cache";
 /// host has merged them into /usr.
 const MERGED: &[&str] = &["/bin", "/sbin", "/lib", "/lib64"];
 
-/// As the kernel's own limit (path_resolution(7)).
-const MAX_LINKS: usize = 40;
-
-/// The host's program of that name, by PATH and the standard directories; a
-/// name with a slash is a path.
+/// The host's program of that name, by PATH; a name with a slash is a path.
 ///
 /// # Errors
 /// There is none.
@@ -51,10 +49,8 @@ pub(crate) fn find(program: &str) -> Result<PathBuf> {
     if program.contains('/') {
         return std::path::absolute(program).at(program);
     }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let standard = OsString::from(PROGRAM_DIRECTORIES);
-    let directories = std::env::split_paths(&path).chain(std::env::split_paths(&standard));
-    for directory in directories.filter(|directory| directory.is_absolute()) {
+    let path = std::env::var_os("PATH").unwrap_or_else(|| PROGRAM_DIRECTORIES.into());
+    for directory in std::env::split_paths(&path).filter(|directory| directory.is_absolute()) {
         let candidate = directory.join(program);
         let runs =
             fs::metadata(&candidate).is_ok_and(|meta| meta.is_file() && meta.mode() & 0o111 != 0);
@@ -216,7 +212,7 @@ impl Copier<'_> {
     fn import(&mut self, path: &Path) -> Result<PathBuf> {
         let mut links = 0;
         let mut here = PathBuf::from("/");
-        let mut left = components(path);
+        let mut left = names_reversed(path);
         while let Some(name) = left.pop() {
             if name == ".." {
                 here.pop();
@@ -238,7 +234,7 @@ impl Copier<'_> {
                 if text.is_absolute() {
                     here = PathBuf::from("/");
                 }
-                left.extend(components(&text));
+                left.extend(names_reversed(&text));
                 continue;
             }
             if meta.is_dir() {
@@ -254,16 +250,4 @@ impl Copier<'_> {
         }
         Ok(here)
     }
-}
-
-/// The components of a path, the last first: a stack to walk it by.
-fn components(path: &Path) -> Vec<OsString> {
-    let names = path.components().filter_map(|component| match component {
-        Component::Normal(name) => Some(name.to_os_string()),
-        Component::ParentDir => Some(OsString::from("..")),
-        _ => None,
-    });
-    let mut names: Vec<OsString> = names.collect();
-    names.reverse();
-    names
 }

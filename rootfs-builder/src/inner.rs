@@ -75,6 +75,11 @@ impl InnerPath {
         self.0.as_os_str().is_empty()
     }
 
+    #[must_use]
+    pub(crate) fn starts_with(&self, directory: &Self) -> bool {
+        self.0.starts_with(&directory.0)
+    }
+
     /// The path for a call relative to the root's descriptor.
     #[must_use]
     pub fn as_path(&self) -> &Path {
@@ -92,6 +97,19 @@ impl InnerPath {
             [b"/", self.0.as_os_str().as_bytes()].concat(),
         ))
     }
+}
+
+/// The names of a path from its end to its start, `..` among them: a stack to
+/// walk it by. A leading `/` is not among them.
+pub(crate) fn names_reversed(path: &Path) -> Vec<OsString> {
+    let names = path.components().filter_map(|component| match component {
+        Component::Normal(name) => Some(name.to_os_string()),
+        Component::ParentDir => Some(OsString::from("..")),
+        _ => None,
+    });
+    let mut names: Vec<OsString> = names.collect();
+    names.reverse();
+    names
 }
 
 impl Borrow<Path> for InnerPath {

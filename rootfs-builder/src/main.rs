@@ -49,6 +49,9 @@ enum Verb {
 struct SourceArgs {
     #[command(flatten)]
     one: OneSource,
+    /// Which image of --oci, by its reference name or tag
+    #[arg(long = "ref", value_name = "NAME", requires = "oci")]
+    reference: Option<String>,
     /// Add FILE of the host as PATH; may repeat
     #[arg(long, value_name = "FILE:PATH", value_parser = addition)]
     add: Vec<Addition>,
@@ -63,6 +66,12 @@ struct OneSource {
     /// Programs of the host with their libraries; without any, the usual ones [default]
     #[arg(long, value_name = "PROGRAM", num_args = 0..)]
     host: Option<Vec<String>>,
+    /// A tar of a root filesystem; gzip and zstd are read too
+    #[arg(long, value_name = "FILE")]
+    tar: Option<PathBuf>,
+    /// An image: an OCI layout, a tar of one, or an archive of `docker save`
+    #[arg(long, value_name = "LAYOUT")]
+    oci: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -118,10 +127,16 @@ fn run(cli: Cli) -> Result<Notices> {
 }
 
 fn recipe(args: SourceArgs) -> Recipe {
-    let source = if args.one.busybox {
-        Source::Busybox
-    } else {
-        Source::Host(args.one.host.unwrap_or_default())
+    let reference = args.reference;
+    let source = match args.one {
+        OneSource { busybox: true, .. } => Source::Busybox,
+        OneSource {
+            tar: Some(file), ..
+        } => Source::Tar(file),
+        OneSource {
+            oci: Some(layout), ..
+        } => Source::Oci { layout, reference },
+        OneSource { host, .. } => Source::Host(host.unwrap_or_default()),
     };
     let mut recipe = Recipe::new(source);
     recipe.additions = args.add;

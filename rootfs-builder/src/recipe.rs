@@ -3,18 +3,25 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use rustix::io::Errno;
 use serde_json::Value;
 
-use crate::config::{Settings, config};
-use crate::errno::At;
+use crate::blobs::Blobs;
+use crate::compression::plain;
+use crate::config::config;
+use crate::entry::Attributes;
+use crate::errno::{At, shown};
+use crate::image::{Image, Process};
 use crate::inner::InnerPath;
+use crate::layer::Unpacker;
 use crate::notice::Notices;
+use crate::settings::Settings;
 use crate::stack::{Layout, Stack};
-use crate::target::Attributes;
+use crate::target::Target;
 use crate::{busybox, host, skeleton};
 
 /// Where the files come from.
@@ -25,6 +32,15 @@ pub enum Source {
     /// Programs of the host, by name or path, with the libraries they need;
     /// none means the usual ones that the host has.
     Host(Vec<String>),
+    /// A tar archive of a root filesystem, plain or compressed with gzip or zstd.
+    Tar(PathBuf),
+    /// An image: an OCI image layout, or a tar of one, or what `docker save` writes.
+    Oci {
+        /// The layout's directory, or the archive.
+        layout: PathBuf,
+        /// The image's name in the index, or its tag; needed among several.
+        reference: Option<String>,
+    },
 }
 
 /// A file of the host that is put into the root filesystem besides the source's.
@@ -70,25 +86,28 @@ impl Recipe {
     /// already, or a source cannot be read; what was written is removed again.
     pub fn bundle(&self, directory: &Path) -> Result<Notices> {
         let mut made = Made::default();
-        made.directories(directory)?;
+        if made.directories(directory)? && self.source.is_image() {
+            // An image may hold setuid programs, and they belong to root when
+            // root unpacks it: other users of the host must not reach them.
+            fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).at(directory)?;
+        }
         let rootfs = made.fresh(directory.join("rootfs"))?;
         let config_file = made.fresh(directory.join("config.json"))?;
-        let (layers, notices) = match self.layout {
+        let filled = match self.layout {
             Layout::Merged => self.fill(Stack::new(Layout::Merged, &rootfs)?)?,
             Layout::Layers => {
                 let list = made.fresh(directory.join("layers.json"))?;
                 let path = made.fresh(directory.join("layers"))?;
                 let filled = self.fill(Stack::new(Layout::Layers, &path)?)?;
                 fs::create_dir(&rootfs).at(&rootfs)?;
-                let names = (0..filled.0).map(|number| format!("layers/{number}"));
+                let names = (0..filled.layers).map(|number| format!("layers/{number}"));
                 write(&list, &names.map(Value::from).collect())?;
                 filled
             }
         };
-        debug_assert!(layers > 0, "a source without a layer");
-        write(&config_file, &config(&self.settings))?;
+        write(&config_file, &config(&filled.settings))?;
         made.keep();
-        Ok(notices)
+        Ok(filled.notices)
     }
 
     /// Makes `directory` the root filesystem, merged whatever the layout says.
@@ -98,33 +117,77 @@ impl Recipe {
     pub fn rootfs(&self, directory: &Path) -> Result<Notices> {
         let mut made = Made::default();
         made.directories(directory)?;
-        let (_, notices) = self.fill(Stack::new(Layout::Merged, directory)?)?;
+        let filled = self.fill(Stack::new(Layout::Merged, directory)?)?;
         made.keep();
-        Ok(notices)
+        Ok(filled.notices)
     }
 
-    fn fill(&self, mut stack: Stack) -> Result<(usize, Notices)> {
-        match &self.source {
-            Source::Busybox => {
-                let target = stack.next()?;
-                skeleton::write(target)?;
-                busybox::copy(target)?;
-            }
-            Source::Host(programs) => {
-                let target = stack.next()?;
-                skeleton::write(target)?;
-                host::copy(target, programs)?;
-            }
-        }
+    fn fill(&self, stack: Stack) -> Result<Filled> {
+        let mut unpacker = Unpacker::new(stack);
+        let process = self.source.unpack(&mut unpacker)?;
+        let settings = match process {
+            Some(process) => self.settings.or_image(&process, &unpacker)?,
+            None => self.settings.clone(),
+        };
+        let mut stack = unpacker.stack;
         for addition in &self.additions {
             add(&mut stack, addition)?;
         }
-        stack.finish()
+        let (layers, notices) = stack.finish()?;
+        Ok(Filled {
+            layers,
+            notices,
+            settings,
+        })
+    }
+}
+
+/// A root filesystem that was written.
+struct Filled {
+    layers: usize,
+    notices: Notices,
+    /// The recipe's, and where it is silent the image's.
+    settings: Settings,
+}
+
+impl Source {
+    /// Writes the files; what an image says of its process.
+    fn unpack(&self, unpacker: &mut Unpacker) -> Result<Option<Process>> {
+        match self {
+            Self::Busybox => {
+                let target = unpacker.stack.next()?;
+                skeleton::write(target)?;
+                busybox::copy(target)?;
+                Ok(None)
+            }
+            Self::Host(programs) => {
+                let target = unpacker.stack.next()?;
+                skeleton::write(target)?;
+                host::copy(target, programs)?;
+                Ok(None)
+            }
+            Self::Tar(path) => {
+                let file = File::open(path).at(path)?;
+                let (_, archive) = plain(file).at(path)?;
+                unpacker.apply(archive).with_context(|| shown(path))?;
+                Ok(None)
+            }
+            Self::Oci { layout, reference } => {
+                let blobs = Blobs::open(layout)?;
+                let found = Image::find(&blobs, reference.as_deref());
+                let unpacked = found.and_then(|image| image.unpack(unpacker));
+                unpacked.map(Some).with_context(|| shown(layout))
+            }
+        }
+    }
+
+    /// Whether strangers made the files.
+    fn is_image(&self) -> bool {
+        matches!(self, Self::Tar(_) | Self::Oci { .. })
     }
 }
 
 fn add(stack: &mut Stack, addition: &Addition) -> Result<()> {
-    use std::os::unix::fs::MetadataExt;
     let target = stack.top()?;
     let path = InnerPath::parse(&addition.path)?;
     if let Some((parent, _)) = path.split() {
@@ -146,15 +209,19 @@ fn write(path: &Path, value: &Value) -> Result<()> {
 struct Made(Vec<PathBuf>);
 
 impl Made {
-    /// Makes the directory and those above it that are missing.
-    fn directories(&mut self, path: &Path) -> Result<()> {
+    /// Makes the directory and those above it that are missing; whether it did.
+    fn directories(&mut self, path: &Path) -> Result<bool> {
         let absent = path
             .ancestors()
             .take_while(|path| !path.as_os_str().is_empty() && fs::symlink_metadata(path).is_err());
-        if let Some(topmost) = absent.last() {
-            self.0.push(topmost.to_path_buf());
+        let topmost = absent.last().map(Path::to_path_buf);
+        let absent = topmost.is_some();
+        if absent {
+            self.0.extend(topmost);
+            self.0.push(path.to_path_buf());
         }
-        fs::create_dir_all(path).at(path)
+        fs::create_dir_all(path).at(path)?;
+        Ok(absent)
     }
 
     /// Takes a path that must be free, and that the build is about to make.
@@ -176,11 +243,28 @@ impl Drop for Made {
         for path in self.0.iter().rev() {
             // The error that led here is the one to tell; what cannot be
             // removed stays to be looked at.
-            let _ = match fs::symlink_metadata(path) {
-                Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
-                Ok(_) => fs::remove_file(path),
-                Err(_) => Ok(()),
-            };
+            let _ = remove(path);
         }
     }
+}
+
+/// Removes a file or a tree, by the calls that stop at a mount: someone else's
+/// may have come to lie in what was made.
+fn remove(path: &Path) -> Result<()> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Ok(());
+    };
+    let parent = if parent.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        parent
+    };
+    // From within first: a path in there may be as long as a path can be.
+    if fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir()) {
+        let mut target = Target::existing(path)?;
+        for name in target.names(&InnerPath::root())? {
+            target.remove(&InnerPath::parse(name)?)?;
+        }
+    }
+    Target::existing(parent)?.remove(&InnerPath::parse(name)?)
 }

@@ -3,8 +3,9 @@
 
 use anyhow::Result;
 
+use crate::entry::Attributes;
 use crate::inner::InnerPath;
-use crate::target::{Attributes, Target};
+use crate::target::Target;
 
 /// Directories and their modes.
 const DIRECTORIES: &[(&str, u32)] = &[

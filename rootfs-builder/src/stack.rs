@@ -1,6 +1,8 @@
 //! The directories that the layers of a root filesystem are written into: one
 //! for all of them, or one for each, the lowest first.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -8,6 +10,7 @@ use rustix::fs::CWD;
 use rustix::io::Errno;
 
 use crate::errno::At;
+use crate::inner::InnerPath;
 use crate::notice::Notices;
 use crate::target::Target;
 
@@ -26,7 +29,7 @@ pub(crate) struct Stack {
     layout: Layout,
     /// The root filesystem itself, or the directory of the layers' directories.
     path: PathBuf,
-    pub(crate) targets: Vec<Target>,
+    targets: Vec<Target>,
 }
 
 impl Stack {
@@ -44,6 +47,10 @@ impl Stack {
             path: path.to_path_buf(),
             targets: Vec::new(),
         })
+    }
+
+    pub(crate) fn layout(&self) -> Layout {
+        self.layout
     }
 
     /// The directory that the next layer is written into.
@@ -67,6 +74,30 @@ impl Stack {
         self.targets.last_mut().ok_or(Errno::NOENT).at(&self.path)
     }
 
+    /// The highest layer below the top one whose entry of this path would show.
+    pub(crate) fn below(&self, path: &InnerPath) -> Option<&Target> {
+        let (top, below) = self.targets.split_last()?;
+        if below.is_empty() || top.is_whiteout(path) || top.hides(path) {
+            return None;
+        }
+        showing(below, path)
+    }
+
+    /// Every name that a layer below the top one has in a directory.
+    pub(crate) fn names_below(&self, directory: &InnerPath) -> Result<BTreeSet<OsString>> {
+        let mut names = BTreeSet::new();
+        let (_, below) = self.targets.split_last().unzip();
+        for target in below.into_iter().flatten() {
+            names.extend(target.names(directory)?);
+        }
+        Ok(names)
+    }
+
+    /// The highest layer whose entry of this path shows.
+    pub(crate) fn visible(&self, path: &InnerPath) -> Option<&Target> {
+        showing(&self.targets, path)
+    }
+
     /// Ends the writing. How many layers there are, and what was left out.
     pub(crate) fn finish(self) -> Result<(usize, Notices)> {
         let count = self.targets.len();
@@ -76,4 +107,17 @@ impl Stack {
         }
         Ok((count, notices))
     }
+}
+
+/// As overlayfs looks up: from the top, until a layer has the path or hides it.
+fn showing<'a>(targets: &'a [Target], path: &InnerPath) -> Option<&'a Target> {
+    for target in targets.iter().rev() {
+        if target.stat(path).is_ok() {
+            return (!target.is_whiteout(path)).then_some(target);
+        }
+        if target.hides(path) {
+            return None;
+        }
+    }
+    None
 }

@@ -7,7 +7,7 @@
 //! last name is only ever created (never opened through) by a call that does
 //! not follow links.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
@@ -16,36 +16,23 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use rustix::fs::{
-    AtFlags, CWD, Dir, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags,
+    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Uid, XattrFlags,
 };
 use rustix::io::Errno;
 
+use crate::entry::{Attributes, Entry, Special};
 use crate::errno::At;
 use crate::inner::InnerPath;
 use crate::notice::{Loss, Notices};
 
-/// What a file carries besides its name and content.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Attributes {
-    /// Permission bits with setuid, setgid and sticky: 0 to 0o7777.
-    pub(crate) mode: u32,
-    /// uid and gid; `None` leaves the caller's.
-    pub(crate) owner: Option<(u32, u32)>,
-    /// Seconds since 1970; `None` leaves the time of writing.
-    pub(crate) mtime: Option<i64>,
-    /// Names with their namespace (`user.x`), and values.
-    pub(crate) xattrs: Vec<(OsString, Vec<u8>)>,
-}
+/// overlayfs's whiteout (filesystems/overlayfs.rst, "whiteouts and opaque
+/// directories"). Since Linux 5.8 anyone may make it. None comes out of an
+/// archive, so where there is one it is a whiteout of this build.
+pub(crate) const WHITEOUT_DEVICE: Special = Special::Char(0);
 
-impl Attributes {
-    /// Only permission bits: for files that are not out of an archive.
-    pub(crate) fn mode(mode: u32) -> Self {
-        Self {
-            mode,
-            ..Self::default()
-        }
-    }
-}
+/// The marks of an opaque directory, for mounts of root and, with `userxattr`,
+/// of others. Root sets both: an ordinary user may mount what root built.
+const OPAQUE: &[&str] = &["trusted.overlay.opaque", "user.overlay.opaque"];
 
 /// See the module.
 pub(crate) struct Target {
@@ -54,6 +41,8 @@ pub(crate) struct Target {
     /// Attributes of directories, set by `finish`: until then a directory must
     /// be writable, and writing into it would change its time.
     directories: BTreeMap<InnerPath, Attributes>,
+    /// Directories that hide those of the layers below.
+    opaque: BTreeSet<InnerPath>,
     pub(crate) notices: Notices,
 }
 
@@ -75,18 +64,28 @@ impl Target {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(errno) => return Err(errno).at(path),
         }
+        let mut target = Self::existing(path)?;
+        if !target.names(&InnerPath::root())?.is_empty() {
+            return Err(Errno::NOTEMPTY).at(path);
+        }
+        target
+            .directories
+            .insert(InnerPath::root(), Attributes::mode(0o755));
+        Ok(target)
+    }
+
+    /// Takes a directory as it is.
+    ///
+    /// # Errors
+    /// It is no directory, or a symbolic link.
+    pub(crate) fn existing(path: &Path) -> Result<Self> {
         let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let root = rustix::fs::openat(CWD, path, flags, Mode::empty()).at(path)?;
-        for entry in Dir::read_from(&root).at(path)? {
-            if ![&b"."[..], b".."].contains(&entry.at(path)?.file_name().to_bytes()) {
-                return Err(Errno::NOTEMPTY).at(path);
-            }
-        }
-        let directories = BTreeMap::from([(InnerPath::root(), Attributes::mode(0o755))]);
         Ok(Self {
             root,
             path: path.to_path_buf(),
-            directories,
+            directories: BTreeMap::new(),
+            opaque: BTreeSet::new(),
             notices: Notices::default(),
         })
     }
@@ -100,6 +99,38 @@ impl Target {
     pub(crate) fn open(&self, path: &InnerPath, flags: OFlags) -> Result<OwnedFd, Errno> {
         let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         rustix::fs::openat2(&self.root, path.as_path(), flags, Mode::empty(), RESOLVE)
+    }
+
+    /// What lies there; the link itself if it is one.
+    pub(crate) fn stat(&self, path: &InnerPath) -> Result<Stat, Errno> {
+        rustix::fs::fstat(self.open(path, OFlags::PATH)?)
+    }
+
+    pub(crate) fn is_whiteout(&self, path: &InnerPath) -> bool {
+        self.stat(path).is_ok_and(|stat| {
+            FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
+        })
+    }
+
+    /// Whether what lies at a path that is not here would not show from a layer
+    /// below: a directory above it is opaque, or is none here.
+    pub(crate) fn hides(&self, path: &InnerPath) -> bool {
+        let above = path.ancestors().skip(1);
+        above.into_iter().any(|above| self.opaque.contains(&above))
+            || matches!(self.stat(path), Err(Errno::NOTDIR | Errno::LOOP))
+    }
+
+    /// What `finish` will give a directory.
+    pub(crate) fn attributes_of(&self, path: &InnerPath) -> Option<&Attributes> {
+        self.directories.get(path)
+    }
+
+    /// What lies there, to be copied.
+    pub(crate) fn entry(&self, path: &InnerPath) -> Result<Entry> {
+        let shown = self.host_path(path);
+        // Only a regular file is opened for reading: to open a device does something.
+        let place = self.open(path, OFlags::PATH).at(&shown)?;
+        Entry::read(&place, || self.open(path, OFlags::empty())).at(&shown)
     }
 
     /// The names in a directory.
@@ -177,6 +208,71 @@ impl Target {
         self.date(&parent, name, attributes).at(&shown)
     }
 
+    /// Makes `path` another name of the file `existing`.
+    pub(crate) fn hard_link(&mut self, path: &InnerPath, existing: &InnerPath) -> Result<()> {
+        let shown = self.host_path(path);
+        let Some((directory, old_name)) = existing.split() else {
+            bail!("{}: a hard link to a directory", shown.display());
+        };
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        let directory = self.open(&directory, flags).at(self.host_path(existing))?;
+        let (parent, name) = self.place(path)?;
+        // Without AT_SYMLINK_FOLLOW a link is linked, not what it points at.
+        rustix::fs::linkat(&directory, old_name, &parent, name, AtFlags::empty()).at(&shown)
+    }
+
+    /// Makes a device or a fifo, in place of what was there. A device that the
+    /// caller may not make is left out with a notice.
+    pub(crate) fn special(
+        &mut self,
+        path: &InnerPath,
+        kind: Special,
+        attributes: &Attributes,
+    ) -> Result<()> {
+        let shown = self.host_path(path);
+        let (parent, name) = self.place(path)?;
+        let (file_type, device) = match kind {
+            Special::Fifo => (FileType::Fifo, 0),
+            Special::Char(device) => (FileType::CharacterDevice, device),
+            Special::Block(device) => (FileType::BlockDevice, device),
+        };
+        let made = rustix::fs::mknodat(&parent, name, file_type, Mode::empty(), device);
+        if made == Err(Errno::PERM) && kind != Special::Fifo {
+            self.notices.add(Loss::Device, path);
+            return Ok(());
+        }
+        made.at(&shown)?;
+        self.own(&parent, name, path, attributes)?;
+        let mode = Mode::from_raw_mode(attributes.mode);
+        rustix::fs::chmodat(&parent, name, mode, AtFlags::empty()).at(&shown)?;
+        self.date(&parent, name, attributes).at(&shown)
+    }
+
+    /// Makes overlayfs's whiteout, in place of what was there.
+    pub(crate) fn white_out(&mut self, path: &InnerPath) -> Result<()> {
+        let (parent, name) = self.place(path)?;
+        let kind = FileType::CharacterDevice;
+        let made = rustix::fs::mknodat(&parent, name, kind, Mode::empty(), 0);
+        made.at(self.host_path(path))
+    }
+
+    /// Marks a directory as one that hides those of the layers below.
+    ///
+    /// # Errors
+    /// The file system takes none of the marks.
+    pub(crate) fn set_opaque(&mut self, path: &InnerPath) -> Result<()> {
+        let shown = self.host_path(path);
+        let directory = self.open(path, OFlags::DIRECTORY).at(&shown)?;
+        let mut marked = Err(Errno::OPNOTSUPP);
+        for name in OPAQUE {
+            let set = rustix::fs::fsetxattr(&directory, *name, b"y", XattrFlags::empty());
+            marked = marked.or(set);
+        }
+        marked.at(&shown)?;
+        self.opaque.insert(path.clone());
+        Ok(())
+    }
+
     /// Removes what lies there with all below it; nothing there is fine.
     pub(crate) fn remove(&mut self, path: &InnerPath) -> Result<()> {
         // Not recursive, and no descriptor is held per level: an archive may
@@ -198,6 +294,7 @@ impl Target {
             match gone {
                 Ok(()) | Err(Errno::NOENT) => {
                     self.directories.remove(&path);
+                    self.opaque.remove(&path);
                     left.pop();
                 }
                 Err(Errno::NOTEMPTY) => {
@@ -259,7 +356,7 @@ impl Target {
                 other => other.at(&shown)?,
             }
         }
-        if let Some(times) = times(with) {
+        if let Some(times) = with.times() {
             rustix::fs::futimens(file, &times).at(&shown)?;
         }
         Ok(())
@@ -299,20 +396,9 @@ impl Target {
     }
 
     fn date(&self, parent: &OwnedFd, name: &OsStr, with: &Attributes) -> Result<(), Errno> {
-        match times(with) {
+        match with.times() {
             Some(times) => rustix::fs::utimensat(parent, name, &times, AtFlags::SYMLINK_NOFOLLOW),
             None => Ok(()),
         }
     }
-}
-
-fn times(attributes: &Attributes) -> Option<Timestamps> {
-    let time = Timespec {
-        tv_sec: attributes.mtime?,
-        tv_nsec: 0,
-    };
-    Some(Timestamps {
-        last_access: time,
-        last_modification: time,
-    })
 }

@@ -2,6 +2,9 @@
 //! and a runc container whose cgroups are gone when the test is over.
 #![allow(dead_code, reason = "each test file is a crate and uses its own part")]
 
+pub mod archive;
+
+use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -52,9 +55,12 @@ pub fn told(output: &Output) -> String {
 
 /// A scratch directory that other users may enter.
 pub fn scratch() -> tempfile::TempDir {
-    let made = tempfile::Builder::new()
-        .prefix("capsid-test-rootfs-")
-        .tempdir();
+    scratch_in(&std::env::temp_dir())
+}
+
+pub fn scratch_in(parent: &Path) -> tempfile::TempDir {
+    let mut builder = tempfile::Builder::new();
+    let made = builder.prefix("capsid-test-rootfs-").tempdir_in(parent);
     let directory = made.unwrap_or_else(|error| panic!("a scratch directory: {error}"));
     chmod(directory.path(), 0o755);
     directory
@@ -129,4 +135,30 @@ pub fn runc_run(bundle: &Path, test: &str) -> Output {
         .arg(id);
     let ran = runc.stdin(Stdio::null()).output();
     ran.unwrap_or_else(|error| panic!("runc: {error}"))
+}
+
+/// An ordinary user that no account file names.
+pub const ORDINARY: u32 = 54_321;
+
+/// A copy of a program where an ordinary user can run it: the original may lie
+/// where only root can go.
+pub fn copied(directory: &Path, program: &str) -> PathBuf {
+    let copy = directory.join("program");
+    let copied = fs::copy(program, &copy);
+    assert!(copied.is_ok(), "{}: {copied:?}", copy.display());
+    copy
+}
+
+/// A command of an ordinary user, who owns the directory.
+pub fn as_ordinary_user(directory: &Path, program: impl AsRef<OsStr>) -> Command {
+    use std::os::unix::process::CommandExt;
+    let owned = std::os::unix::fs::chown(directory, Some(ORDINARY), Some(ORDINARY));
+    assert!(owned.is_ok(), "{}: {owned:?}", directory.display());
+    let mut command = Command::new(program);
+    command
+        .uid(ORDINARY)
+        .gid(ORDINARY)
+        .env_remove("XDG_RUNTIME_DIR")
+        .env("HOME", directory);
+    command
 }
