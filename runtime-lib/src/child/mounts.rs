@@ -24,8 +24,13 @@ impl Child<'_> {
                 label,
                 options,
             } => {
+                // What is made only now has no mode that anybody chose.
+                let covered = match mount.inherit_mode {
+                    true => open_target(self.root()?, &mount.target).ok(),
+                    false => None,
+                };
                 let place = ensure(self.root()?, &mount.target, Missing::Directory)?;
-                let inherit = mount.inherit_mode.then_some(place.as_fd());
+                let inherit = covered.as_ref().map(AsFd::as_fd);
                 let mounted = new_mount(fstype, label, options, inherit, attributes.set)?;
                 let rest = Attributes {
                     set: 0,
@@ -34,7 +39,8 @@ impl Child<'_> {
                 };
                 give(mounted.as_fd(), &rest)?;
                 attach_at(mounted.as_fd(), place.as_fd())?;
-                if fstype.to_bytes() == b"proc" && self.procfs.is_none() {
+                let whole = fstype.to_bytes() == b"proc" && options.is_empty();
+                if whole && self.procfs.is_none() {
                     self.procfs = Some(mounted);
                 }
                 Ok(())
