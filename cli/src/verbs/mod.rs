@@ -26,6 +26,7 @@ use clap::Subcommand;
 use crate::global::Global;
 
 #[derive(Subcommand)]
+#[command(defer = true)]
 pub enum Verb {
     Create(create::Create),
     Start(start::Start),
