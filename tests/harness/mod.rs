@@ -7,6 +7,8 @@ pub mod container;
 pub mod machine;
 pub mod outcome;
 pub mod stage;
+pub mod terminal;
+pub mod user;
 pub mod view;
 
 pub use bundle::Bundle;

@@ -11,7 +11,7 @@ use std::sync::{Mutex, OnceLock};
 use capsid_rootfs_builder::{Addition, Recipe, Source};
 
 use super::machine::{self, Cgroups};
-use super::{Bundle, Container, Outcome, View};
+use super::{Bundle, Container, Outcome, View, user};
 
 pub struct Stage {
     pub name: &'static str,
@@ -19,6 +19,8 @@ pub struct Stage {
     pub view: View,
     /// The binary under test; a differential test puts a peer here.
     pub runtime: PathBuf,
+    /// Who calls the runtime: the ordinary user, or root.
+    by_user: bool,
     ids: Mutex<Vec<String>>,
 }
 
@@ -42,8 +44,17 @@ impl Stage {
             folder,
             view,
             runtime,
+            by_user: false,
             ids: Mutex::default(),
         }
+    }
+
+    /// The same stage with the ordinary user as the caller: it is theirs, and so is the binary's copy.
+    pub fn of_user(mut self) -> Stage {
+        user::owns(&self.folder);
+        self.runtime = machine::readable_capsid().to_owned();
+        self.by_user = true;
+        self
     }
 
     pub fn state_root(&self) -> PathBuf {
@@ -56,7 +67,16 @@ impl Stage {
 
     /// The runtime, bare: no option, no stdin.
     pub fn bare(&self) -> Command {
-        let mut command = self.view.command(self.runtime.as_os_str());
+        let mut command = match self.by_user {
+            false => self.view.command(self.runtime.as_os_str()),
+            true => self.view.command("setpriv".as_ref()),
+        };
+        if self.by_user {
+            command.args(user::arguments()).arg(&self.runtime);
+            command
+                .env("HOME", "/")
+                .env("XDG_RUNTIME_DIR", "/run/user/54321");
+        }
         command.stdin(Stdio::null());
         command
     }

@@ -1,0 +1,155 @@
+//! Promise S03: no file descriptor of the caller's reaches the container, nor any process in it, but the
+//! standard streams and those that were asked for.
+
+use std::path::Path;
+
+use crate::stage;
+
+/// Where each descriptor of a process leads.
+fn descriptors(pid: i32) -> Vec<(i32, String)> {
+    let mut list: Vec<_> = std::fs::read_dir(format!("/proc/{pid}/fd"))
+        .unwrap()
+        .flatten()
+        .map(|entry| {
+            let target = std::fs::read_link(entry.path()).unwrap_or_default();
+            (
+                entry.file_name().to_string_lossy().parse().unwrap(),
+                target.to_string_lossy().into_owned(),
+            )
+        })
+        .collect();
+    list.sort_unstable();
+    list
+}
+
+const LEAKS: &str =
+    r#"exec 3</ 4</etc/passwd 9</tmp; exec $capsid "$@""#;
+
+#[test]
+fn the_program_gets_the_standard_streams_alone() {
+    let stage = stage!();
+    let mut bundle = stage.bundle();
+    bundle.sh("for fd in /proc/self/fd/*; do [ -e $fd ] && echo ${fd##*/}; done; true");
+    let id = stage.id();
+    bundle.write(&id);
+    // The shell reads the folder through one more, which is closed when the names are printed.
+    stage
+        .shell(
+            LEAKS,
+            &["run", "--bundle", &bundle.folder.to_string_lossy(), &id],
+        )
+        .ok()
+        .prints("0\n1\n2\n");
+}
+
+#[test]
+fn a_created_container_holds_nothing_of_the_host() {
+    let stage = stage!();
+    let mut bundle = stage.bundle();
+    bundle.sleeps();
+    let id = stage.id();
+    bundle.write(&id);
+    stage
+        .shell(
+            LEAKS,
+            &["create", "--bundle", &bundle.folder.to_string_lossy(), &id],
+        )
+        .ok();
+    let pid = stage.call(&["state", &id]).ok().json()["pid"]
+        .as_i64()
+        .unwrap() as i32;
+    for (fd, target) in descriptors(pid) {
+        let fine = fd <= 2
+            || target.starts_with("socket:")
+            || target.starts_with("pipe:")
+            || target.contains(&format!("/{id}/"));
+        assert!(fine, "{fd} -> {target}");
+        if fd > 2 {
+            let kind = std::fs::metadata(format!("/proc/{pid}/fd/{fd}"))
+                .unwrap()
+                .file_type();
+            assert!(!kind.is_dir() && !kind.is_file(), "{fd} -> {target}");
+        }
+    }
+}
+
+#[test]
+fn descriptors_that_were_asked_for_are_kept() {
+    let stage = stage!();
+    let mut bundle = stage.bundle();
+    bundle.sh("cat <&3; cat <&4; ls /proc/self/fd | wc -l");
+    let (one, two) = (stage.path("one"), stage.path("two"));
+    std::fs::write(&one, "one\n").unwrap();
+    std::fs::write(&two, "two\n").unwrap();
+    for verb in ["run", "create"] {
+        let id = stage.id();
+        bundle.write(&id);
+        let script = r#"exec 3<$1 4<$2 5</; shift 2; exec $capsid "$@""#;
+        let (one, two) = (one.to_string_lossy(), two.to_string_lossy());
+        let outcome = stage
+            .shell(
+                script,
+                &[
+                    &one,
+                    &two,
+                    verb,
+                    "--preserve-fds",
+                    "2",
+                    "--bundle",
+                    &bundle.folder.to_string_lossy(),
+                    &id,
+                ],
+            )
+            .ok();
+        if verb == "run" {
+            assert_eq!(outcome.stdout, "one\ntwo\n6\n");
+        }
+    }
+}
+
+#[test]
+fn a_descriptor_to_preserve_that_is_not_open_is_an_error() {
+    let stage = stage!();
+    let mut bundle = stage.bundle();
+    bundle.args(&["/bin/true"]);
+    let id = stage.id();
+    bundle.write(&id);
+    let script = r#"exec 3<&- 4<&-; exec $capsid "$@""#;
+    stage
+        .shell(
+            script,
+            &[
+                "run",
+                "--preserve-fds",
+                "2",
+                "--bundle",
+                &bundle.folder.to_string_lossy(),
+                &id,
+            ],
+        )
+        .refuses(&["preserve"]);
+}
+
+#[test]
+fn a_descriptor_is_no_way_to_the_hosts_folders() {
+    let stage = stage!();
+    assert!(Path::new("/etc/hostname").exists());
+    let container = stage.running();
+    for fd in 3..16 {
+        let outcome = stage.shell(
+            LEAKS,
+            &[
+                "exec",
+                "--cwd",
+                &format!("/proc/self/fd/{fd}"),
+                &container.id,
+                "ls",
+                "../../../../..",
+            ],
+        );
+        assert!(
+            outcome.code != 0 || !outcome.stdout.contains("enclosure"),
+            "{outcome}"
+        );
+    }
+}

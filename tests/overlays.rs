@@ -1,0 +1,214 @@
+//! Promise: --overlay runs a bundle without ever changing its root filesystem, and keeps what was written
+//! only where it is told to.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::json;
+
+use crate::harness::{Outcome, machine};
+use crate::stage;
+
+/// Every path below a folder with its kind, mode, owner, size and time of change.
+fn listing(folder: &Path) -> String {
+    let mut lines: Vec<_> = Outcome::of(
+        Command::new("find")
+            .arg(folder)
+            .args(["-printf", "%P %y %m %U %G %s %T@ %l\n"]),
+    )
+    .ok()
+    .stdout
+    .lines()
+    .map(str::to_owned)
+    .collect();
+    lines.sort_unstable();
+    lines.join("\n")
+}
+
+const CHANGES: &str = "set -e; echo new > /new; echo changed >> /etc/passwd; rm /etc/group; mkdir -p /deep/er; rm -r /home; mkdir /home; chmod 700 /mnt; cat /new";
+
+#[test]
+fn what_the_container_writes_is_gone_and_the_bundle_unchanged() {
+    let stage = stage!();
+    let mut bundle = stage.own_bundle();
+    bundle.set("/root/readonly", json!(false)).sh(CHANGES);
+    let rootfs = bundle.folder.join("rootfs");
+    let before = listing(&rootfs);
+    stage.run_with(&bundle, &["--overlay"]).ok().prints("new");
+    assert_eq!(listing(&rootfs), before);
+    bundle.sh("cat /new 2>/dev/null; ls /etc/group /home/user");
+    stage.run_with(&bundle, &["--overlay"]).ok();
+    assert_eq!(listing(&rootfs), before);
+}
+
+#[test]
+fn a_bundle_that_lacks_every_mount_point_is_not_changed_either() {
+    let stage = stage!();
+    let mut bundle = stage.own_bundle();
+    let rootfs = bundle.folder.join("rootfs");
+    for folder in ["proc", "sys", "dev"] {
+        std::fs::remove_dir(rootfs.join(folder)).unwrap();
+    }
+    let before = listing(&rootfs);
+    bundle
+        .set("/process/cwd", json!("/not/there/yet"))
+        .sh("pwd; ls -d /proc/1");
+    assert_eq!(
+        stage.run_with(&bundle, &["--overlay"]).ok().line(),
+        "/not/there/yet\n/proc/1"
+    );
+    assert_eq!(listing(&rootfs), before);
+}
+
+#[test]
+fn a_folder_that_is_named_keeps_what_was_written() {
+    let stage = stage!();
+    let mut bundle = stage.own_bundle();
+    let rootfs = bundle.folder.join("rootfs");
+    let before = listing(&rootfs);
+    let kept = stage.path("kept").to_string_lossy().into_owned();
+    bundle
+        .set("/root/readonly", json!(false))
+        .sh("echo first > /made");
+    stage.run_with(&bundle, &["--overlay-dir", &kept]).ok();
+    bundle.sh("cat /made; echo second >> /made");
+    assert_eq!(
+        stage
+            .run_with(&bundle, &["--overlay", "--overlay-dir", &kept])
+            .ok()
+            .line(),
+        "first"
+    );
+    assert_eq!(
+        std::fs::read_to_string(Path::new(&kept).join("upper/made")).unwrap(),
+        "first\nsecond\n"
+    );
+    assert_eq!(listing(&rootfs), before);
+}
+
+#[test]
+fn lower_folders_lie_over_each_other_in_their_order() {
+    let stage = stage!();
+    let mut bundle = stage.bundle();
+    let (low, high) = (stage.path("low, with:odd\\name"), stage.path("high"));
+    for (folder, text) in [(&low, "low"), (&high, "high")] {
+        std::fs::create_dir(folder).unwrap();
+        std::fs::write(folder.join("both"), format!("{text}\n")).unwrap();
+        std::fs::write(folder.join(text), "").unwrap();
+    }
+    bundle
+        .set("/root/readonly", json!(false))
+        .sh("cat /both; ls /low /high /bin/busybox; echo x > /both");
+    let base = bundle.config["root"]["path"].as_str().unwrap().to_owned();
+    let options = [
+        "--overlay-lower",
+        &base,
+        "--overlay-lower",
+        &low.to_string_lossy(),
+        "--overlay-lower",
+        &high.to_string_lossy(),
+    ];
+    let outcome = stage.run_with(&bundle, &options).ok();
+    assert_eq!(
+        outcome.stdout, "high\n/bin/busybox\n/high\n/low\n",
+        "{outcome}"
+    );
+    assert_eq!(
+        std::fs::read_to_string(high.join("both")).unwrap(),
+        "high\n"
+    );
+}
+
+#[test]
+fn every_verb_works_on_an_overlay() {
+    let stage = stage!();
+    let mut bundle = stage.own_bundle();
+    let before = listing(&bundle.folder.join("rootfs"));
+    bundle.set("/root/readonly", json!(false)).sleeps();
+    let container = stage.create_with(&bundle, &["--overlay"]);
+    container.start().ok();
+    assert_eq!(container.sh("echo x > /made; cat /made"), "x");
+    assert_eq!(container.sh("cat /made"), "x");
+    container.ends_by(&["TERM"]);
+    container.delete().ok();
+    assert_eq!(listing(&bundle.folder.join("rootfs")), before);
+    assert_eq!(
+        stage.remains(&container.id),
+        Vec::<std::path::PathBuf>::new()
+    );
+}
+
+#[test]
+fn an_overlay_root_can_be_read_only() {
+    let stage = stage!();
+    let mut bundle = stage.bundle();
+    bundle.sh("touch /x 2>/dev/null || echo refused");
+    stage
+        .run_with(&bundle, &["--overlay"])
+        .ok()
+        .prints("refused");
+}
+
+#[test]
+fn an_overlay_works_in_a_user_namespace() {
+    let stage = stage!();
+    let mut bundle = stage.own_bundle();
+    let before = listing(&bundle.folder.join("rootfs"));
+    bundle
+        .set("/root/readonly", json!(false))
+        .user_namespace(100_000, 65_536)
+        .sh("id -u; ls -d /bin; cat /etc/hosts | wc -l");
+    assert!(
+        stage
+            .run_with(&bundle, &["--overlay"])
+            .ok()
+            .stdout
+            .starts_with("0\n/bin\n")
+    );
+    assert_eq!(listing(&bundle.folder.join("rootfs")), before);
+}
+
+#[test]
+fn many_containers_run_off_one_root_at_once() {
+    let stage = stage!();
+    let mut bundle = stage.own_bundle();
+    let before = listing(&bundle.folder.join("rootfs"));
+    bundle
+        .set("/root/readonly", json!(false))
+        .sh("echo $(hostname) > /mine; trap 'exit 0' TERM; while :; do sleep 600 & wait $!; done");
+    let count = machine::count("CAPSID_OVERLAYS", 20, 100);
+    let containers: Vec<_> = (0..count)
+        .map(|number| {
+            bundle.set("/hostname", json!(format!("host-{number}")));
+            let container = stage.create_with(&bundle, &["--overlay"]);
+            container.start().ok();
+            container
+        })
+        .collect();
+    for (number, container) in containers.iter().enumerate() {
+        crate::harness::until("the file is there", || {
+            container.exec(&["cat", "/mine"]).stdout == format!("host-{number}\n")
+        });
+    }
+    for container in &containers {
+        container.delete_force().ok();
+        assert_eq!(
+            stage.remains(&container.id),
+            Vec::<std::path::PathBuf>::new()
+        );
+    }
+    assert_eq!(listing(&bundle.folder.join("rootfs")), before);
+}
+
+#[test]
+fn an_upper_folder_that_can_not_be_used_is_named() {
+    let stage = stage!();
+    let mut bundle = stage.bundle();
+    bundle.args(&["/bin/true"]);
+    stage
+        .run_with(&bundle, &["--overlay-dir", "/proc/self"])
+        .refuses(&["/proc"]);
+    stage
+        .run_with(&bundle, &["--overlay-lower", "/no/such/layer"])
+        .refuses(&["/no/such/layer", "no such file or directory"]);
+}

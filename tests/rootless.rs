@@ -1,0 +1,223 @@
+//! Promise: an ordinary user runs containers too, without any privilege and without being asked for a user
+//! namespace; what needs privilege says so.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use crate::harness::user::{SUBGID, SUBUID, UID};
+use crate::harness::{Bundle, Stage, View, user};
+use crate::stage;
+
+/// A stage on which the runtime is called by the ordinary user.
+macro_rules! user_stage {
+    () => {{
+        if let Some(reason) = user::obstacle() {
+            crate::skip!("{reason}");
+        }
+        stage!(View::Host).of_user()
+    }};
+}
+
+/// The base config without what only root may ask for: a cgroup of a certain place.
+fn plain(stage: &Stage) -> Bundle {
+    let mut bundle = stage.bundle();
+    bundle.remove("/linux/cgroupsPath");
+    bundle
+}
+
+#[test]
+fn the_default_configuration_runs() {
+    let stage = user_stage!();
+    let mut bundle = plain(&stage);
+    let text = stage.prints(&mut bundle, "id -u; hostname; echo $$; ls /proc/1 > /dev/null && echo proc; echo x > /dev/null && echo null; head -c 2 /dev/zero | wc -c");
+    assert_eq!(text, "0\npromises\n1\nproc\nnull\n2");
+}
+
+#[test]
+fn a_user_namespace_is_added_with_the_users_subordinate_ids() {
+    let stage = user_stage!();
+    let mut bundle = plain(&stage);
+    let text = stage.prints(
+        &mut bundle,
+        "cat /proc/self/uid_map /proc/self/gid_map | tr -s ' '",
+    );
+    assert_eq!(
+        text,
+        format!("0 {UID} 1\n 1 {SUBUID} 65536\n 0 {UID} 1\n 1 {SUBGID} 65536")
+    );
+    bundle.set(
+        "/process/user",
+        json!({"uid": 1000, "gid": 1000, "additionalGids": [5]}),
+    );
+    assert_eq!(
+        stage.prints(&mut bundle, "id -u; id -g; id -G"),
+        "1000\n1000\n1000 5"
+    );
+}
+
+#[test]
+fn one_id_is_enough() {
+    let stage = user_stage!();
+    let mut bundle = plain(&stage);
+    bundle.user_namespace(UID, 1);
+    assert_eq!(
+        stage.prints(
+            &mut bundle,
+            "id -u; cat /proc/self/setgroups; cat /proc/self/uid_map | tr -s ' '"
+        ),
+        format!("0\ndeny\n 0 {UID} 1")
+    );
+    bundle.set("/process/user/uid", json!(1000));
+    stage.run(&bundle).refuses(&["/process/user/uid"]);
+}
+
+#[test]
+fn ids_of_others_are_refused() {
+    let stage = user_stage!();
+    let mut bundle = plain(&stage);
+    bundle.user_namespace(0, 1).args(&["/bin/true"]);
+    assert_ne!(stage.run(&bundle).code, 0);
+    bundle.user_namespace(100_000, 65_536);
+    let outcome = stage.run(&bundle).refuses(&["/linux/uidMappings"]);
+    assert!(
+        outcome.stderr.contains("newuidmap") || outcome.stderr.contains("subuid"),
+        "{outcome}"
+    );
+}
+
+#[test]
+fn spec_rootless_writes_a_configuration_that_runs() {
+    let stage = user_stage!();
+    let mut bundle = plain(&stage);
+    let mut command = stage.bare();
+    command
+        .args(["spec", "--rootless"])
+        .current_dir(&bundle.folder);
+    crate::harness::Outcome::of(&mut command).ok();
+    let rootfs = bundle.config["root"]["path"].clone();
+    bundle.config =
+        serde_json::from_str(&std::fs::read_to_string(bundle.folder.join("config.json")).unwrap())
+            .unwrap();
+    bundle
+        .set("/root/path", rootfs)
+        .set("/process/terminal", json!(false));
+    assert_eq!(bundle.config["linux"]["uidMappings"][0]["hostID"], UID);
+    assert_eq!(stage.prints(&mut bundle, "id -u"), "0");
+}
+
+#[test]
+fn every_verb_works() {
+    let stage = user_stage!();
+    let mut bundle = plain(&stage);
+    bundle.sleeps();
+    let container = stage.create(&bundle);
+    assert_eq!(container.status(), "created");
+    container.start().ok();
+    assert_eq!(container.status(), "running");
+    assert_eq!(container.sh("id -u; hostname"), "0\npromises");
+    container
+        .exec_with(&["--user", "7:8"], &["sh", "-c", "id -u; id -g"])
+        .ok()
+        .prints("7\n8");
+    assert!(
+        stage
+            .call(&["list", "-q"])
+            .ok()
+            .stdout
+            .contains(&container.id)
+    );
+    container
+        .delete()
+        .refuses(&["that is not stopped: running"]);
+    container.ends_by(&["TERM"]);
+    container.delete().ok();
+    let container = stage.create(&bundle);
+    container.delete_force().ok();
+    assert_eq!(
+        stage.remains(&container.id),
+        Vec::<std::path::PathBuf>::new()
+    );
+}
+
+#[test]
+fn the_state_is_in_the_runtime_folder_of_the_user() {
+    let stage = user_stage!();
+    let mut bundle = plain(&stage);
+    bundle.args(&["/bin/true"]);
+    for (variable, root) in [
+        (Some("/run/user/54321"), "/run/user/54321/capsid"),
+        (Some(""), "/run/user/54321/capsid"),
+        (None, "/run/user/54321/capsid"),
+    ] {
+        let id = stage.id();
+        bundle.write(&id);
+        let mut command = stage.bare();
+        command
+            .env_remove("XDG_RUNTIME_DIR")
+            .args(["run", "--keep", "--bundle"])
+            .arg(&bundle.folder)
+            .arg(&id);
+        if let Some(value) = variable {
+            command.env("XDG_RUNTIME_DIR", value);
+        }
+        crate::harness::Outcome::of(&mut command).ok();
+        assert!(Path::new(root).join(&id).is_dir(), "{variable:?}");
+        let mut command = stage.bare();
+        command.env_remove("XDG_RUNTIME_DIR").args(["delete", &id]);
+        crate::harness::Outcome::of(&mut command).ok();
+    }
+    std::fs::remove_dir_all("/run/user/54321/capsid").unwrap();
+}
+
+#[test]
+fn an_overlay_leaves_a_root_of_others_as_it_is() {
+    let stage = user_stage!();
+    let mut bundle = plain(&stage);
+    bundle.set("/root/readonly", json!(false)).sh("echo made > /made; cat /made; chown 5:5 /made; stat -c %u /made; rm /etc/hosts; ls /etc/hosts 2>/dev/null || echo gone");
+    for _ in 0..2 {
+        assert_eq!(
+            stage.run_with(&bundle, &["--overlay"]).ok().line(),
+            "made\n5\ngone"
+        );
+    }
+    assert!(
+        !Path::new(bundle.config["root"]["path"].as_str().unwrap())
+            .join("made")
+            .exists()
+    );
+}
+
+#[test]
+fn limits_without_a_cgroup_to_write_are_refused_with_the_reason() {
+    let stage = user_stage!();
+    let mut bundle = plain(&stage);
+    bundle
+        .set("/linux/resources/pids", json!({"limit": 10}))
+        .args(&["/bin/true"]);
+    let outcome = stage.run(&bundle);
+    assert_eq!(outcome.code, 1, "{outcome}");
+    assert!(outcome.stderr.contains("cgroup"), "{outcome}");
+}
+
+#[test]
+fn a_container_of_root_is_out_of_reach() {
+    let stage = user_stage!();
+    let other = stage!();
+    let container = other.running();
+    let root = other.state_root().to_string_lossy().into_owned();
+    for args in [
+        vec!["kill", container.id.as_str(), "KILL"],
+        vec!["delete", "--force", &container.id],
+        vec!["exec", &container.id, "true"],
+    ] {
+        let mut command = stage.bare();
+        command.args(["--root", &root]).args(&args);
+        assert_ne!(
+            crate::harness::Outcome::of(&mut command).code,
+            0,
+            "{args:?}"
+        );
+    }
+    assert_eq!(container.status(), "running");
+}
