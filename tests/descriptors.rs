@@ -22,8 +22,7 @@ fn descriptors(pid: i32) -> Vec<(i32, String)> {
     list
 }
 
-const LEAKS: &str =
-    r#"exec 3</ 4</etc/passwd 9</tmp; exec $capsid "$@""#;
+const LEAKS: &str = r#"exec 3</ 4</etc/passwd 9</tmp; exec $capsid "$@""#;
 
 #[test]
 fn the_program_gets_the_standard_streams_alone() {

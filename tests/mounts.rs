@@ -323,7 +323,7 @@ fn nothing_is_mounted_over_a_file_of_proc_but_what_lxcfs_needs() {
     bundle.bind(&source, "/proc/uptime", &["ro"]);
     assert_eq!(stage.prints(&mut bundle, "cat /proc/uptime"), "from lxcfs");
     for place in [
-        "/proc/sys/kernel/ns_last_pid",
+        "/proc/sys/kernel/hostname",
         "/proc/self/attr/current",
         "/proc/sysrq-trigger",
     ] {

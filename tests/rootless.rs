@@ -90,6 +90,7 @@ fn ids_of_others_are_refused() {
 fn spec_rootless_writes_a_configuration_that_runs() {
     let stage = user_stage!();
     let mut bundle = plain(&stage);
+    user::owns(&bundle.folder);
     let mut command = stage.bare();
     command
         .args(["spec", "--rootless"])
@@ -171,21 +172,35 @@ fn the_state_is_in_the_runtime_folder_of_the_user() {
 }
 
 #[test]
-fn an_overlay_leaves_a_root_of_others_as_it_is() {
+fn an_overlay_leaves_the_root_filesystem_as_it_is() {
     let stage = user_stage!();
-    let mut bundle = plain(&stage);
-    bundle.set("/root/readonly", json!(false)).sh("echo made > /made; cat /made; chown 5:5 /made; stat -c %u /made; rm /etc/hosts; ls /etc/hosts 2>/dev/null || echo gone");
+    let mut bundle = stage.own_bundle();
+    let rootfs = bundle.folder.join("rootfs");
+    user::owns(&rootfs);
+    bundle
+        .remove("/linux/cgroupsPath")
+        .set("/root/readonly", json!(false))
+        .capabilities(&["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER"])
+        .sh("echo made > /made; cat /made; chown 5:5 /made; stat -c %u /made; rm /etc/hosts; ls /etc/hosts 2>/dev/null || echo gone");
     for _ in 0..2 {
         assert_eq!(
             stage.run_with(&bundle, &["--overlay"]).ok().line(),
             "made\n5\ngone"
         );
     }
-    assert!(
-        !Path::new(bundle.config["root"]["path"].as_str().unwrap())
-            .join("made")
-            .exists()
-    );
+    assert!(!rootfs.join("made").exists() && rootfs.join("etc/hosts").exists());
+}
+
+#[test]
+fn an_overlay_works_on_a_root_filesystem_of_others() {
+    let stage = user_stage!();
+    let mut bundle = plain(&stage);
+    bundle
+        .set("/root/readonly", json!(false))
+        .sh("echo made > /made; cat /made");
+    stage.run_with(&bundle, &["--overlay"]).ok().prints("made");
+    let rootfs = bundle.config["root"]["path"].as_str().unwrap();
+    assert!(!Path::new(rootfs).join("made").exists());
 }
 
 #[test]

@@ -35,18 +35,24 @@ fn the_console_socket_gets_one_terminal_and_its_name() {
 }
 
 #[test]
-fn a_containers_terminal_does_not_turn_newlines_into_returns() {
+fn in_the_foreground_newlines_are_not_turned_into_returns_twice() {
     let stage = stage!();
     let mut bundle = stage.bundle();
     bundle
         .set("/process/terminal", json!(true))
         .sh("stty -a; echo end");
-    let socket = ConsoleSocket::at(&stage.path("socket"));
-    let container = stage.create_with(&bundle, &options(&socket.path.to_string_lossy()));
-    let (master, _) = socket.receive();
-    container.start().ok();
-    let text = Screen::of(master).shows("end\n");
+    let id = stage.id();
+    bundle.write(&id);
+    let mut command = stage.capsid();
+    command
+        .arg("run")
+        .arg("--bundle")
+        .arg(&bundle.folder)
+        .arg(&id);
+    let (mut screen, child, _) = Screen::start(&command, 24, 80);
+    let text = screen.shows("end");
     assert!(text.contains("-onlcr"), "{text:?}");
+    assert_eq!(end(child), Some(0));
 }
 
 #[test]
@@ -217,7 +223,7 @@ fn a_terminal_of_a_user_belongs_to_that_user() {
     let container = stage.create_with(&bundle, &options(&socket.path.to_string_lossy()));
     let (master, _) = socket.receive();
     container.start().ok();
-    let text = Screen::of(master).shows("x\n");
+    let text = Screen::of(master).shows("x\r\n");
     assert!(text.starts_with("1000 5 620"), "{text:?}");
 }
 

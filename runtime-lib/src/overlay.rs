@@ -92,8 +92,15 @@ pub fn make(directories: &OverlayDirectories, root: &Path) -> Result<()> {
         if path.is_dir() {
             continue;
         }
+        // What lies above can be passed through, as the state directory can: the child that
+        // opens both may be root of a user namespace only.
+        let above = path.parent().unwrap_or(path);
         fs::DirBuilder::new()
             .recursive(true)
+            .mode(0o711)
+            .create(above)
+            .map_err(refused(above))?;
+        fs::DirBuilder::new()
             .mode(0o700)
             .create(path)
             .map_err(refused(path))?;

@@ -49,7 +49,8 @@ pub(super) fn session_keyring(name: &CStr) -> Result<(), Refused> {
         Err(Errno::ENOSYS) => return Ok(()),
         result => result.map_err(call("keyctl"))?,
     };
-    let mut text = [0; 256];
+    // The longest id, and what comes before it; what doesn't fit isn't copied at all.
+    let mut text = [0; 512];
     let length = keyring::describe(joined, &mut text).map_err(call("keyctl"))?;
     let described = text.get(..length.min(text.len())).unwrap_or_default();
     let permissions = described.split(|b| *b == b';').nth(3);

@@ -127,7 +127,23 @@ pub fn set_no_new_privileges() -> Result<()> {
     Ok(())
 }
 
-/// An empty signal mask, and the default action for SIGPIPE.
+/// What callers ignore: Rust's and Python's runtimes SIGPIPE, nohup(1) SIGHUP, a shell's background
+/// job the keys, daemons the rest. Unlike handlers, CLONE_CLEAR_SIGHAND leaves it ignored.
+const OFTEN_IGNORED: [i32; 11] = [
+    libc::SIGHUP,
+    libc::SIGINT,
+    libc::SIGQUIT,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGPIPE,
+    libc::SIGTERM,
+    libc::SIGCHLD,
+    libc::SIGTSTP,
+    libc::SIGTTIN,
+    libc::SIGTTOU,
+];
+
+/// An empty signal mask, and the default action for what callers ignore.
 pub fn reset_signals() -> Result<()> {
     // SAFETY: sigset_t is plain data; an all-zero one is the empty set on Linux.
     let empty: libc::sigset_t = unsafe { std::mem::zeroed() };
@@ -136,12 +152,13 @@ pub fn reset_signals() -> Result<()> {
         unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const empty, std::ptr::null_mut()) }
             .into(),
     )?;
-    // SAFETY: SIG_DFL installs no handler.
-    let old = unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
-    match old {
-        libc::SIG_ERR => Err(Errno::last()),
-        _ => Ok(()),
+    for signal in OFTEN_IGNORED {
+        // SAFETY: SIG_DFL installs no handler.
+        if unsafe { libc::signal(signal, libc::SIG_DFL) } == libc::SIG_ERR {
+            return Err(Errno::last());
+        }
     }
+    Ok(())
 }
 
 /// setdomainname(2)
