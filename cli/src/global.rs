@@ -79,7 +79,7 @@ fn version_text() -> String {
     )
 }
 
-/// The options before the verb.
+// The options before the verb. (A doc comment here would become the help of capsid.)
 #[derive(Args)]
 pub struct Global {
     /// Keep the containers' state in DIR, best on a tmpfs [default: /run/capsid as root, else
@@ -166,9 +166,12 @@ mod tests {
 
     #[test]
     fn every_verb_and_option_has_help() {
-        let command = CommandLine::command();
+        let mut command = CommandLine::command();
+        let listed = command.render_help().to_string();
+        command.build();
         for verb in command.get_subcommands() {
-            assert!(verb.get_about().is_some(), "{}", verb.get_name());
+            let about = verb.get_about().expect(verb.get_name()).to_string();
+            assert!(listed.contains(&about), "{about} is not in the list");
             for argument in verb.get_arguments() {
                 let name = argument.get_id();
                 assert!(argument.get_help().is_some(), "{}: {name}", verb.get_name());

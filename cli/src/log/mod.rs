@@ -20,7 +20,8 @@ use tracing::{Dispatch, Event, Metadata, Subscriber};
 use record::Record;
 use sink::{Patience, Sink};
 
-/// Where records go, in which form, and from which level on.
+// Where records go, in which form, and from which level on. (A doc comment here would become
+// the help of capsid.)
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct LogOptions {
     /// Append log records to FILE; a failure is then also one bare line on standard error.

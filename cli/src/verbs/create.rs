@@ -18,7 +18,6 @@ capsid's own standard input, output and error, so redirect them.
 Example:
   capsid create --bundle /tmp/b --pid-file /tmp/pid web </dev/null >/tmp/log 2>&1";
 
-/// Make a container from a bundle, ready to start
 #[derive(Args)]
 #[command(after_help = NOTES)]
 pub struct Create {

@@ -15,7 +15,6 @@ Examples:
   capsid delete --force web db cache
   capsid delete --force --regex '^test-'";
 
-/// Remove containers and all that they hold
 #[derive(Args)]
 #[command(after_help = NOTES)]
 pub struct Delete {

@@ -26,7 +26,6 @@ Examples:
   capsid exec --user 1000:1000 --env LANG=C --cwd /srv web ./check
   capsid exec --detach --pid-file /tmp/pid --process /tmp/process.json web";
 
-/// Run a further command in a running container
 #[derive(Args)]
 #[command(override_usage = USAGE, after_help = NOTES)]
 pub struct Exec {

@@ -23,7 +23,6 @@ enum Format {
     Json,
 }
 
-/// Print what create would do with a bundle, step by step
 #[derive(Args)]
 #[command(after_help = NOTES)]
 pub struct Explain {

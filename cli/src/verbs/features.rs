@@ -12,7 +12,6 @@ capabilities, cgroup versions and more. It needs no state directory.
 Example:
   capsid features";
 
-/// Print what this runtime supports as JSON
 #[derive(Args)]
 #[command(after_help = NOTES)]
 pub struct Features {}

@@ -16,7 +16,6 @@ Examples:
   capsid kill --all web 9                  every process, also of a stopped container
   capsid kill --regex '^test-' TERM";
 
-/// Send a signal to a container's process
 #[derive(Args)]
 #[command(after_help = NOTES)]
 pub struct Kill {

@@ -68,7 +68,8 @@ impl Launch {
     }
 }
 
-/// The flags that exec has too: what becomes of the process that is started.
+// The flags that exec has too: what becomes of the process that is started. (A doc comment
+// here would become the help of the verb.)
 #[derive(Args)]
 pub struct ProcessFlags {
     /// Send the master of the process's terminal over the Unix stream socket at SOCKET; needed

@@ -23,7 +23,6 @@ enum Format {
     Json,
 }
 
-/// List the containers
 #[derive(Args)]
 #[command(after_help = NOTES)]
 pub struct List {

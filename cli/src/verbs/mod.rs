@@ -25,22 +25,37 @@ use clap::Subcommand;
 
 use crate::global::Global;
 
+// Deferred: only the flags of the verb that is asked for are built.
 #[derive(Subcommand)]
 #[command(defer = true)]
 pub enum Verb {
+    /// Make a container from a bundle, ready to start
     Create(create::Create),
+    /// Start the program of a created container
     Start(start::Start),
+    /// Make a container from a bundle and start it
     Run(run::Run),
+    /// Run a further command in a running container
     Exec(exec::Exec),
+    /// Print a container's state as JSON
     State(state::State),
+    /// List the containers
     List(list::List),
+    /// List the processes of a container
     Ps(ps::Ps),
+    /// Send a signal to a container's process
     Kill(kill::Kill),
+    /// Freeze all processes of a container
     Pause(pause::Pause),
+    /// Let the processes of a paused container go on
     Resume(resume::Resume),
+    /// Remove containers and all that they hold
     Delete(delete::Delete),
+    /// Write a config.json to start from
     Spec(spec::Spec),
+    /// Print what create would do with a bundle, step by step
     Explain(explain::Explain),
+    /// Print what this runtime supports as JSON
     Features(features::Features),
 }
 

@@ -13,7 +13,6 @@ The processes keep their memory and open files and use no processor time until
 Example:
   capsid pause web";
 
-/// Freeze all processes of a container
 #[derive(Args)]
 #[command(after_help = NOTES)]
 pub struct Pause {

@@ -25,7 +25,6 @@ enum Format {
     Json,
 }
 
-/// List the processes of a container
 #[derive(Args)]
 #[command(override_usage = "capsid ps [OPTIONS] <ID> [PS OPTION]...", after_help = NOTES)]
 pub struct Ps {

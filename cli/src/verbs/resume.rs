@@ -10,7 +10,6 @@ const NOTES: &str = "\
 Example:
   capsid resume web";
 
-/// Let the processes of a paused container go on
 #[derive(Args)]
 #[command(after_help = NOTES)]
 pub struct Resume {

@@ -21,7 +21,6 @@ Examples:
   capsid run --bundle /tmp/b --overlay web             the bundle's files stay as they are
   capsid run --detach --bundle /tmp/b web </dev/null >/tmp/log 2>&1";
 
-/// Make a container from a bundle and start it
 #[derive(Args)]
 #[command(after_help = NOTES)]
 pub struct Run {

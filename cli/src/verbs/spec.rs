@@ -18,7 +18,6 @@ Examples:
   capsid spec --bundle /tmp/b
   capsid spec --rootless                   for a user other than root";
 
-/// Write a config.json to start from
 #[derive(Args)]
 #[command(after_help = NOTES)]
 pub struct Spec {

@@ -13,7 +13,6 @@ reported here, and the container is then stopped.
 Example:
   capsid start web";
 
-/// Start the program of a created container
 #[derive(Args)]
 #[command(after_help = NOTES)]
 pub struct Start {

@@ -14,7 +14,6 @@ created, running, paused or stopped), bundle, rootfs, created, annotations and o
 Example:
   capsid state web";
 
-/// Print a container's state as JSON
 #[derive(Args)]
 #[command(after_help = NOTES)]
 pub struct State {
