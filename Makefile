@@ -9,9 +9,10 @@ BINARIES := target/$(TRIPLE)/release
 CAPSID := $(BINARIES)/capsid
 
 # One file without libraries. `+crt-static` needs --target, or proc macros can't be built; with --target these
-# flags reach neither them nor build scripts. The result is a static PIE: address space layout randomisation is
-# kept for a program that root runs.
-STATIC := -C target-feature=+crt-static
+# flags reach neither them nor build scripts. Not position-independent: relocating costs each command 0.1 ms and
+# 0.5 MiB (capsid --version, 0.64 against 0.75 ms), and capsid is executed for a moment, by those who may do more
+# than it does, on configurations that they wrote; stack, heap and mmap stay randomised.
+STATIC := -C target-feature=+crt-static -C relocation-model=static
 COMMIT := $(shell git rev-parse HEAD 2>/dev/null)
 RELEASE := CAPSID_COMMIT="$(COMMIT)" RUSTFLAGS="$(STATIC)" $(CARGO) build --locked --release --target $(TRIPLE)
 

@@ -142,16 +142,25 @@ impl Scene<'_> {
                 };
                 let source = hierarchy.dir.to_string_lossy();
                 let source = (&*source, here.clone());
-                self.bind(&directory, source, false, wanted.options.attributes, plan)?;
+                self.bind(&directory, source, false, Attributes::default(), plan)?;
             }
         }
-        if read_only != 0 {
+        // Mounts made anew have their attributes already; clones get them all at once.
+        let last = match self.fresh() {
+            true => Attributes {
+                set: read_only,
+                ..Attributes::default()
+            },
+            false => Attributes {
+                recursive_set: attributes.set | read_only,
+                recursive_clear: attributes.clear,
+                ..Attributes::default()
+            },
+        };
+        if last != Attributes::default() {
             let step = Step::Attributes {
                 target: wanted.target.clone(),
-                attributes: Attributes {
-                    set: read_only,
-                    ..Attributes::default()
-                },
+                attributes: last,
             };
             plan.step_for(step, here.clone());
         }
