@@ -59,6 +59,8 @@ const CASES: &[Case] = &[
     ("cri-container-shared-pid", "cri-container-shared-pid", V1, plain),
     ("cri-container-pod-userns", "cri-container-pod-userns", V2, plain),
     ("podman-rootless", "podman-rootless", InUserNamespace, plain),
+    ("host-namespaces", "host-namespaces", V2, plain),
+    ("host-namespaces-nested", "host-namespaces", InUserNamespace, plain),
     ("userns-without-maps-nested", "userns-without-maps", InUserNamespace, plain),
     ("userns-host-pid-v1", "userns-host-pid", V1, plain),
     ("userns-host-pid-v2", "userns-host-pid", V2, plain),

@@ -1,6 +1,7 @@
-//! Who the process is: capabilities, its session keyring, its clocks, its loopback interface.
+//! Who the process is: capabilities, session keyring, clocks, OOM score, loopback interface.
 
 use std::ffi::CStr;
+use std::io::Write;
 use std::os::fd::AsFd;
 
 use nix::errno::Errno;
@@ -70,6 +71,21 @@ pub(super) fn time_namespace(offsets: &CStr) -> Result<(), Refused> {
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
     let made = open(c"/proc/self/ns/time_for_children", flags, Mode::empty());
     process::setns(made.map_err(call("open"))?.as_fd(), CLONE_NEWTIME).map_err(call("setns"))
+}
+
+pub(super) fn oom_score_adj(score: i32) -> Result<(), Refused> {
+    let mut text = [0; 12];
+    let mut rest = text.as_mut_slice();
+    // Twelve bytes hold every i32.
+    let _ = write!(rest, "{score}");
+    let length = 12 - rest.len();
+    let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+    let file = open(c"/proc/self/oom_score_adj", flags, Mode::empty()).map_err(call("open"))?;
+    match nix::unistd::write(&file, text.get(..length).unwrap_or_default()) {
+        // create has warned of it.
+        Ok(_) | Err(Errno::EACCES) => Ok(()),
+        Err(errno) => Err(Refused::new("write", errno)),
+    }
 }
 
 pub(super) fn loopback() -> Result<(), Refused> {

@@ -100,6 +100,7 @@ impl<'plan> Child<'plan> {
     fn step(&mut self, step: &Step) -> Result<(), Refused> {
         match step {
             Step::Undumpable => process::set_dumpable(false).map_err(call("prctl")),
+            Step::OomScoreAdj(score) => identity::oom_score_adj(*score),
             Step::JoinProcess {
                 process: joined,
                 namespaces,

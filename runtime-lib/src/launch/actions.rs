@@ -5,6 +5,8 @@ use std::io;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use nix::errno::Errno;
+
 use crate::error::{Code, Error, Result, errno_text};
 use crate::plan::{IdMap, IdMaps, ParentAction, Plan};
 use crate::step::Barrier;
@@ -32,8 +34,15 @@ pub fn perform(plan: &Plan, barrier: Barrier, pid: i32) -> Result<()> {
                 .hint("a hard limit above the caller's own needs CAP_SYS_RESOURCE")
             })?,
             ParentAction::OomScoreAdj(score) => {
-                write(pid, "oom_score_adj", &score.to_string())
-                    .map_err(|error| error.at("/process/oomScoreAdj"))?;
+                match write(pid, "oom_score_adj", &score.to_string()) {
+                    // Engines of ordinary users ask for it all the same.
+                    Err(error) if error.os_error() == Some(Errno::EACCES) => tracing::warn!(
+                        pointer = "/process/oomScoreAdj",
+                        "/process/oomScoreAdj: it stays as it is: {score} is below the caller's \
+                         own, which takes CAP_SYS_RESOURCE"
+                    ),
+                    result => result.map_err(|error| error.at("/process/oomScoreAdj"))?,
+                }
             }
         }
     }

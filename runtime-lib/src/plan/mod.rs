@@ -231,6 +231,7 @@ pub fn create(config: &Spec, host: &Host, request: &CreateRequest) -> Result<Pla
     let mut plan = Plan::empty();
     let namespaces = &Namespaces::resolve(config, host, &mut plan)?;
     let process = config.process().as_ref();
+    let score = process.and_then(Process::oom_score_adj);
     let scene = Scene {
         config,
         host,
@@ -240,9 +241,9 @@ pub fn create(config: &Spec, host: &Host, request: &CreateRequest) -> Result<Pla
     plan.cgroup = request.cgroup.clone_into();
 
     plan.step(Step::ResetSignals);
-    namespaces.enter(&mut plan);
+    namespaces.enter(score, &mut plan);
     plan.step(Step::NewSession);
-    namespaces.become_root(process, &mut plan);
+    namespaces.become_root(score, &mut plan);
     session_keyring(request.id, request.options.no_new_keyring, &mut plan)?;
     namespaces.furnish(config, &mut plan)?;
     plan.step(Step::Umask(0));
@@ -252,7 +253,6 @@ pub fn create(config: &Spec, host: &Host, request: &CreateRequest) -> Result<Pla
             let groups = namespaces.check(process)?;
             confine(process, "/process", groups, &mut plan)?;
             process::limits(process, "/process", &mut plan);
-            namespaces.score(process, &mut plan);
         }
         None => plan.note("/process", "there is no process: start will refuse"),
     }
@@ -280,6 +280,7 @@ pub fn exec(request: ExecRequest) -> Result<Plan> {
     plan.cgroup = request.cgroup.clone_into();
 
     plan.step(Step::ResetSignals);
+    process::oom_score(process.oom_score_adj(), pointer, &mut plan);
     plan.step(Step::Undumpable);
     if !request.namespaces.is_empty() {
         let process = plan.open(Open::Descriptor(request.init));
@@ -304,9 +305,6 @@ pub fn exec(request: ExecRequest) -> Result<Plan> {
     }
     confine(process, pointer, groups, &mut plan)?;
     process::limits(process, pointer, &mut plan);
-    if let Some(score) = process.oom_score_adj() {
-        plan.act(Barrier::Ready, ParentAction::OomScoreAdj(score));
-    }
     plan.step(Step::CloseExtraFds {
         preserve: request.options.preserve_fds,
     });

@@ -99,14 +99,16 @@ impl<'a> Wanted<'a> {
         if options.bind.is_none() && ["proc", "sysfs"].contains(&fstype) {
             target = target.plain();
         }
-        Ok(Wanted {
+        let wanted = Wanted {
             entry,
             fstype,
             destination,
             target,
             options,
             pointer,
-        })
+        };
+        refuse_place(&wanted)?;
+        Ok(wanted)
     }
 
     /// The path below the root, without a leading slash; "." is the root.
@@ -137,7 +139,6 @@ impl Scene<'_> {
         plan: &mut Plan,
         at_end: &mut Vec<(Step, String)>,
     ) -> Result<()> {
-        refuse_place(wanted)?;
         if wanted.options.remount {
             return self.remount(wanted, plan);
         }

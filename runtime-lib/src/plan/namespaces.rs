@@ -16,6 +16,7 @@ use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 use super::credentials::Groups;
 use super::draft::c_string;
 use super::host::Host;
+use super::process::oom_score;
 use super::{IdMaps, Open, ParentAction, Plan};
 use super::{credentials, idmap};
 use crate::cgroup::Layout;
@@ -46,6 +47,8 @@ pub(super) struct Namespaces {
     late_cgroup: bool,
     /// An ordinary user has to enter a user namespace before anything else.
     user_first: bool,
+    /// The caller is in a user namespace itself, which may not own its other namespaces.
+    nested: bool,
 }
 
 /// oci-spec numbers the kinds with the CLONE_NEW* flags of clone(2).
@@ -97,6 +100,7 @@ impl Namespaces {
             late_cgroup: new.contains(CloneFlags::CLONE_NEWCGROUP)
                 && !matches!(host.layout, Layout::Unified { .. }),
             user_first: !host.has(caps::Capability::CAP_SYS_ADMIN),
+            nested: host.own_ids.is_some(),
             new,
             joins,
         })
@@ -118,11 +122,15 @@ impl Namespaces {
     }
 
     /// Whether the kernel lets the child mount a file system that belongs to namespaces of
-    /// this kind: not one of the host's from inside another user namespace.
+    /// this kind: not one that belongs to a user namespace outside of the child's own. Of a
+    /// namespace that is joined we only know that it came with its user namespace.
     pub(super) fn owns(&self, flag: CloneFlags) -> bool {
-        !self.other_user()
-            || self.new.contains(flag)
-            || (self.joined(flag) && self.joined(CloneFlags::CLONE_NEWUSER))
+        let user = CloneFlags::CLONE_NEWUSER;
+        match (self.new.contains(flag), self.joined(flag)) {
+            (true, _) => true,
+            (false, true) => self.joined(user) || !self.new.contains(user),
+            (false, false) => !self.other_user() && !self.nested,
+        }
     }
 
     /// The host's ids of the container's root; None where they are the caller's.
@@ -142,7 +150,10 @@ impl Namespaces {
     }
 
     /// The steps that bring the child into its namespaces.
-    pub(super) fn enter(&self, plan: &mut Plan) {
+    pub(super) fn enter(&self, score: Option<i32>, plan: &mut Plan) {
+        if self.maps.is_none() {
+            oom_score(score, "/process", plan);
+        }
         let mut made = self.new;
         if self.late_cgroup {
             made -= CloneFlags::CLONE_NEWCGROUP;
@@ -170,12 +181,12 @@ impl Namespaces {
     }
 
     /// The parent maps the ids of a new user namespace, and the child takes its first ones.
-    pub(super) fn become_root(&self, process: Option<&Process>, plan: &mut Plan) {
+    pub(super) fn become_root(&self, score: Option<i32>, plan: &mut Plan) {
         if let Some(maps) = &self.maps {
             plan.act(Barrier::Placed, ParentAction::MapIds(maps.clone()));
-            if let Some(process) = process {
-                // Here, because an ordinary caller may not once the child has changed its ids.
-                score(Barrier::Placed, process, plan);
+            if let Some(score) = score {
+                // The child can't lower it any more, nor its parent when it has changed its ids.
+                plan.act(Barrier::Placed, ParentAction::OomScoreAdj(score));
             }
             plan.step_for(Step::Meet(Barrier::Placed), "/linux/uidMappings");
         }
@@ -215,13 +226,6 @@ impl Namespaces {
         })
     }
 
-    /// The OOM score, where the pause for the maps has not set it.
-    pub(super) fn score(&self, process: &Process, plan: &mut Plan) {
-        if self.maps.is_none() {
-            score(Barrier::Ready, process, plan);
-        }
-    }
-
     /// The caller's own rights reach further than those in a user namespace that it joins,
     /// so that one comes last; an ordinary user has none, so it comes first.
     fn join(&self, plan: &mut Plan) {
@@ -251,12 +255,6 @@ impl Namespaces {
         if let Some(offsets) = self.offsets.clone() {
             plan.step_for(Step::TimeNamespace { offsets }, "/linux/timeOffsets");
         }
-    }
-}
-
-fn score(barrier: Barrier, process: &Process, plan: &mut Plan) {
-    if let Some(score) = process.oom_score_adj() {
-        plan.act(barrier, ParentAction::OomScoreAdj(score));
     }
 }
 

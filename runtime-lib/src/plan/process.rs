@@ -118,6 +118,13 @@ pub(super) fn umask(process: &Process) -> Step {
     Step::Umask(process.user().umask().unwrap_or(UMASK))
 }
 
+/// The OOM score, as long as the child's own file is within an ordinary user's reach.
+pub(super) fn oom_score(score: Option<i32>, pointer: &str, plan: &mut Plan) {
+    if let Some(score) = score {
+        plan.step_for(Step::OomScoreAdj(score), format!("{pointer}/oomScoreAdj"));
+    }
+}
+
 /// What setrlimit(2) calls the resource.
 pub(super) fn limit_word(resource: i32) -> String {
     let found = LIMITS.iter().find(|(_, number)| *number as i32 == resource);

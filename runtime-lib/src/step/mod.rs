@@ -32,6 +32,8 @@ pub enum Barrier {
 pub enum Step {
     /// PR_SET_DUMPABLE 0: nobody in a joined pid namespace may trace or open this process.
     Undumpable,
+    /// Write /proc/self/oom_score_adj; one that only CAP_SYS_RESOURCE may set leaves it as it is.
+    OomScoreAdj(i32),
     /// setns(2) on a pidfd: all of these namespaces of that process at once.
     JoinProcess {
         process: Slot,

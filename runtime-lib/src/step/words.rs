@@ -40,6 +40,7 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Step::Undumpable => write!(f, "become undumpable"),
+            Step::OomScoreAdj(score) => write!(f, "set oom_score_adj to {score}"),
             Step::JoinProcess {
                 namespaces: flags, ..
             } => {
