@@ -35,6 +35,8 @@ pub struct Child<'plan> {
     opened: &'plan [OwnedFd],
     /// The socket to the parent; -1 once it is closed.
     channel: RawFd,
+    /// The parent's end of it, of which the child was born with a copy.
+    parents_end: RawFd,
     /// The two fifos of the start handshake.
     handshake: Option<Handshake>,
     root: Option<Fd>,
@@ -52,6 +54,13 @@ pub struct Child<'plan> {
     released: bool,
 }
 
+/// Both ends of the socket, as the child's table of descriptors numbers them.
+#[derive(Clone, Copy)]
+pub struct Channel {
+    pub own: RawFd,
+    pub parents: RawFd,
+}
+
 /// The child's ends of the fifos.
 #[derive(Clone, Copy)]
 pub struct Handshake {
@@ -65,15 +74,15 @@ impl<'plan> Child<'plan> {
         steps: &'plan [Planned],
         image: Option<&'plan Image>,
         opened: &'plan [OwnedFd],
-        channel: BorrowedFd<'_>,
+        channel: Channel,
         handshake: Option<Handshake>,
     ) -> Child<'plan> {
-        use std::os::fd::AsRawFd;
         Child {
             steps,
             image,
             opened,
-            channel: channel.as_raw_fd(),
+            channel: channel.own,
+            parents_end: channel.parents,
             handshake,
             root: None,
             procfs: None,
@@ -87,6 +96,8 @@ impl<'plan> Child<'plan> {
 
     /// Walks the steps. Nobody is told of an end at a barrier whose parent is gone.
     pub fn run(mut self) -> ! {
+        // As long as any copy of it is open, the end of the parent would go unnoticed.
+        drop(fd::take(self.parents_end));
         let steps = self.steps;
         for (number, planned) in steps.iter().enumerate() {
             if let Err(refused) = self.step(&planned.step) {

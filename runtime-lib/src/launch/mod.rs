@@ -7,13 +7,13 @@ mod actions;
 mod opens;
 pub mod words;
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 
-use crate::child::{Child, Handshake};
+use crate::child::{Channel, Child, Handshake};
 use crate::error::{Code, Error, Result};
 use crate::plan::Plan;
 use crate::report::{REPORT_BYTES, Report};
@@ -74,7 +74,10 @@ pub fn launch(
         &plan.steps,
         image.as_ref(),
         &opened,
-        theirs.as_fd(),
+        Channel {
+            own: theirs.as_raw_fd(),
+            parents: ours.as_raw_fd(),
+        },
         around.handshake,
     );
     let cloned =
@@ -158,7 +161,6 @@ impl Server<'_> {
     /// The next report; None at the end of the stream.
     fn receive(&mut self) -> Result<Option<Report>> {
         use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
-        use std::os::fd::AsRawFd;
         let refused = |errno| Error::call(Code::Process, "recvmsg", errno);
         let mut record = [0; REPORT_BYTES];
         let mut space = nix::cmsg_space!([std::os::fd::RawFd; 1]);
