@@ -18,6 +18,13 @@ use crate::target::Target;
 
 const PACKAGE: &str = "busybox-static";
 
+/// Without a network apt gives up at once, and not after its two minutes.
+const IMPATIENT: &[&str] = &[
+    "-oAcquire::Retries=0",
+    "-oAcquire::http::Timeout=20",
+    "-oAcquire::https::Timeout=20",
+];
+
 /// Where the package has the program: /bin before Debian 13, /usr/bin since.
 const IN_PACKAGE: &[&str] = &["bin/busybox", "usr/bin/busybox"];
 
@@ -54,6 +61,7 @@ fn is_static(path: &Path) -> bool {
 /// Downloads and unpacks the package below `scratch`.
 pub(crate) fn from_package(scratch: &Path) -> Result<PathBuf> {
     run(Command::new("apt-get")
+        .args(IMPATIENT)
         .args(["download", PACKAGE])
         .current_dir(scratch))?;
     let mut packages = fs::read_dir(scratch)

@@ -15,12 +15,12 @@ use crate::errno::shown;
 
 /// See the module. The root itself is the empty path.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct InnerPath(PathBuf);
+pub(crate) struct InnerPath(PathBuf);
 
 impl InnerPath {
     /// The root itself.
     #[must_use]
-    pub fn root() -> Self {
+    pub(crate) fn root() -> Self {
         Self(PathBuf::new())
     }
 
@@ -29,7 +29,7 @@ impl InnerPath {
     ///
     /// # Errors
     /// A name with `..` or a NUL.
-    pub fn parse(name: impl AsRef<OsStr>) -> Result<Self> {
+    pub(crate) fn parse(name: impl AsRef<OsStr>) -> Result<Self> {
         let name = name.as_ref();
         if name.as_bytes().contains(&0) {
             bail!("{}: a name with a NUL", shown(name));
@@ -52,7 +52,7 @@ impl InnerPath {
 
     /// The directory that holds it, and its name there; `None` for the root.
     #[must_use]
-    pub fn split(&self) -> Option<(Self, &OsStr)> {
+    pub(crate) fn split(&self) -> Option<(Self, &OsStr)> {
         let name = self.0.file_name()?;
         let parent = self.0.parent()?;
         Some((Self(parent.to_path_buf()), name))
@@ -82,7 +82,7 @@ impl InnerPath {
 
     /// The path for a call relative to the root's descriptor.
     #[must_use]
-    pub fn as_path(&self) -> &Path {
+    pub(crate) fn as_path(&self) -> &Path {
         if self.is_root() {
             Path::new(".")
         } else {
@@ -92,7 +92,7 @@ impl InnerPath {
 
     /// The path for a message: as the container sees it.
     #[must_use]
-    pub fn shown(&self) -> String {
+    pub(crate) fn shown(&self) -> String {
         shown(OsString::from_vec(
             [b"/", self.0.as_os_str().as_bytes()].concat(),
         ))

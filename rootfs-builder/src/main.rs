@@ -63,7 +63,7 @@ struct OneSource {
     /// A static busybox, of the host or of Debian's busybox-static
     #[arg(long)]
     busybox: bool,
-    /// Programs of the host with their libraries; without any, the usual ones [default]
+    /// Programs of the host with their libraries; without any, the usual ones; the default source
     #[arg(long, value_name = "PROGRAM", num_args = 0..)]
     host: Option<Vec<String>>,
     /// A tar of a root filesystem; gzip and zstd are read too

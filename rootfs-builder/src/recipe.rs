@@ -99,7 +99,10 @@ impl Recipe {
                 let list = made.fresh(directory.join("layers.json"))?;
                 let path = made.fresh(directory.join("layers"))?;
                 let filled = self.fill(Stack::new(Layout::Layers, &path)?)?;
-                fs::create_dir(&rootfs).at(&rootfs)?;
+                // Where the overlay goes, and what its upper directory takes after.
+                let mut place = Target::create(&rootfs)?;
+                place.directory(&InnerPath::root(), filled.root.clone())?;
+                place.finish()?;
                 let names = (0..filled.layers).map(|number| format!("layers/{number}"));
                 write(&list, &names.map(Value::from).collect())?;
                 filled
@@ -133,10 +136,12 @@ impl Recipe {
         for addition in &self.additions {
             add(&mut stack, addition)?;
         }
+        let root = stack.root().cloned().unwrap_or_default();
         let (layers, notices) = stack.finish()?;
         Ok(Filled {
             layers,
             notices,
+            root,
             settings,
         })
     }
@@ -146,6 +151,8 @@ impl Recipe {
 struct Filled {
     layers: usize,
     notices: Notices,
+    /// What the root directory carries.
+    root: Attributes,
     /// The recipe's, and where it is silent the image's.
     settings: Settings,
 }

@@ -9,6 +9,7 @@ use anyhow::Result;
 use rustix::fs::CWD;
 use rustix::io::Errno;
 
+use crate::entry::Attributes;
 use crate::errno::At;
 use crate::inner::InnerPath;
 use crate::notice::Notices;
@@ -61,9 +62,19 @@ impl Stack {
             Layout::Layers => self.path.join(number.to_string()),
         };
         if self.layout == Layout::Layers || number == 0 {
-            self.targets.push(Target::create(&path)?);
+            let mut target = Target::create(&path)?;
+            if let Some(root) = self.root().cloned() {
+                // A layer that does not name its root leaves the one below showing.
+                target.directory(&InnerPath::root(), root)?;
+            }
+            self.targets.push(target);
         }
         self.top()
+    }
+
+    /// What the root directory carries; `None` before the first layer.
+    pub(crate) fn root(&self) -> Option<&Attributes> {
+        self.targets.last()?.attributes_of(&InnerPath::root())
     }
 
     /// The directory that was written last; the first one if there is none yet.

@@ -340,14 +340,14 @@ impl Target {
         Ok((parent, name))
     }
 
-    /// Owner first (it clears setuid and file capabilities), time last.
+    /// Owner first (it clears setuid and file capabilities), the mode after the
+    /// attributes (an ordinary user sets those only where it may write), time last.
     fn adorn(&mut self, file: BorrowedFd<'_>, path: &InnerPath, with: &Attributes) -> Result<()> {
         let shown = self.host_path(path);
         if let Some((uid, gid)) = with.owner {
             let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
             self.chowned(rustix::fs::fchown(file, Some(uid), Some(gid)), path)?;
         }
-        rustix::fs::fchmod(file, Mode::from_raw_mode(with.mode)).at(&shown)?;
         for (name, value) in &with.xattrs {
             match rustix::fs::fsetxattr(file, name, value, XattrFlags::empty()) {
                 Err(Errno::PERM | Errno::OPNOTSUPP | Errno::INVAL) => {
@@ -356,6 +356,7 @@ impl Target {
                 other => other.at(&shown)?,
             }
         }
+        rustix::fs::fchmod(file, Mode::from_raw_mode(with.mode)).at(&shown)?;
         if let Some(times) = with.times() {
             rustix::fs::futimens(file, &times).at(&shown)?;
         }

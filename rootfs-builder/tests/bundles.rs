@@ -135,6 +135,38 @@ fn a_busybox_bundle_runs_under_runc() -> Result<()> {
 }
 
 #[test]
+fn without_a_busybox_debians_package_is_unpacked_and_not_installed() -> Result<()> {
+    const TEST: &str = "without_a_busybox_debians_package_is_unpacked_and_not_installed";
+    let directory = scratch();
+    // A PATH with what unpacking takes, and no busybox.
+    let programs = directory.path().join("programs");
+    fs::create_dir(&programs)?;
+    for name in ["apt-get", "dpkg", "dpkg-deb", "sh", "tar"] {
+        std::os::unix::fs::symlink(Path::new("/usr/bin").join(name), programs.join(name))?;
+    }
+    let bundle = directory.path().join("b");
+    let mut command = builder();
+    command
+        .arg("bundle")
+        .arg(&bundle)
+        .arg("--busybox")
+        .env("PATH", &programs);
+    let output = command.output()?;
+    let text = told(&output);
+    if text.contains("rootfs-builder: apt-get: ") {
+        skip(
+            TEST,
+            &format!("no package to be had: {}", text.trim().replace('\n', " ")),
+        );
+        return Ok(());
+    }
+    assert!(output.status.success(), "{text}");
+    let busybox = bundle.join("rootfs/bin/busybox");
+    assert!(stdout(Command::new(busybox).args(["echo", "works"])) == "works\n");
+    Ok(())
+}
+
+#[test]
 fn programs_of_the_host_run_under_chroot() -> Result<()> {
     if !is_root() {
         skip("programs_of_the_host_run_under_chroot", "it needs root");

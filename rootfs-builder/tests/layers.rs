@@ -166,6 +166,61 @@ fn directories_that_a_layer_does_not_name_keep_their_mode() -> Result<()> {
 }
 
 #[test]
+fn the_root_keeps_its_mode_through_every_layer() -> Result<()> {
+    let base = Archive::new().dir_mode("./", 0o711).file("f", "1");
+    let built = Built::new(vec![base, Archive::new().file("g", "2")])?;
+    let rootfs = built.directory.path().join("apart/rootfs");
+    for path in [
+        built.merged(""),
+        built.layer(0, ""),
+        built.layer(1, ""),
+        rootfs,
+    ] {
+        let mode = fs::metadata(&path)?.mode() & 0o7777;
+        assert_eq!(mode, 0o711, "{}", path.display());
+    }
+    Ok(())
+}
+
+#[test]
+fn layers_of_an_ordinary_user_hide_what_lies_below() -> Result<()> {
+    const TEST: &str = "layers_of_an_ordinary_user_hide_what_lies_below";
+    if !is_root() || !has("unshare") {
+        skip(TEST, "it needs root, to become someone else, and unshare");
+        return Ok(());
+    }
+    let directory = scratch();
+    let base = Archive::new().dir("d").file("d/old", "1").file("gone", "1");
+    let upper = Archive::new()
+        .dir("d")
+        .file("d/.wh..wh..opq", "")
+        .file("d/new", "2");
+    let image = Image::new(vec![base, upper.file(".wh.gone", "")]);
+    image.write(&directory.path().join("image"));
+    let builder = scene::copied(directory.path(), env!("CARGO_BIN_EXE_rootfs-builder"));
+    let bundle = directory.path().join("bundle");
+    let mut build = scene::as_ordinary_user(directory.path(), builder);
+    build
+        .arg("bundle")
+        .arg(&bundle)
+        .arg("--oci")
+        .arg(directory.path().join("image"));
+    stdout(build.arg("--layers"));
+    let mut mount = scene::as_ordinary_user(directory.path(), "unshare");
+    let script = "mount -t overlay overlay -o userxattr,lowerdir=layers/1:layers/0 rootfs && \
+        cd rootfs && find . | sort";
+    mount.args(["--user", "--map-root-user", "--mount", "sh", "-c", script]);
+    let output = mount.current_dir(&bundle).output()?;
+    if told(&output).contains("unshare failed") {
+        skip(TEST, "ordinary users may not make user namespaces here");
+        return Ok(());
+    }
+    assert!(output.status.success(), "{}", told(&output));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), ".\n./d\n./d/new\n");
+    Ok(())
+}
+
+#[test]
 fn hard_links_are_one_file() -> Result<()> {
     let base = Archive::new()
         .dir("d")
