@@ -2,7 +2,6 @@
 //! is $CAPSID or the one cargo built; `make test` runs all of this inside tests/enclosure.sh.
 #![forbid(unsafe_code)]
 
-#[allow(dead_code)] // the files of tests that use the rest of it are on their way
 mod harness;
 
 mod bad_config;

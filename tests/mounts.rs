@@ -423,9 +423,9 @@ fn a_config_like_dockers_runs() {
     ]);
     let binds: Vec<_> = bundle.config["mounts"].as_array().unwrap()[7..].to_vec();
     bundle.set("/mounts", mounts);
-    binds
-        .into_iter()
-        .for_each(|bind| drop(bundle.push("/mounts", bind)));
+    for bind in binds {
+        bundle.push("/mounts", bind);
+    }
     let docker = [
         "CAP_CHOWN",
         "CAP_DAC_OVERRIDE",

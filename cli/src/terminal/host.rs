@@ -28,16 +28,8 @@ pub struct Host {
 impl Host {
     /// Standard input and output as they are. A terminal on standard input becomes raw.
     pub fn of_this_process() -> Result<Host> {
-        let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
-        let terminals = [
-            (stdin.is_terminal(), stdin.as_fd()),
-            (stdout.is_terminal(), stdout.as_fd()),
-            (stderr.is_terminal(), stderr.as_fd()),
-        ];
-        let size_of = match terminals.into_iter().find(|(terminal, _)| *terminal) {
-            Some((_, fd)) => Some(copy(fd)?),
-            None => None,
-        };
+        let (stdin, stdout) = (io::stdin(), io::stdout());
+        let size_of = first_terminal(copy).transpose()?;
         let input = copy(stdin.as_fd())?;
         let output = if stdout.is_terminal() {
             reopened("/proc/self/fd/1").map_or_else(|_| copy(stdout.as_fd()), Ok)?
@@ -88,6 +80,20 @@ impl Host {
             raw.again();
         }
     }
+}
+
+/// Rows and columns of this process's terminal, for the container's: it has them before its
+/// program looks. None without a terminal, or with one that has no size.
+pub fn size() -> Option<(u16, u16)> {
+    let size = first_terminal(|fd| tcgetwinsize(fd).ok()).flatten()?;
+    (size.ws_row != 0 && size.ws_col != 0).then_some((size.ws_row, size.ws_col))
+}
+
+/// What `look` makes of the first standard descriptor that is a terminal.
+fn first_terminal<T>(look: impl FnOnce(BorrowedFd<'_>) -> T) -> Option<T> {
+    let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
+    let all = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
+    all.into_iter().find(BorrowedFd::is_terminal).map(look)
 }
 
 fn copy(fd: BorrowedFd<'_>) -> Result<OwnedFd> {

@@ -5,5 +5,5 @@ mod host;
 mod lane;
 mod proxy;
 
-pub use host::Host;
+pub use host::{Host, size};
 pub use proxy::Proxy;

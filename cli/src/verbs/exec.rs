@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use capsid_runtime::{Code, Container, ContainerId, Error, ExecOptions, Result, Seal, spec};
 use clap::Args;
-use oci_spec::runtime::{Capability, LinuxCapabilities, Process};
+use oci_spec::runtime::{BoxBuilder, Capability, LinuxCapabilities, Process};
 
 use super::launch::{ProcessFlags, Stay, console, preserved};
 use crate::foreground::{self, Reap, Signals};
 use crate::global::Global;
+use crate::terminal;
 
 const USAGE: &str = "\
 capsid exec [OPTIONS] <ID> <COMMAND> [ARGUMENT]...
@@ -133,6 +134,12 @@ impl Exec {
             process.set_terminal(Some(self.tty));
         } else if self.tty {
             process.set_terminal(Some(true));
+        }
+        if !self.detach
+            && let Some((rows, columns)) = terminal::size()
+        {
+            let size = BoxBuilder::default().height(rows).width(columns);
+            process.set_console_size(size.build().ok());
         }
         if let Some(cwd) = &self.cwd {
             process.set_cwd(cwd.clone());

@@ -6,6 +6,7 @@ use capsid_runtime::{Code, Console, CreateOptions, Error, Overlay, Result};
 use clap::Args;
 
 use crate::global::Global;
+use crate::terminal;
 
 /// Whether the command stays until the process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +59,10 @@ impl Launch {
                 lower: self.overlay_lower,
             }),
             console: console(self.process.console_socket, stay)?,
+            console_size: match stay {
+                Stay::Foreground => terminal::size(),
+                Stay::Detached => None,
+            },
             pid_file: self.process.pid_file,
             pidfd_socket: self.process.pidfd_socket,
             no_pivot: self.no_pivot,

@@ -77,6 +77,7 @@ impl Runtime {
         for notice in &prepared.plan.notices {
             tracing::warn!(pointer = notice.pointer, "{notice}");
         }
+        prepared.plan.trace();
         let handover = Handover::connect(
             &options.console,
             options.pidfd_socket.as_deref(),

@@ -53,6 +53,7 @@ impl Container {
         for notice in std::mem::take(&mut plan.notices) {
             tracing::warn!(pointer = notice.pointer, "{notice}");
         }
+        plan.trace();
         let handover = Handover::connect(
             &options.console,
             options.pidfd_socket.as_deref(),

@@ -78,6 +78,8 @@ pub struct CreateOptions {
     pub overlay: Option<Overlay>,
     /// Where the terminal's master goes.
     pub console: Console,
+    /// Rows and columns that the terminal has from the start, instead of process.consoleSize.
+    pub console_size: Option<(u16, u16)>,
     /// Write the init process's pid here, when everything else has succeeded.
     pub pid_file: Option<PathBuf>,
     /// Send a pidfd of the init process over this Unix stream socket.

@@ -78,6 +78,13 @@ impl Plan {
         })
     }
 
+    /// Logs the steps: they are what a child does, in its order.
+    pub(crate) fn trace(&self) {
+        for planned in &self.steps {
+            tracing::debug!(pointer = planned.pointer.as_deref(), "{}", planned.step);
+        }
+    }
+
     /// Whether the process gets a new namespace of this kind.
     pub fn makes(&self, namespace: CloneFlags) -> bool {
         let later = self.steps.iter().any(|planned| match planned.step {

@@ -190,7 +190,8 @@ impl Scene<'_> {
 
     fn terminal(&self, plan: &mut Plan) {
         let process = self.config.process().as_ref();
-        if let Some(terminal) = process.and_then(|process| process::terminal(process, true)) {
+        if let Some(mut terminal) = process.and_then(|process| process::terminal(process, true)) {
+            terminal.size = self.request.options.console_size.or(terminal.size);
             plan.step_for(Step::Terminal(terminal), "/process/terminal");
         }
     }
