@@ -7,7 +7,7 @@ use crate::harness::terminal::{ConsoleSocket, Screen, settings};
 use crate::harness::{Outcome, end, until};
 use crate::stage;
 
-fn options<'a>(socket: &'a str) -> [&'a str; 2] {
+fn options(socket: &str) -> [&str; 2] {
     ["--console-socket", socket]
 }
 
