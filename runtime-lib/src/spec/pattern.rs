@@ -7,41 +7,81 @@ use serde_path_to_error::{Path, Segment};
 /// The longest text that is quoted from a configuration, in bytes.
 const MAX_QUOTE: usize = 200;
 
-/// Every value that the pattern names, with its pointer. What isn't there isn't named.
-pub(crate) fn matches<'v>(value: &'v Value, pattern: &str) -> Vec<(String, &'v Value)> {
+/// Every value that the pattern names and that is `wanted`, with its pointer. What isn't there
+/// isn't named. A pointer is only written down for what is found: most of the time, nothing.
+pub(crate) fn matches<'v>(
+    value: &'v Value,
+    pattern: &str,
+    wanted: impl Fn(&Value) -> bool,
+) -> Vec<(String, &'v Value)> {
     let mut found = Vec::new();
-    collect(value, pattern, String::new(), &mut found);
+    collect(value, pattern, None, &wanted, &mut found);
     found
+}
+
+/// As [`matches`], the pointers alone: the document can be changed at them.
+pub(super) fn pointers(
+    value: &Value,
+    pattern: &str,
+    wanted: impl Fn(&Value) -> bool,
+) -> Vec<String> {
+    let found = matches(value, pattern, wanted).into_iter();
+    found.map(|(pointer, _)| pointer).collect()
+}
+
+/// Where a value lies: its name in what holds it, and where that lies.
+struct Place<'p> {
+    outer: Option<&'p Place<'p>>,
+    name: Name<'p>,
+}
+
+enum Name<'p> {
+    Member(&'p str),
+    Element(usize),
+}
+
+impl Place<'_> {
+    fn pointer(&self) -> String {
+        let outer = self.outer.map(Place::pointer).unwrap_or_default();
+        match self.name {
+            Name::Member(name) => format!("{outer}/{}", escape(name)),
+            Name::Element(index) => format!("{outer}/{index}"),
+        }
+    }
 }
 
 fn collect<'v>(
     value: &'v Value,
     pattern: &str,
-    pointer: String,
+    outer: Option<&Place>,
+    wanted: &impl Fn(&Value) -> bool,
     found: &mut Vec<(String, &'v Value)>,
 ) {
     let Some(rest) = pattern.strip_prefix('/') else {
-        found.push((pointer, value));
+        if wanted(value) {
+            found.push((outer.map(Place::pointer).unwrap_or_default(), value));
+        }
         return;
     };
     let (part, rest) = match rest.find('/') {
         Some(end) => rest.split_at(end),
         None => (rest, ""),
     };
+    let mut inner = |name, value| collect(value, rest, Some(&Place { outer, name }), wanted, found);
     match value {
         Value::Array(elements) if part == "*" => {
             for (index, element) in elements.iter().enumerate() {
-                collect(element, rest, format!("{pointer}/{index}"), found);
+                inner(Name::Element(index), element);
             }
         }
         Value::Object(members) if part == "*" => {
             for (name, member) in members {
-                collect(member, rest, format!("{pointer}/{}", escape(name)), found);
+                inner(Name::Member(name), member);
             }
         }
         Value::Object(members) => {
-            if let Some(member) = members.get(part) {
-                collect(member, rest, format!("{pointer}/{part}"), found);
+            if let Some((name, member)) = members.get_key_value(part) {
+                inner(Name::Member(name), member);
             }
         }
         _ => {}
@@ -95,13 +135,15 @@ mod tests {
     #[test]
     fn a_star_names_every_element() {
         let value = json!({"a": [{"b": 1}, {"c": 2}, {"b": 3}]});
-        let found = matches(&value, "/a/*/b");
+        let found = matches(&value, "/a/*/b", |_| true);
         assert_eq!(
             found,
             [("/a/0/b".into(), &json!(1)), ("/a/2/b".into(), &json!(3))]
         );
-        assert!(matches(&value, "/x/*/b").is_empty());
-        assert_eq!(matches(&value, "")[0].0, "");
+        assert!(matches(&value, "/x/*/b", |_| true).is_empty());
+        assert_eq!(matches(&value, "", |_| true)[0].0, "");
+        let odd = matches(&value, "/a/*/b", |value| *value == 3);
+        assert_eq!(odd, [("/a/2/b".into(), &json!(3))]);
     }
 
     #[test]

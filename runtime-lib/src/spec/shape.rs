@@ -118,29 +118,27 @@ fn check(at: &str, value: &Value, shapes: &[Shape], words: &[Words]) -> Result<(
     let refuse = |pointer: String, text: String| {
         Err(Error::new(Code::InvalidConfig, text).at(format!("{at}{pointer}")))
     };
-    for shape in shapes {
-        for (pointer, value) in matches(value, shape.pattern) {
-            let Some(object) = value.as_object() else {
-                return refuse(pointer, expected("an object", value));
+    for Shape { pattern, required } in shapes {
+        let missing = |value: &Value| {
+            let object = value.as_object()?;
+            required.iter().find(|name| !object.contains_key(**name))
+        };
+        let wrong = matches(value, pattern, |v| !v.is_object() || missing(v).is_some());
+        if let Some((pointer, value)) = wrong.into_iter().next() {
+            return match missing(value) {
+                Some(name) => refuse(join(&pointer, name), format!("{name} must be specified")),
+                None => refuse(pointer, expected("an object", value)),
             };
-            if let Some(name) = shape
-                .required
-                .iter()
-                .find(|name| !object.contains_key(**name))
-            {
-                return refuse(join(&pointer, name), format!("{name} must be specified"));
-            }
         }
     }
     for words in words {
-        for (pointer, value) in matches(value, words.pattern) {
-            match value.as_str() {
-                None => return refuse(pointer, expected("a string", value)),
-                Some(word) if !(words.knows)(word) => {
-                    return refuse(pointer, (words.refusal)(&shorten(word)));
-                }
-                Some(_) => {}
-            }
+        let known = |value: &Value| value.as_str().is_some_and(words.knows);
+        let wrong = matches(value, words.pattern, |value| !known(value));
+        if let Some((pointer, value)) = wrong.into_iter().next() {
+            return match value.as_str() {
+                Some(word) => refuse(pointer, (words.refusal)(&shorten(word))),
+                None => refuse(pointer, expected("a string", value)),
+            };
         }
     }
     Ok(())

@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value};
 
-use super::pattern::{join, matches, remove, shorten};
+use super::pattern::{join, matches, pointers, remove, shorten};
 use super::{unsupported, version};
 use crate::notice::Notice;
 
@@ -87,9 +87,12 @@ fn strip_nulls(value: &mut Value) {
     match value {
         Value::Array(elements) => elements.iter_mut().for_each(strip_nulls),
         Value::Object(members) => {
-            members.retain(|_, member| !member.is_null());
+            if members.values().any(Value::is_null) {
+                members.retain(|_, member| !member.is_null());
+            }
             for (name, member) in members {
-                if !NAMED.contains(&name.as_str()) {
+                let inner = member.is_object() || member.is_array();
+                if inner && !NAMED.contains(&name.as_str()) {
                     strip_nulls(member);
                 }
             }
@@ -100,12 +103,7 @@ fn strip_nulls(value: &mut Value) {
 
 fn empty_is_absent(value: &mut Value) {
     for pattern in EMPTY_IS_ABSENT {
-        let empty = |(pointer, value): (String, &Value)| (value == "").then_some(pointer);
-        let found: Vec<String> = matches(value, pattern)
-            .into_iter()
-            .filter_map(empty)
-            .collect();
-        for pointer in found {
+        for pointer in pointers(value, pattern, |value| value == "") {
             remove(value, &pointer);
         }
     }
@@ -113,10 +111,14 @@ fn empty_is_absent(value: &mut Value) {
 
 fn judged_later(value: &mut Value) {
     for row in JUDGED_LATER {
-        let found = matches(value, row.object).into_iter().map(|found| found.0);
-        for pointer in found.collect::<Vec<_>>() {
+        let lacks = |value: &Value| {
+            value
+                .as_object()
+                .is_some_and(|o| !o.contains_key(row.member))
+        };
+        for pointer in pointers(value, row.object, lacks) {
             if let Some(Value::Object(object)) = value.pointer_mut(&pointer) {
-                object.entry(row.member).or_insert_with(row.zero);
+                object.insert(row.member.to_owned(), (row.zero)());
             }
         }
     }
@@ -172,16 +174,15 @@ fn unknown_capabilities(value: &mut Value, notices: &mut Vec<Notice>) {
         }
         let mut index = 0;
         names.retain(|name| {
-            let at = format!("{pointer}/{index}");
-            index += 1;
-            match name.as_str() {
-                Some(name) if name.parse::<caps::Capability>().is_err() => {
-                    let text = format!("unknown capability {:?} is ignored", shorten(name));
-                    notices.push(Notice::new(at, text));
-                    false
-                }
-                _ => true,
+            let unknown = name
+                .as_str()
+                .filter(|name| name.parse::<caps::Capability>().is_err());
+            if let Some(name) = unknown {
+                let text = format!("unknown capability {:?} is ignored", shorten(name));
+                notices.push(Notice::new(format!("{pointer}/{index}"), text));
             }
+            index += 1;
+            unknown.is_none()
         });
     }
 }
@@ -222,12 +223,13 @@ fn idle_console_size(value: &Value, notices: &mut Vec<Notice>) {
 
 /// config.md, "Mounts": a destination SHOULD be absolute; a relative one counts from "/".
 fn relative_destinations(value: &Value, notices: &mut Vec<Notice>) {
-    for (pointer, destination) in matches(value, "/mounts/*/destination") {
-        let relative = |path: &&str| !path.is_empty() && !path.starts_with('/');
-        if let Some(path) = destination.as_str().filter(relative) {
-            let path = shorten(path);
-            let text = format!("mount destination {path} is not absolute: it counts from /");
-            notices.push(Notice::new(pointer, text));
-        }
+    let relative = |path: &Value| {
+        let path = path.as_str();
+        path.is_some_and(|path| !path.is_empty() && !path.starts_with('/'))
+    };
+    for (pointer, path) in matches(value, "/mounts/*/destination", relative) {
+        let path = shorten(path.as_str().unwrap_or_default());
+        let text = format!("mount destination {path} is not absolute: it counts from /");
+        notices.push(Notice::new(pointer, text));
     }
 }

@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use super::pattern::{matches, remove};
+use super::pattern::{matches, pointers, remove};
 use crate::error::{Code, Error};
 
 /// One setting, what it is called, and when it asks for nothing.
@@ -69,14 +69,12 @@ pub fn process(raw: &Value) -> Vec<Error> {
 
 fn check(at: &str, raw: &Value, rows: &[Row]) -> Vec<Error> {
     let refused = |row: &Row| {
-        let asks = matches(raw, row.pattern)
-            .into_iter()
-            .filter(|found| !(row.neutral)(found.1));
+        let asks = matches(raw, row.pattern, |value| !(row.neutral)(value));
         let refuse = |(pointer, _): (String, &Value)| {
             let tail = format!("{} not supported by this version", row.what);
             Error::new(Code::Unsupported, tail).at(format!("{at}{pointer}"))
         };
-        asks.map(refuse).collect::<Vec<_>>()
+        asks.into_iter().map(refuse).collect::<Vec<_>>()
     };
     rows.iter().flat_map(refused).collect()
 }
@@ -92,8 +90,7 @@ pub(super) fn strip(value: &mut Value) {
 
 fn strip_rows(value: &mut Value, rows: &[Row]) {
     for row in rows {
-        let found = matches(value, row.pattern).into_iter().map(|found| found.0);
-        for pointer in found.collect::<Vec<_>>() {
+        for pointer in pointers(value, row.pattern, |_| true) {
             remove(value, &pointer);
         }
     }

@@ -23,15 +23,12 @@ pub(super) fn destinations_are_given(spec: &Spec) -> Vec<Error> {
 
 /// config.md: uidMappings and gidMappings of a mount come together.
 pub(super) fn idmapped_mounts_map_both_kinds(spec: &Spec) -> Vec<Error> {
-    let judge = |(pointer, mount): (String, &Value)| {
+    let one = |mount: &Value| {
         let maps = |kind| mount.get(kind).and_then(Value::as_array);
         let given = |kind| maps(kind).is_some_and(|maps| !maps.is_empty());
-        let one = given("uidMappings") != given("gidMappings");
-        let tail = "id-mapped mounts must have both uid and gid mappings specified";
-        one.then(|| refuse(pointer, tail))
+        given("uidMappings") != given("gidMappings")
     };
-    matches(&spec.raw, "/mounts/*")
-        .into_iter()
-        .filter_map(judge)
-        .collect()
+    let tail = "id-mapped mounts must have both uid and gid mappings specified";
+    let found = matches(&spec.raw, "/mounts/*", one).into_iter();
+    found.map(|(pointer, _)| refuse(pointer, tail)).collect()
 }

@@ -74,13 +74,13 @@ mod tests {
 
     #[test]
     fn the_default_is_key_for_key_what_runc_spec_writes() {
-        let runc = include_str!("../../../../fixtures/good/runc-spec.json");
+        let runc = include_str!("../../../../fixtures/spec/runc-1.1.5.json");
         assert_eq!(config(None, false).trim_end(), as_runc_writes_it(runc));
     }
 
     #[test]
     fn the_rootless_default_is_key_for_key_what_runc_spec_rootless_writes() {
-        let runc = include_str!("../../../../fixtures/good/runc-spec-rootless.json");
+        let runc = include_str!("../../../../fixtures/spec/runc-1.1.5-rootless.json");
         let owner = Owner {
             uid: 1000,
             gid: 1001,
