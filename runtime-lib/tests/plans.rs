@@ -233,7 +233,7 @@ fn try_plan(spec: &Spec, machine: Machine, options: &CreateOptions) -> Result<Pl
     create(&spec.config, &host, &request)
 }
 
-fn exec_plan(fixture: &str, namespaces: CloneFlags, layout: &Layout) -> Plan {
+fn exec_plan(fixture: &str, euid: u32, namespaces: CloneFlags, layout: &Layout) -> Plan {
     let process = spec(fixture).config.process().clone().unwrap();
     let options = ExecOptions {
         process,
@@ -246,6 +246,7 @@ fn exec_plan(fixture: &str, namespaces: CloneFlags, layout: &Layout) -> Plan {
     };
     let request = ExecRequest {
         id: "web",
+        euid,
         init: std::fs::File::open("/dev/null").unwrap().into(),
         namespaces,
         groups_denied: false,
@@ -298,25 +299,17 @@ fn every_fixture_gives_its_golden_plan() {
 fn every_kind_of_exec_gives_its_golden_plan() {
     use CloneFlags as F;
     let usual = F::CLONE_NEWNS | F::CLONE_NEWPID | F::CLONE_NEWNET | F::CLONE_NEWIPC;
+    let user = usual | F::CLONE_NEWUSER;
     let cases = [
-        ("exec-v1", "runc-spec", usual, V1.layout()),
-        ("exec-v2", "docker", usual, V2.layout()),
-        (
-            "exec-userns",
-            "everything",
-            usual | F::CLONE_NEWUSER,
-            V2.layout(),
-        ),
-        (
-            "exec-host-pid",
-            "containerd-ctr",
-            F::CLONE_NEWNS,
-            V2.layout(),
-        ),
+        ("exec-v1", "runc-spec", 0, usual, V1),
+        ("exec-v2", "docker", 0, usual, V2),
+        ("exec-userns", "everything", 0, user, V2),
+        ("exec-rootless", "podman-rootless", 1000, user, Rootless),
+        ("exec-host-pid", "containerd-ctr", 0, F::CLONE_NEWNS, V2),
     ];
     let mut differences = Vec::new();
-    for (golden, fixture, namespaces, layout) in cases {
-        let plan = exec_plan(fixture, namespaces, &layout);
+    for (golden, fixture, euid, namespaces, machine) in cases {
+        let plan = exec_plan(fixture, euid, namespaces, &machine.layout());
         differences.extend(compare(golden, &plan.to_string()));
     }
     assert!(differences.is_empty(), "{}", differences.join("\n"));

@@ -82,7 +82,7 @@ pub(super) fn oom_score_adj(score: i32) -> Result<(), Refused> {
     let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
     let file = open(c"/proc/self/oom_score_adj", flags, Mode::empty()).map_err(call("open"))?;
     match nix::unistd::write(&file, text.get(..length).unwrap_or_default()) {
-        // create has warned of it.
+        // As a parent's write, but for the warning.
         Ok(_) | Err(Errno::EACCES) => Ok(()),
         Err(errno) => Err(Refused::new("write", errno)),
     }

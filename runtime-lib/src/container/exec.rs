@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
 use nix::sys::stat::stat;
+use nix::unistd::geteuid;
 
 use super::Container;
 use super::create::{check_preserved, open_directory};
@@ -43,6 +44,7 @@ impl Container {
         let pid = record.init.pid;
         let mut plan = plan::exec(ExecRequest {
             id: self.id.as_str(),
+            euid: geteuid().as_raw(),
             init,
             namespaces: differing_namespaces(pid)?,
             groups_denied: groups_denied(pid),

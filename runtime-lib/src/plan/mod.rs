@@ -217,6 +217,8 @@ pub enum Start {
 #[derive(Debug)]
 pub struct ExecRequest<'a> {
     pub id: &'a str,
+    /// The caller's effective uid.
+    pub euid: u32,
     /// A pidfd of the container's init.
     pub init: OwnedFd,
     /// The namespaces of init that are not the caller's; setns(2) refuses the others.
@@ -287,7 +289,8 @@ pub fn exec(request: ExecRequest) -> Result<Plan> {
     plan.cgroup = request.cgroup.clone_into();
 
     plan.step(Step::ResetSignals);
-    process::oom_score(process.oom_score_adj(), pointer, &mut plan);
+    let ordinary = request.euid != 0;
+    process::oom_score(process.oom_score_adj(), ordinary, pointer, &mut plan);
     plan.step(Step::Undumpable);
     if !request.namespaces.is_empty() {
         let process = plan.open(Open::Descriptor(request.init));

@@ -152,7 +152,7 @@ impl Namespaces {
     /// The steps that bring the child into its namespaces.
     pub(super) fn enter(&self, score: Option<i32>, plan: &mut Plan) {
         if self.maps.is_none() {
-            oom_score(score, "/process", plan);
+            oom_score(score, self.user_first, "/process", plan);
         }
         let mut made = self.new;
         if self.late_cgroup {

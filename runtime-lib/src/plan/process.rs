@@ -118,10 +118,15 @@ pub(super) fn umask(process: &Process) -> Step {
     Step::Umask(process.user().umask().unwrap_or(UMASK))
 }
 
-/// The OOM score, as long as the child's own file is within an ordinary user's reach.
-pub(super) fn oom_score(score: Option<i32>, pointer: &str, plan: &mut Plan) {
-    if let Some(score) = score {
-        plan.step_for(Step::OomScoreAdj(score), format!("{pointer}/oomScoreAdj"));
+/// The OOM score. Before anything else by the child of an ordinary user: a process that is
+/// undumpable or has changed its ids has files of root's below /proc.
+pub(super) fn oom_score(score: Option<i32>, ordinary: bool, pointer: &str, plan: &mut Plan) {
+    match score {
+        None => {}
+        Some(score) if ordinary => {
+            plan.step_for(Step::OomScoreAdj(score), format!("{pointer}/oomScoreAdj"));
+        }
+        Some(score) => plan.act(Barrier::Ready, ParentAction::OomScoreAdj(score)),
     }
 }
 
