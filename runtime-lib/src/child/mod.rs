@@ -3,6 +3,10 @@
 //!
 //! It decides nothing and allocates nothing: it may run in a copy of a process whose other
 //! threads held the allocator's lock at the moment of the clone.
+#![allow(
+    clippy::result_large_err,
+    reason = "a refusal carries its text: the child can't box"
+)]
 
 mod fds;
 mod identity;

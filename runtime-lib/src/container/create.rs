@@ -260,10 +260,10 @@ impl<'plan> Placed<'plan> {
 
 impl Drop for Placed<'_> {
     fn drop(&mut self) {
-        if self.remove {
-            if let Err(error) = self.manager.remove() {
-                tracing::warn!("{error}");
-            }
+        if self.remove
+            && let Err(error) = self.manager.remove()
+        {
+            tracing::warn!("{error}");
         }
     }
 }

@@ -133,10 +133,10 @@ impl Server<'_> {
                 Some(Report::Reached(barrier)) => {
                     let newborn = self.newborn.as_ref().ok_or_else(gone)?;
                     actions::perform(self.plan, barrier, newborn.pid)?;
-                    if barrier == Barrier::Ready {
-                        if let Some(ready) = ready.take() {
-                            ready(newborn)?;
-                        }
+                    if barrier == Barrier::Ready
+                        && let Some(ready) = ready.take()
+                    {
+                        ready(newborn)?;
                     }
                     nix::unistd::write(&self.channel, b"g")
                         .map_err(|errno| Error::call(Code::Died, "write", errno))?;
