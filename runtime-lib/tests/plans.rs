@@ -7,8 +7,8 @@ use capsid_runtime::Result;
 use capsid_runtime::cgroup::{CgroupPlan, Group, Hierarchy, Layout};
 use capsid_runtime::container::{Console, CreateOptions, ExecOptions, Overlay};
 use capsid_runtime::plan::{
-    CreateRequest, ExecRequest, Host, IdMap, OwnIds, Plan, Start, Subordinate, create, exec,
-    validate,
+    CreateRequest, ExecRequest, Host, IdMap, Limiter, OwnIds, Plan, Start, Subordinate, create,
+    exec, validate,
 };
 use capsid_runtime::spec::Spec;
 use nix::sched::CloneFlags;
@@ -135,7 +135,9 @@ impl Machine {
         match self {
             V1 | V2 | Hybrid => root,
             Nested => Host {
-                capabilities: ALL_CAPABILITIES & !caps::Capability::CAP_MKNOD.bitmask(),
+                capabilities: ALL_CAPABILITIES
+                    & !caps::Capability::CAP_MKNOD.bitmask()
+                    & !caps::Capability::CAP_SYS_RESOURCE.bitmask(),
                 kcore: false,
                 ..root
             },
@@ -252,6 +254,7 @@ fn exec_plan(fixture: &str, euid: u32, namespaces: CloneFlags, layout: &Layout) 
         groups_denied: false,
         cgroup: &cgroups(layout),
         options: &options,
+        limiter: Limiter::Parent,
         no_new_keyring: false,
     };
     exec(request).unwrap()

@@ -180,6 +180,11 @@ impl<'plan> Child<'plan> {
             Step::Ambient(set) => identity::ambient(*set),
             Step::Home { uid } => self.home(*uid),
             Step::FindProgram => self.find_program(),
+            Step::Limit {
+                resource,
+                soft,
+                hard,
+            } => process::prlimit(0, *resource, *soft, *hard).map_err(call("prlimit")),
             Step::CloseExtraFds { preserve } => self.close_extra_fds(*preserve),
             Step::AwaitStart => self.await_start(),
             Step::Execute => self.execute(),

@@ -17,7 +17,7 @@ use super::process::Process;
 use super::state::{Record, Status};
 use crate::error::{Code, Error, Result};
 use crate::launch::{Surroundings, launch};
-use crate::plan::{self, ExecRequest, validate};
+use crate::plan::{self, ExecRequest, Limiter, validate};
 use crate::sys::CLONE_NEWTIME;
 
 impl Container {
@@ -50,6 +50,7 @@ impl Container {
             groups_denied: groups_denied(pid),
             cgroup: &self.journal.cgroup,
             options,
+            limiter: Limiter::here(),
             no_new_keyring: record.inherits_keyring,
         })?;
         for notice in std::mem::take(&mut plan.notices) {

@@ -39,6 +39,8 @@ use rootfs::Scene;
 
 pub use host::{Host, OwnIds, Subordinate};
 pub(crate) use mount_options::known as known_mount_options;
+pub use process::Limiter;
+pub(crate) use process::limit_words;
 
 /// A step, and the setting of config.json that asked for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -228,6 +230,8 @@ pub struct ExecRequest<'a> {
     /// The container's cgroups.
     pub cgroup: &'a CgroupPlan,
     pub options: &'a ExecOptions,
+    /// Who may limit a process in the caller's own user namespace.
+    pub limiter: Limiter,
     /// As at create: the session keyring is the container's own.
     pub no_new_keyring: bool,
 }
@@ -261,7 +265,11 @@ pub fn create(config: &Spec, host: &Host, request: &CreateRequest) -> Result<Pla
         Some(process) => {
             let groups = namespaces.check(process)?;
             confine(process, "/process", groups, &mut plan)?;
-            process::limits(process, "/process", &mut plan);
+            let limiter = match host.has(caps::Capability::CAP_SYS_RESOURCE) {
+                false if !namespaces.other_user() => Limiter::Child,
+                _ => Limiter::Parent,
+            };
+            process::limits(process, "/process", limiter, &mut plan);
         }
         None => plan.note("/process", "there is no process: start will refuse"),
     }
@@ -314,7 +322,11 @@ pub fn exec(request: ExecRequest) -> Result<Plan> {
         plan.step_for(Step::Terminal(terminal), format!("{pointer}/terminal"));
     }
     confine(process, pointer, groups, &mut plan)?;
-    process::limits(process, pointer, &mut plan);
+    let limiter = match differs(CloneFlags::CLONE_NEWUSER) {
+        false => request.limiter,
+        true => Limiter::Parent,
+    };
+    process::limits(process, pointer, limiter, &mut plan);
     plan.step(Step::CloseExtraFds {
         preserve: request.options.preserve_fds,
     });

@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::ffi::CString;
 
+use caps::{CapSet, Capability};
 use oci_spec::runtime::{PosixRlimitType, Process, Spec};
 
 use super::draft::c_string;
@@ -130,24 +131,64 @@ pub(super) fn oom_score(score: Option<i32>, ordinary: bool, pointer: &str, plan:
     }
 }
 
-/// What setrlimit(2) calls the resource.
-pub(super) fn limit_word(resource: i32) -> String {
+/// A limit, with the resource as setrlimit(2) calls it.
+pub(crate) fn limit_words(resource: i32, soft: u64, hard: u64) -> String {
     let found = LIMITS.iter().find(|(_, number)| *number as i32 == resource);
-    found.map_or_else(|| resource.to_string(), |(kind, _)| kind.to_string())
+    let name = found.map_or_else(|| resource.to_string(), |(kind, _)| kind.to_string());
+    let amount = |n: u64| match n {
+        u64::MAX => "unlimited".to_owned(),
+        n => n.to_string(),
+    };
+    format!("set {name} to {}, at most {}", amount(soft), amount(hard))
 }
 
-/// The limits, which the parent sets when the child has done everything else.
-pub(super) fn limits(process: &Process, pointer: &str, plan: &mut Plan) {
+/// Who sets the limits, when the child has done everything else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limiter {
+    /// The parent, which has CAP_SYS_RESOURCE over the child: it may also raise them.
+    Parent,
+    /// The child. Without that capability nobody may limit a process of another user, and
+    /// lowering its own is what any process may do.
+    Child,
+}
+
+impl Limiter {
+    /// Who may set them for a process in the caller's own user namespace.
+    pub fn here() -> Limiter {
+        match caps::has_cap(None, CapSet::Effective, Capability::CAP_SYS_RESOURCE) {
+            Ok(true) => Limiter::Parent,
+            _ => Limiter::Child,
+        }
+    }
+}
+
+/// The limits.
+pub(super) fn limits(process: &Process, pointer: &str, limiter: Limiter, plan: &mut Plan) {
     let limits = process.rlimits().as_deref().unwrap_or_default();
     for (n, limit) in limits.iter().enumerate() {
-        if let Some((_, resource)) = LIMITS.iter().find(|(kind, _)| *kind == limit.typ()) {
-            let action = ParentAction::Limit {
-                resource: *resource as i32,
-                soft: limit.soft(),
-                hard: limit.hard(),
-                pointer: format!("{pointer}/rlimits/{n}"),
-            };
-            plan.act(Barrier::Ready, action);
+        let Some((_, resource)) = LIMITS.iter().find(|(kind, _)| *kind == limit.typ()) else {
+            continue;
+        };
+        let (resource, soft, hard) = (*resource as i32, limit.soft(), limit.hard());
+        let pointer = format!("{pointer}/rlimits/{n}");
+        match limiter {
+            Limiter::Parent => {
+                let action = ParentAction::Limit {
+                    resource,
+                    soft,
+                    hard,
+                    pointer,
+                };
+                plan.act(Barrier::Ready, action);
+            }
+            Limiter::Child => {
+                let step = Step::Limit {
+                    resource,
+                    soft,
+                    hard,
+                };
+                plan.step_for(step, pointer);
+            }
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::{IdMap, IdMaps, ParentAction, Plan, process};
+use super::process::limit_words;
+use super::{IdMap, IdMaps, ParentAction, Plan};
 use crate::step::{Step, namespaces};
 
 impl fmt::Display for Plan {
@@ -50,15 +51,7 @@ impl fmt::Display for ParentAction {
                 soft,
                 hard,
                 pointer,
-            } => {
-                let amount = |n: u64| match n {
-                    u64::MAX => "unlimited".to_owned(),
-                    n => n.to_string(),
-                };
-                let (soft, hard) = (amount(*soft), amount(*hard));
-                let limit = process::limit_word(*resource);
-                write!(f, "set {limit} to {soft}, at most {hard}   {pointer}")
-            }
+            } => write!(f, "{}   {pointer}", limit_words(*resource, *soft, *hard)),
             ParentAction::OomScoreAdj(score) => write!(f, "set oom_score_adj to {score}"),
         }
     }

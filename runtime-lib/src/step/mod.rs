@@ -125,6 +125,8 @@ pub enum Step {
     Home { uid: u32 },
     /// Look the program up among its candidates, so that create can say that it is missing.
     FindProgram,
+    /// setrlimit(2)
+    Limit { resource: i32, soft: u64, hard: u64 },
     /// Close every descriptor but stdio, `preserve` more, and the ones of the handshake.
     CloseExtraFds { preserve: u32 },
     /// Block until `start` writes to the `go` fifo.

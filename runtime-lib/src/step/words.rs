@@ -6,6 +6,7 @@ use std::fmt;
 use nix::sched::CloneFlags;
 
 use super::{Barrier, Root, Source, Step, Turn};
+use crate::plan::limit_words;
 
 /// The namespaces in the order in which `explain` names them, with the spec's words.
 pub const NAMESPACE_WORDS: [(CloneFlags, &str); 8] = [
@@ -191,6 +192,11 @@ impl fmt::Display for Step {
             Step::Ambient(set) => write!(f, "raise {} ambient capabilities", set.count_ones()),
             Step::Home { uid } => write!(f, "look up the home directory of user {uid}"),
             Step::FindProgram => write!(f, "find the program"),
+            Step::Limit {
+                resource,
+                soft,
+                hard,
+            } => f.write_str(&limit_words(*resource, *soft, *hard)),
             Step::CloseExtraFds { preserve: 0 } => write!(f, "close all descriptors but stdio"),
             Step::CloseExtraFds { preserve } => {
                 write!(f, "close all descriptors but stdio and {preserve} more")

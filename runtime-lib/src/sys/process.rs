@@ -176,7 +176,7 @@ pub fn getcwd(buffer: &mut [u8]) -> Result<usize> {
     Ok(length as usize)
 }
 
-/// prlimit(2) on another process.
+/// prlimit(2) on a process; 0 is the caller.
 pub fn prlimit(pid: i32, resource: i32, soft: u64, hard: u64) -> Result<()> {
     let limit = libc::rlimit64 {
         rlim_cur: soft,
