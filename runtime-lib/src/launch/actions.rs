@@ -18,6 +18,7 @@ pub fn perform(plan: &Plan, barrier: Barrier, pid: i32) -> Result<()> {
     for (_, action) in due {
         match action {
             ParentAction::MapIds(maps) => map_ids(maps, pid)?,
+            ParentAction::CompareMaps(maps) => compare_ids(maps, pid)?,
             ParentAction::Limit {
                 resource,
                 soft,
@@ -104,6 +105,46 @@ fn map(pid: i32, file: &str, maps: &[IdMap], helper: Option<&Path>, at: &str) ->
         .hint("see subuid(5) and subgid(5)"))
 }
 
+/// Maps beside the path of a user namespace would be ignored: they have to be its own.
+fn compare_ids(maps: &IdMaps, pid: i32) -> Result<()> {
+    for (file, expected, at) in [
+        ("uid_map", &maps.uid, "/linux/uidMappings"),
+        ("gid_map", &maps.gid, "/linux/gidMappings"),
+    ] {
+        let path = format!("/proc/{pid}/{file}");
+        let text = fs::read_to_string(&path).map_err(|error| {
+            Error::io(Code::Namespace, "read", &error)
+                .path(&path)
+                .at(at)
+        })?;
+        if !same(expected, &text) {
+            let tail = "user namespaces enabled, but both namespace path and non-matching \
+                        mappings specified -- you may only provide one";
+            return Err(Error::new(Code::InvalidConfig, tail).at(at));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a file says what the maps say; the kernel may give the lines in another order.
+fn same(maps: &[IdMap], text: &str) -> bool {
+    let mut expected: Vec<Vec<u32>> = maps
+        .iter()
+        .map(|map| vec![map.container, map.host, map.size])
+        .collect();
+    let mut found: Vec<Vec<u32>> = text
+        .lines()
+        .map(|line| {
+            line.split_whitespace()
+                .map_while(|word| word.parse().ok())
+                .collect()
+        })
+        .collect();
+    expected.sort_unstable();
+    found.sort_unstable();
+    expected == found
+}
+
 /// One write of a file of /proc/PID: the pid is an unreaped child's, so it can't be another's.
 fn write(pid: i32, file: &str, text: &str) -> Result<()> {
     let path = format!("/proc/{pid}/{file}");
@@ -114,4 +155,24 @@ fn write(pid: i32, file: &str, text: &str) -> Result<()> {
     written.map_err(|error| {
         Error::io(Code::Process, "write", &error).doing(format!("write {} to {path}", text.trim()))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maps_are_the_same_in_any_order() {
+        let map = |container, host, size| IdMap {
+            container,
+            host,
+            size,
+        };
+        let maps = [map(1, 100_000, 65_536), map(0, 1000, 1)];
+        let text = "         0       1000          1\n         1     100000      65536\n";
+        assert!(same(&maps, text));
+        assert!(!same(&maps[..1], text));
+        assert!(!same(&maps, &text.replace("1000 ", "1001 ")));
+        assert!(!same(&maps, ""));
+    }
 }

@@ -147,6 +147,8 @@ pub enum Open {
 pub enum ParentAction {
     /// Write /proc/PID/{setgroups,uid_map,gid_map}, or have newuidmap(1) and newgidmap(1) do it.
     MapIds(IdMaps),
+    /// Read the same files of a child that has joined a user namespace: they have to say this.
+    CompareMaps(IdMaps),
     /// prlimit(2): here, so that a limit can be raised past a user namespace.
     Limit {
         resource: i32,

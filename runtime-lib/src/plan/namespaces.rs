@@ -180,7 +180,8 @@ impl Namespaces {
         }
     }
 
-    /// The parent maps the ids of a new user namespace, and the child takes its first ones.
+    /// The parent maps the ids of a new user namespace, or makes sure of those of a joined
+    /// one, and the child takes the first ones.
     pub(super) fn become_root(&self, score: Option<i32>, plan: &mut Plan) {
         if let Some(maps) = &self.maps {
             plan.act(Barrier::Placed, ParentAction::MapIds(maps.clone()));
@@ -189,6 +190,11 @@ impl Namespaces {
                 plan.act(Barrier::Placed, ParentAction::OomScoreAdj(score));
             }
             plan.step_for(Step::Meet(Barrier::Placed), "/linux/uidMappings");
+        } else if let Some(maps) = &self.ids {
+            plan.act(Barrier::Placed, ParentAction::CompareMaps(maps.clone()));
+            plan.step_for(Step::Meet(Barrier::Placed), "/linux/uidMappings");
+            let text = "the user namespace is joined by its path: the maps only say what it has";
+            plan.note("/linux/uidMappings", text);
         }
         if self.other_user() {
             plan.step(Step::BecomeRoot);

@@ -46,6 +46,7 @@ impl fmt::Display for ParentAction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ParentAction::MapIds(maps) => maps.fmt(f),
+            ParentAction::CompareMaps(maps) => write!(f, "make sure of: {maps}"),
             ParentAction::Limit {
                 resource,
                 soft,
