@@ -77,9 +77,12 @@ impl Runtime {
 
     fn load(&self, id: &ContainerId, hold: Hold) -> Result<Container> {
         let home = Home::open(&self.root, id, hold)?;
-        // Between mkdir and the journal nothing has been made but the directory.
+        // The journal is the last that a reader looks at, as it is the first to come and to go:
+        // what is half deleted is gone, and never looks half created. Between mkdir and the
+        // journal nothing has been made but the directory.
+        let record = home.load::<Record>(STATE);
         let journal: Journal = home.load(JOURNAL)?.ok_or_else(store::missing)?;
-        let record = home.load::<Record>(STATE)?;
+        let record = record?;
         Ok(Container {
             runtime: self.clone(),
             id: id.clone(),

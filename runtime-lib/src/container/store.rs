@@ -21,7 +21,7 @@ use super::id::ContainerId;
 use crate::error::{Code, Error, Result};
 use crate::overlay;
 use crate::plan::IdMaps;
-use crate::sys::fd::{lock, unlock};
+use crate::sys::fd::{lock, try_lock, unlock};
 
 /// The version of what is in the state files. A newer capsid reads all older ones.
 pub const SCHEMA: u32 = 1;
@@ -31,6 +31,8 @@ pub const STATE: &str = "state.json";
 pub const CONFIG: &str = "config.json";
 pub const GO: &str = "go";
 pub const RESULT: &str = "result";
+/// The directory of what an overlay root has written.
+pub const OVERLAY: &str = "overlay";
 
 /// What most of our files fit into with one read.
 const USUAL: usize = 4096;
@@ -54,6 +56,8 @@ pub enum Hold {
     Nothing,
     /// The lock that create, start, delete and pause take one after the other.
     Lock,
+    /// The lock, or the error that says that the container exists.
+    LockIfFree,
 }
 
 impl Home {
@@ -62,18 +66,22 @@ impl Home {
     pub fn claim(root: &Path, id: &ContainerId) -> Result<Home> {
         let path = root.join(id.as_str());
         make_root(root)?;
-        match mkdirat(nix::fcntl::AT_FDCWD, &path, Mode::from_bits_truncate(0o711)) {
-            Ok(()) => {}
-            Err(Errno::EEXIST) => return Err(exists()),
+        let found = match mkdirat(nix::fcntl::AT_FDCWD, &path, Mode::from_bits_truncate(0o711)) {
+            Ok(()) => false,
+            Err(Errno::EEXIST) => true,
             Err(errno) => return Err(Error::call(Code::Io, "mkdir", errno).path(&path)),
-        }
-        let mut home = match Home::open(root, id, Hold::Lock) {
+        };
+        let mut home = match Home::open(root, id, Hold::LockIfFree) {
             // A delete --force came between: its view, that nothing is here, stands.
             Err(error) if error.code() == Code::NotFound => return Err(exists()),
             result => result?,
         };
         if home.has(JOURNAL)? {
             return Err(exists());
+        }
+        if found {
+            // Nobody's: a create that was killed before its journal, or a delete after it.
+            home.sweep()?;
         }
         home.remove = true;
         Ok(home)
@@ -91,9 +99,17 @@ impl Home {
             Err(Errno::ENOENT) => return Err(missing()),
             Err(errno) => return Err(Error::call(Code::Io, "open", errno).path(&path)),
         };
-        if hold == Hold::Lock {
-            lock(directory.as_fd())
-                .map_err(|errno| Error::call(Code::Io, "flock", errno).path(&path))?;
+        if hold != Hold::Nothing {
+            let locked = match hold {
+                Hold::LockIfFree => try_lock(directory.as_fd()),
+                _ => lock(directory.as_fd()),
+            };
+            match locked {
+                Err(Errno::EWOULDBLOCK) => return Err(exists()),
+                result => {
+                    result.map_err(|errno| Error::call(Code::Io, "flock", errno).path(&path))?;
+                }
+            }
             let stat = fstat(directory.as_fd())
                 .map_err(|errno| Error::call(Code::Io, "fstat", errno).path(&path))?;
             if stat.st_nlink == 0 {
@@ -133,9 +149,19 @@ impl Home {
     }
 
     fn clear(&self) -> Result<()> {
-        for name in [STATE, GO, RESULT, CONFIG, JOURNAL] {
+        if let Some(ids) = &self.ids {
+            // While the journal still says whose it is.
+            let written = self.path.join(OVERLAY);
+            if written.is_dir() && std::fs::remove_dir_all(&written).is_err() {
+                overlay::remove(&written, ids)?;
+            }
+        }
+        // The journal is the first of the files: without it there is no container, so that
+        // whoever is killed from here on leaves a directory that the next create takes over.
+        for name in [JOURNAL, STATE, GO, RESULT, CONFIG] {
             match unlinkat(self.directory.as_fd(), name, UnlinkatFlags::NoRemoveDir) {
-                Ok(()) | Err(Errno::ENOENT) => {}
+                // A directory in the place of a file goes with ours.
+                Ok(()) | Err(Errno::ENOENT | Errno::EISDIR) => {}
                 Err(errno) => {
                     let path = self.path.join(name);
                     return Err(Error::call(Code::Io, "unlink", errno).path(path));
@@ -145,12 +171,23 @@ impl Home {
         match nix::unistd::unlinkat(nix::fcntl::AT_FDCWD, &self.path, UnlinkatFlags::RemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
             // What an overlay wrote, or a write that was cut short.
-            Err(_) => match (std::fs::remove_dir_all(&self.path), &self.ids) {
-                (Ok(()), _) => Ok(()),
-                (Err(_), Some(ids)) => overlay::remove(&self.path, ids),
-                (Err(error), None) => Err(Error::io(Code::Io, "rmdir", &error).path(&self.path)),
-            },
+            Err(_) => std::fs::remove_dir_all(&self.path)
+                .map_err(|error| Error::io(Code::Io, "rmdir", &error).path(&self.path)),
         }
+    }
+
+    /// Empties the directory.
+    fn sweep(&self) -> Result<()> {
+        let refused = |error| Error::io(Code::Io, "unlink", &error).path(&self.path);
+        for entry in std::fs::read_dir(&self.path).map_err(refused)? {
+            let entry = entry.map_err(refused)?;
+            let removed = match entry.file_type().map_err(refused)?.is_dir() {
+                true => std::fs::remove_dir_all(entry.path()),
+                false => std::fs::remove_file(entry.path()),
+            };
+            removed.map_err(refused)?;
+        }
+        Ok(())
     }
 
     /// Replaces a file whole.

@@ -52,6 +52,16 @@ pub fn unlock(file: BorrowedFd<'_>) -> Result<()> {
     checked(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_UN) }.into()).map(drop)
 }
 
+/// flock(2) LOCK_EX | LOCK_NB.
+///
+/// # Errors
+/// EWOULDBLOCK: somebody holds the lock.
+pub fn try_lock(file: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: the call takes ints only.
+    checked(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }.into())?;
+    Ok(())
+}
+
 /// A descriptor that this process knows to be open by its number: one that it was born with,
 /// or one that it has just renumbered.
 pub fn borrow(fd: RawFd) -> BorrowedFd<'static> {
