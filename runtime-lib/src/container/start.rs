@@ -7,11 +7,15 @@ use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::Container;
+use super::identity::{has_ended, wait_end};
 use super::state::Status;
 use super::store::{GO, RESULT};
 use crate::error::{Code, Error, Result};
 use crate::launch::words;
 use crate::report::{REPORT_BYTES, Report};
+
+/// How long a process may take from closing its descriptors to its end, in milliseconds.
+const LAST_BREATH: u16 = 1_000;
 
 impl Container {
     /// Starts the program. Returns when execve(2) is known to have happened: a program whose
@@ -59,11 +63,30 @@ impl Container {
         let go = open(GO, OFlag::O_WRONLY | OFlag::O_NONBLOCK)?;
         nix::unistd::write(&go, b"g").map_err(|errno| Error::call(Code::Io, "write", errno))?;
         match self.outcome(&result, &pidfd)? {
+            // Not even released: a killed process closes its descriptors too, and then ends.
+            // (One that lives on has been released by a start that was killed before this one.)
+            None if self.is_unread()? && wait_end(&pidfd, PollTimeout::from(LAST_BREATH))? => {
+                Err(words::died(None))
+            }
             None => {
                 self.home.unlink(GO)?;
                 self.home.unlink(RESULT)
             }
             Some(error) => Err(error),
+        }
+    }
+
+    /// Whether the word that releases init is still in the fifo.
+    fn is_unread(&self) -> Result<bool> {
+        let refused =
+            |call| move |errno| Error::call(Code::Io, call, errno).path(self.home.path().join(GO));
+        let go = self
+            .home
+            .open_fifo(GO, OFlag::O_RDONLY | OFlag::O_NONBLOCK)
+            .map_err(refused("open"))?;
+        match nix::unistd::read(&go, &mut [0]) {
+            Err(Errno::EAGAIN) => Ok(false),
+            read => Ok(read.map_err(refused("read"))? > 0),
         }
     }
 
@@ -85,7 +108,7 @@ impl Container {
                 Ok(_) => return self.refusal(&record).map(Some),
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => {
-                    if super::identity::has_ended(pidfd)? {
+                    if has_ended(pidfd)? {
                         return Ok(Some(words::died(None)));
                     }
                 }
