@@ -6,10 +6,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::poll::PollTimeout;
 
 use super::identity::wait_end;
+use super::options::CgroupDriver;
 use super::state::{Journal, Record, Status};
-use super::store::{Hold, Home, JOURNAL, STATE};
+use super::store::{CONFIG, Hold, Home, JOURNAL, STATE};
 use super::{Container, ContainerId, Runtime};
+use crate::cgroup::{CgroupPlan, CgroupRequest};
 use crate::error::{Code, Error, Result};
+use crate::plan::Host;
+use crate::spec::Spec;
 use crate::sys::process::pidfd_send_signal;
 
 /// How long a killed init may take to end, in milliseconds.
@@ -48,15 +52,23 @@ impl Runtime {
             result => result?,
         };
         // Either file may be damaged; each is of use without the other.
-        let journal = usable::<Journal>(home.load(JOURNAL));
-        let record = usable::<Record>(home.load(STATE));
-        if let Some(record) = &record {
-            end(record)?;
+        let (cgroup, ids) = match home.load::<Journal>(JOURNAL) {
+            Ok(Some(journal)) => (journal.cgroup, journal.overlay_ids),
+            // Nothing was made, or all of it is gone.
+            Ok(None) => (CgroupPlan::default(), None),
+            Err(error) => {
+                tracing::warn!("{error}");
+                (
+                    usable(cgroup_of_config(&home, id)).unwrap_or_default(),
+                    None,
+                )
+            }
+        };
+        cgroup.manager().remove()?;
+        if let Some(record) = usable(home.load::<Record>(STATE)).flatten() {
+            end(&record)?;
         }
-        if let Some(journal) = journal {
-            journal.cgroup.manager().remove()?;
-            home.belongs_to(journal.overlay_ids);
-        }
+        home.belongs_to(ids);
         home.remove()
     }
 }
@@ -119,9 +131,28 @@ fn kill(pidfd: &OwnedFd) -> Result<()> {
 }
 
 /// A file that says nothing is passed over, and the log says so.
-fn usable<T>(loaded: Result<Option<T>>) -> Option<T> {
-    loaded.unwrap_or_else(|error| {
-        tracing::warn!("{error}");
-        None
-    })
+fn usable<T>(loaded: Result<T>) -> Option<T> {
+    loaded.inspect_err(|error| tracing::warn!("{error}")).ok()
+}
+
+/// The cgroups that the frozen configuration asks for: what a damaged journal has said.
+fn cgroup_of_config(home: &Home, id: &ContainerId) -> Result<CgroupPlan> {
+    let Some(bytes) = home.read(CONFIG)? else {
+        return Ok(CgroupPlan::default());
+    };
+    let spec = Spec::parse(String::from_utf8_lossy(&bytes).into_owned())?;
+    let linux = spec.config.linux().as_ref();
+    let host = Host::probe()?;
+    let (plan, _, _) = CgroupPlan::resolve(
+        &host.layout,
+        &CgroupRequest {
+            driver: CgroupDriver::Cgroupfs,
+            path: linux.and_then(|linux| linux.cgroups_path().as_deref()),
+            id: id.as_str(),
+            resources: None,
+            raw: None,
+            rootless: host.rootless(),
+        },
+    )?;
+    Ok(plan)
 }
