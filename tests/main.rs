@@ -11,6 +11,7 @@ mod descriptors;
 mod devices;
 mod errors;
 mod exec;
+mod faults;
 mod ids;
 mod lifecycle;
 mod listing;

@@ -8,6 +8,7 @@ pub mod machine;
 pub mod outcome;
 pub mod stage;
 pub mod terminal;
+pub mod tracer;
 pub mod user;
 pub mod view;
 

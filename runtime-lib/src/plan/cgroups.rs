@@ -7,12 +7,13 @@
 
 use nix::sched::CloneFlags;
 
+use super::Plan;
 use super::draft::{c_string, target};
 use super::mounts::Wanted;
 use super::rootfs::Scene;
-use super::{Open, Plan};
 use crate::cgroup::{CgroupMounts, CgroupPlan, LegacyMount};
 use crate::error::Result;
+use crate::plan::Open;
 use crate::step::{Attributes, FsOption, Link, Mount, Populate, Source, Step};
 
 /// What no cgroup mount allows, whatever was asked.
@@ -153,7 +154,6 @@ impl Scene<'_> {
             false => Attributes {
                 recursive_set: attributes.set | read_only,
                 recursive_clear: attributes.clear,
-                recursive_propagation: attributes.recursive_propagation,
                 ..Attributes::default()
             },
         };

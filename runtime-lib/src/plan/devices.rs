@@ -2,8 +2,6 @@
 //! of /dev (runtime-spec config-linux.md "Default Devices"). It must not judge whether a
 //! device may be opened: the cgroup does.
 
-use std::ffi::CStr;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
@@ -18,22 +16,22 @@ use crate::step::{Link, Node, Populate, Step};
 /// Mode of a node that asks for none.
 const MODE: u32 = 0o666;
 
-/// Name in /dev, the host's own, major and minor number; all of them characters.
-const DEFAULT: [(&CStr, &CStr, u32, u32); 6] = [
-    (c"null", c"/dev/null", 1, 3),
-    (c"zero", c"/dev/zero", 1, 5),
-    (c"full", c"/dev/full", 1, 7),
-    (c"random", c"/dev/random", 1, 8),
-    (c"urandom", c"/dev/urandom", 1, 9),
-    (c"tty", c"/dev/tty", 5, 0),
+/// Name in /dev, major and minor number; all of them characters.
+const DEFAULT: [(&str, u32, u32); 6] = [
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("tty", 5, 0),
 ];
 
-const LINKS: [(&CStr, &CStr); 5] = [
-    (c"ptmx", c"pts/ptmx"),
-    (c"fd", c"/proc/self/fd"),
-    (c"stdin", c"/proc/self/fd/0"),
-    (c"stdout", c"/proc/self/fd/1"),
-    (c"stderr", c"/proc/self/fd/2"),
+const LINKS: [(&str, &str); 5] = [
+    ("ptmx", "pts/ptmx"),
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
 ];
 
 /// Nodes of one directory, with the setting that asked for the first of them.
@@ -55,15 +53,15 @@ impl Scene<'_> {
             pointer: None,
             nodes: Vec::new(),
         };
-        for (name, host, major, minor) in DEFAULT {
+        for (name, major, minor) in DEFAULT {
             dev.nodes.push(Node {
-                name: name.to_owned(),
+                name: c_string(name, "")?,
                 mode: libc::S_IFCHR | MODE,
                 major,
                 minor,
                 uid: 0,
                 gid: 0,
-                bind: self.binds().then(|| host.to_owned()),
+                bind: self.bind_of(&format!("/dev/{name}"), "")?,
             });
         }
         let mut directories = vec![dev];
@@ -77,7 +75,7 @@ impl Scene<'_> {
                 directories: Vec::new(),
                 directory: target(&directory.path, "/linux/devices")?,
                 nodes: directory.nodes,
-                links: if n == 0 { self.links() } else { Vec::new() },
+                links: if n == 0 { self.links()? } else { Vec::new() },
             };
             match directory.pointer {
                 Some(pointer) => plan.step_for(Step::Populate(populate), pointer),
@@ -141,6 +139,7 @@ impl Scene<'_> {
                 Error::new(Code::InvalidConfig, tail).at(format!("{pointer}/{field}"))
             }),
         };
+        let path = device.path().to_str().unwrap_or_default();
         Ok(Node {
             name: c_string(name, pointer)?,
             mode: kind | (device.file_mode().unwrap_or(MODE) & 0o7777),
@@ -148,27 +147,32 @@ impl Scene<'_> {
             minor: number(device.minor(), "minor")?,
             uid: device.uid().unwrap_or(0),
             gid: device.gid().unwrap_or(0),
-            bind: match self.binds() && kind != libc::S_IFIFO {
-                true => Some(c_string(
-                    Path::new("/").join(device.path()).as_os_str().as_bytes(),
-                    pointer,
-                )?),
-                false => None,
+            bind: match kind {
+                libc::S_IFIFO => None,
+                _ => self.bind_of(path, pointer)?,
             },
         })
     }
 
-    /// Whether the host's nodes are bound, because the child can't make its own.
-    fn binds(&self) -> bool {
-        self.namespaces.other_user() || !self.host.may_make_devices()
+    /// The host's node, where the child can't make its own.
+    fn bind_of(&self, path: &str, pointer: &str) -> Result<Option<std::ffi::CString>> {
+        let make = !self.namespaces.other_user() && self.host.may_make_devices();
+        let absolute = Path::new("/").join(path);
+        (!make)
+            .then(|| c_string(absolute.to_string_lossy().into_owned(), pointer))
+            .transpose()
     }
 
-    fn links(&self) -> Vec<Link> {
-        let core = self.host.kcore.then_some((c"core", c"/proc/kcore"));
-        let link = |(name, to): (&CStr, &CStr)| Link {
-            name: name.to_owned(),
-            to: to.to_owned(),
-        };
-        LINKS.into_iter().chain(core).map(link).collect()
+    fn links(&self) -> Result<Vec<Link>> {
+        let core = self.host.kcore.then_some(("core", "/proc/kcore"));
+        let links = LINKS.into_iter().chain(core);
+        links
+            .map(|(name, to)| {
+                Ok(Link {
+                    name: c_string(name, "")?,
+                    to: c_string(to, "")?,
+                })
+            })
+            .collect()
     }
 }

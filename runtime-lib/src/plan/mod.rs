@@ -33,6 +33,7 @@ use crate::notice::Notice;
 use crate::step::{Barrier, Root, Step, Turn};
 
 use credentials::Groups;
+
 use namespaces::Namespaces;
 use rootfs::Scene;
 
@@ -300,8 +301,8 @@ pub fn exec(request: ExecRequest) -> Result<Plan> {
     plan.step(Step::ResetSignals);
     let ordinary = request.euid != 0;
     process::oom_score(process.oom_score_adj(), ordinary, pointer, &mut plan);
+    plan.step(Step::Undumpable);
     if !request.namespaces.is_empty() {
-        plan.step(Step::Undumpable);
         let process = plan.open(Open::Descriptor(request.init));
         plan.step(Step::JoinProcess {
             process,

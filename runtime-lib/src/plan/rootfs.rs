@@ -6,14 +6,14 @@ use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::Spec;
-
 use super::cgroups::JoinTurn;
 use super::draft::{c_string, target};
 use super::host::Host;
 use super::mounts::Wanted;
 use super::namespaces::Namespaces;
 use super::{CreateRequest, OverlayDirectories, Plan, Planned, process};
+use oci_spec::runtime::Spec;
+
 use crate::error::{Code, Error, Result};
 use crate::step::{Attributes, OverlayMount, Root, Step};
 
@@ -89,8 +89,10 @@ impl Scene<'_> {
 
     fn join_and_mount_cgroups(&self, mounts: &[Wanted], plan: &mut Plan) -> Result<()> {
         self.join_cgroups(plan);
-        let mut shown = mounts.iter().filter(|wanted| wanted.shows_cgroups());
-        shown.try_for_each(|wanted| self.mount_cgroups(wanted, plan))
+        let shown = mounts.iter().filter(|wanted| wanted.shows_cgroups());
+        shown
+            .into_iter()
+            .try_for_each(|wanted| self.mount_cgroups(wanted, plan))
     }
 
     fn propagation(&self) -> Result<Option<Propagation>> {
@@ -111,6 +113,8 @@ impl Scene<'_> {
         Ok(Some((propagation, recursive)))
     }
 
+    /// Cuts the inherited tree off from the host. A shared root keeps the host's propagation,
+    /// so that a shared volume stays shared; then only the mount below the root is cut off.
     /// Cuts the inherited tree off from the host. A shared root keeps the host's propagation,
     /// so that a shared volume stays shared; then the mount below the root is cut off alone.
     fn inherit(&self, wanted: Option<Propagation>, plan: &mut Plan) -> Result<()> {

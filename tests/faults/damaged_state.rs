@@ -1,0 +1,182 @@
+//! Promise: a state file that is damaged is named, hides no other container, and is no obstacle to
+//! `delete --force`, which finds the processes by their cgroup.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::processes_of;
+use crate::harness::{Container, Outcome, Stage, until};
+use crate::stage;
+
+const DAMAGES: [(&str, &str); 7] = [
+    ("empty", ""),
+    ("cut", r#"{"schema":1,"init":{"pi"#),
+    ("garbage", "\u{1}\u{2}\u{fffd} not json"),
+    ("null", "null"),
+    ("an object", "{}"),
+    ("an array", "[]"),
+    ("of another schema", r#"{"schema":4000000000}"#),
+];
+
+fn named(stage: &Stage) -> Container<'_> {
+    let mut bundle = stage.bundle();
+    // Children as well: only the cgroup knows them all.
+    bundle.sh("sleep 600 & sleep 600 & while :; do sleep 600; done");
+    let container = stage.create(&bundle);
+    container.start().ok();
+    container
+}
+
+fn file(stage: &Stage, container: &Container<'_>, name: &str) -> PathBuf {
+    stage.state_root().join(&container.id).join(name)
+}
+
+/// The file is named by `state`, the rest is listed, and delete --force leaves nothing.
+fn survives(stage: &Stage, damaged: &Container<'_>, name: &str, what: &str) {
+    let path = file(stage, damaged, name);
+    let pids = pids(damaged);
+    let state = damaged.call("state", &[]);
+    assert_eq!(state.code, 1, "{what}: {state}");
+    assert!(
+        state.stderr.contains(&*path.to_string_lossy()),
+        "{what}: {state} does not name {}",
+        path.display()
+    );
+    assert_eq!(state.stderr.trim().lines().count(), 1, "{what}: {state}");
+    let delete = damaged.delete();
+    assert_ne!(delete.code, 0, "{what}: {delete}");
+    damaged.delete_force().ok();
+    assert!(stage.remains(&damaged.id).is_empty(), "{what}");
+    assert!(!pids.is_empty());
+    until(&format!("{what}: {pids:?} have ended"), || {
+        pids.iter().all(|pid| !lives(*pid))
+    });
+    assert!(processes_of(&damaged.id).is_empty(), "{what}");
+}
+
+fn pids(container: &Container<'_>) -> Vec<i32> {
+    let list = std::fs::read_to_string(container.cgroup("pids").join("cgroup.procs"))
+        .expect("cgroup.procs");
+    list.lines().filter_map(|line| line.parse().ok()).collect()
+}
+
+fn lives(pid: i32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| !stat.contains(") Z ") && !stat.contains(") X "))
+}
+
+#[test]
+fn a_damaged_state_file_is_named_and_deleted_with_all_processes() {
+    let stage = stage!();
+    for (what, text) in DAMAGES {
+        let container = named(&stage);
+        std::fs::write(file(&stage, &container, "state.json"), text).unwrap();
+        survives(&stage, &container, "state.json", what);
+    }
+}
+
+#[test]
+fn a_damaged_journal_is_named_and_deleted_with_all_processes() {
+    let stage = stage!();
+    for (what, text) in DAMAGES {
+        let container = named(&stage);
+        std::fs::write(file(&stage, &container, "journal.json"), text).unwrap();
+        survives(&stage, &container, "journal.json", what);
+    }
+}
+
+#[test]
+fn a_container_of_which_only_the_config_can_be_read_is_deleted_with_all_processes() {
+    let stage = stage!();
+    let container = named(&stage);
+    for name in ["journal.json", "state.json"] {
+        std::fs::write(file(&stage, &container, name), "").unwrap();
+    }
+    survives(&stage, &container, "journal.json", "both");
+}
+
+#[test]
+fn a_damaged_container_hides_no_other_from_list() {
+    let stage = stage!();
+    let (damaged, well) = (named(&stage), stage.running());
+    std::fs::write(file(&stage, &damaged, "state.json"), "{").unwrap();
+    let list = stage.call(&["list"]).ok();
+    let line = |id: &str| list.stdout.lines().find(|line| line.contains(id));
+    assert!(
+        line(&well.id).is_some_and(|line| line.contains("running")),
+        "{list}"
+    );
+    assert!(line(&damaged.id).is_none(), "{list}");
+    assert!(
+        list.stderr
+            .contains(&format!("load container {}", damaged.id)),
+        "{list}"
+    );
+    let json = stage.call(&["list", "--format", "json"]).ok().json();
+    let ids: Vec<_> = json.as_array().unwrap().iter().map(|c| &c["id"]).collect();
+    assert!(ids.contains(&&json!(well.id)), "{json}");
+}
+
+/// Checked in, and never changed: what capsid wrote when the schema was 1.
+const SCHEMA_1: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/state/schema-1");
+
+#[test]
+fn a_state_directory_of_schema_1_is_still_read_and_deleted() {
+    let stage = stage!();
+    let id = stage.id();
+    let home = stage.state_root().join(&id);
+    std::fs::create_dir(&home).unwrap();
+    for name in ["config.json", "journal.json", "state.json"] {
+        let text = std::fs::read_to_string(Path::new(SCHEMA_1).join(name)).unwrap();
+        let text = text.replace("/CGROUP", &Stage::cgroups_path(&id));
+        std::fs::write(home.join(name), text).unwrap();
+    }
+    let state: Value = stage.call(&["state", &id]).ok().json();
+    assert_eq!(state["status"], "stopped");
+    assert_eq!(state["bundle"], "/srv/bundle");
+    assert_eq!(state["rootfs"], "/srv/bundle/rootfs");
+    assert_eq!(state["created"], "2026-11-22T07:00:00.000000000Z");
+    assert_eq!(state["annotations"]["org.example.key"], "value");
+    stage.call(&["list"]).ok().prints(&id);
+    // Its process is long gone: delete needs no force.
+    stage.call(&["delete", &id]).ok();
+    assert!(stage.remains(&id).is_empty());
+}
+
+#[test]
+fn a_fresh_state_directory_has_the_fields_of_the_fixture() {
+    let stage = stage!();
+    let mut bundle = stage.bundle();
+    bundle
+        .sleeps()
+        .set("/annotations", json!({"org.example.key": "value"}));
+    let container = stage.create(&bundle);
+    for name in ["journal.json", "state.json"] {
+        let keys = |path: &Path| -> Vec<String> {
+            let text = std::fs::read_to_string(path).unwrap();
+            let value: Value = serde_json::from_str(&text).unwrap();
+            value.as_object().unwrap().keys().cloned().collect()
+        };
+        assert_eq!(
+            keys(&file(&stage, &container, name)),
+            keys(&Path::new(SCHEMA_1).join(name)),
+            "{name} has other fields than fixtures/state/schema-1: does an older capsid read it?"
+        );
+    }
+}
+
+#[test]
+fn a_file_that_is_no_file_stops_nobody() {
+    let stage = stage!();
+    let container = named(&stage);
+    let path = file(&stage, &container, "state.json");
+    std::fs::remove_file(&path).unwrap();
+    Outcome::of(std::process::Command::new("mkfifo").arg(&path)).ok();
+    survives(&stage, &container, "state.json", "a fifo");
+    let container = named(&stage);
+    let path = file(&stage, &container, "state.json");
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir_all(path.join("a")).unwrap();
+    survives(&stage, &container, "state.json", "a directory");
+}

@@ -1,0 +1,181 @@
+//! Promise: of many who do the same to one container at once, one wins, the others are told so in the usual
+//! words, nobody waits long, and nothing is left.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use super::{processes_of, rounds};
+use crate::harness::{Bundle, Outcome, Stage, until};
+use crate::stage;
+
+/// Ten times what a command may take under any load.
+const GUARD: Duration = Duration::from_secs(50);
+
+/// Runs all commands at once.
+fn at_once(stage: &Stage, commands: &[Vec<&str>]) -> Vec<Outcome> {
+    let outcomes: Vec<Outcome> = std::thread::scope(|scope| {
+        let threads: Vec<_> = commands
+            .iter()
+            .map(|words| {
+                scope.spawn(move || Outcome::of(stage.capsid().args(words).stdin(Stdio::null())))
+            })
+            .collect();
+        let joined = threads.into_iter().map(|thread| thread.join());
+        joined
+            .collect::<Result<_, _>>()
+            .expect("every command ends")
+    });
+    for outcome in &outcomes {
+        assert!(outcome.took < GUARD, "{outcome}");
+        assert!(!outcome.stderr.contains("panicked"), "{outcome}");
+    }
+    outcomes
+}
+
+fn bundle(stage: &Stage, id: &str) -> (Bundle, String) {
+    let mut bundle = stage.bundle();
+    bundle
+        .sh(&format!(": {id}; while :; do sleep 600; done"))
+        .write(id);
+    let folder = bundle.folder.to_string_lossy().into_owned();
+    (bundle, folder)
+}
+
+#[track_caller]
+fn nothing_is_left(stage: &Stage, id: &str) {
+    assert!(
+        stage.remains(id).is_empty(),
+        "left: {:?}",
+        stage.remains(id)
+    );
+    until(&format!("no process, not {:?}", processes_of(id)), || {
+        processes_of(id).is_empty()
+    });
+}
+
+/// One has won, and all others say `words`.
+#[track_caller]
+fn one_wins(outcomes: &[Outcome], words: &str) {
+    let won = outcomes.iter().filter(|outcome| outcome.code == 0).count();
+    let said: Vec<String> = outcomes.iter().map(Outcome::to_string).collect();
+    assert_eq!(won, 1, "{said:#?}");
+    for outcome in outcomes.iter().filter(|outcome| outcome.code != 0) {
+        assert!(outcome.stderr.contains(words), "{outcome}");
+    }
+}
+
+#[test]
+fn of_eight_creates_one_wins() {
+    let stage = stage!();
+    let id = stage.id();
+    let (_bundle, folder) = bundle(&stage, &id);
+    for _ in 0..rounds(8, 100) {
+        let create = vec!["create", "--bundle", &folder, &id];
+        one_wins(
+            &at_once(&stage, &vec![create; 8]),
+            "container with given ID already exists",
+        );
+        let state = stage.call(&["state", &id]).ok().json();
+        assert_eq!(state["status"], "created");
+        stage.call(&["delete", "--force", &id]).ok();
+        nothing_is_left(&stage, &id);
+    }
+}
+
+#[test]
+fn of_six_starts_one_wins() {
+    let stage = stage!();
+    let id = stage.id();
+    let (_bundle, folder) = bundle(&stage, &id);
+    for _ in 0..rounds(8, 100) {
+        stage.call(&["create", "--bundle", &folder, &id]).ok();
+        one_wins(
+            &at_once(&stage, &vec![vec!["start", &id]; 6]),
+            "cannot start an already running container",
+        );
+        let state = stage.call(&["state", &id]).ok().json();
+        assert_eq!(state["status"], "running");
+        stage.call(&["delete", "--force", &id]).ok();
+        nothing_is_left(&stage, &id);
+    }
+}
+
+#[test]
+fn six_deletes_by_force_all_succeed() {
+    let stage = stage!();
+    let id = stage.id();
+    let (_bundle, folder) = bundle(&stage, &id);
+    for _ in 0..rounds(8, 100) {
+        stage.call(&["create", "--bundle", &folder, &id]).ok();
+        stage.call(&["start", &id]).ok();
+        for outcome in at_once(&stage, &vec![vec!["delete", "--force", &id]; 6]) {
+            outcome.ok();
+        }
+        nothing_is_left(&stage, &id);
+    }
+}
+
+#[test]
+fn verbs_that_meet_end_soon_and_leave_nothing() {
+    let stage = stage!();
+    let id = stage.id();
+    let (_bundle, folder) = bundle(&stage, &id);
+    for round in 0..rounds(24, 500) {
+        stage.call(&["create", "--bundle", &folder, &id]).ok();
+        let delete = match round % 2 {
+            0 => vec!["delete", &id],
+            _ => vec!["delete", "--force", &id],
+        };
+        let outcomes = at_once(
+            &stage,
+            &[
+                vec!["start", &id],
+                delete,
+                vec!["exec", &id, "/bin/true"],
+                vec!["kill", &id, "KILL"],
+                vec!["state", &id],
+                vec!["list"],
+            ],
+        );
+        let [.., state, list] = outcomes.as_slice() else {
+            unreachable!()
+        };
+        assert!(
+            state.code == 0 || state.stderr.contains("container does not exist"),
+            "{state}"
+        );
+        assert_eq!(list.code, 0, "{list}");
+        assert!(list.stderr.is_empty(), "{list}");
+        stage.call(&["delete", "--force", &id]).ok();
+        nothing_is_left(&stage, &id);
+    }
+}
+
+#[test]
+fn a_create_that_meets_deletes_is_whole_or_not_there() {
+    let stage = stage!();
+    let id = stage.id();
+    let (_bundle, folder) = bundle(&stage, &id);
+    for _ in 0..rounds(12, 200) {
+        let outcomes = at_once(
+            &stage,
+            &[
+                vec!["create", "--bundle", &folder, &id],
+                vec!["delete", "--force", &id],
+                vec!["state", &id],
+                vec!["delete", "--force", &id],
+                vec!["create", "--bundle", &folder, &id],
+            ],
+        );
+        for delete in [&outcomes[1], &outcomes[3]] {
+            assert_eq!(delete.code, 0, "{delete}");
+        }
+        let state = stage.call(&["state", &id]);
+        assert!(
+            state.code != 0 || state.json()["status"] == "created",
+            "{state}"
+        );
+        stage.call(&["delete", "--force", &id]).ok();
+        nothing_is_left(&stage, &id);
+    }
+}

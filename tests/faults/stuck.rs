@@ -1,0 +1,224 @@
+//! Promise: a process that can't go on, a reader that does not read and a limit that allows next to nothing
+//! stop neither the runtime nor those who come to clean up.
+
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, pipe2};
+use serde_json::json;
+
+use crate::harness::{Container, Stage, end, until};
+use crate::stage;
+
+/// What must be told at once; the guard is a hundred times that.
+const SOON: Duration = Duration::from_secs(5);
+
+fn created(stage: &Stage) -> Container<'_> {
+    let mut bundle = stage.bundle();
+    bundle.sleeps();
+    stage.create(&bundle)
+}
+
+fn stop(pid: Pid) {
+    kill(pid, Signal::SIGSTOP).unwrap();
+    until("the process is stopped", || {
+        std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|s| s.contains(") T "))
+    });
+}
+
+/// A start that is on its way: it holds the container's lock.
+fn starting(container: &Container<'_>) -> std::process::Child {
+    let start = container
+        .stage
+        .capsid()
+        .args(["start", &container.id])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let pid = start.id().to_string();
+    until("start has the lock", || {
+        let locks = std::fs::read_to_string("/proc/locks").unwrap();
+        locks
+            .lines()
+            .any(|lock| lock.contains("FLOCK") && lock.split_whitespace().any(|word| word == pid))
+    });
+    start
+}
+
+#[test]
+fn start_tells_at_once_that_init_was_killed() {
+    let stage = stage!();
+    let container = created(&stage);
+    kill(Pid::from_raw(container.pid()), Signal::SIGKILL).unwrap();
+    container.becomes("stopped");
+    let outcome = container
+        .start()
+        .refuses(&["cannot start a container that has stopped"]);
+    assert!(outcome.took < SOON, "{outcome}");
+    container.delete().ok();
+}
+
+#[test]
+fn start_ends_when_init_is_killed_meanwhile() {
+    let stage = stage!();
+    let container = created(&stage);
+    let pid = Pid::from_raw(container.pid());
+    stop(pid);
+    let start = starting(&container);
+    kill(pid, Signal::SIGKILL).unwrap();
+    assert_eq!(end(start), Some(1));
+    container.becomes("stopped");
+}
+
+#[test]
+fn a_stopped_init_is_started_when_it_goes_on() {
+    let stage = stage!();
+    let container = created(&stage);
+    let pid = Pid::from_raw(container.pid());
+    stop(pid);
+    let start = starting(&container);
+    assert!(["created", "running"].contains(&container.status().as_str()));
+    kill(pid, Signal::SIGCONT).unwrap();
+    assert_eq!(end(start), Some(0));
+    assert_eq!(container.status(), "running");
+}
+
+#[test]
+fn a_stopped_init_keeps_nobody_from_killing_and_deleting_it() {
+    let stage = stage!();
+    for force in [true, false] {
+        let container = created(&stage);
+        stop(Pid::from_raw(container.pid()));
+        let start = starting(&container);
+        match force {
+            true => container.delete_force().ok(),
+            false => container.kill("KILL").ok(),
+        };
+        assert_eq!(end(start), Some(1), "force: {force}");
+        container.delete_force().ok();
+        assert!(stage.remains(&container.id).is_empty());
+    }
+}
+
+/// The writing end of a pipe that is full, and the end that nobody reads.
+fn full_pipe() -> (OwnedFd, OwnedFd) {
+    let (reader, writer) = pipe2(OFlag::O_CLOEXEC).unwrap();
+    fcntl(&writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+    let mut file = std::fs::File::from(writer);
+    while file.write(&[b'x'; 4096]).is_ok() {}
+    let writer = OwnedFd::from(file);
+    fcntl(&writer, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
+    (writer, reader)
+}
+
+#[test]
+fn a_log_that_nobody_reads_stops_no_verb() {
+    let stage = stage!();
+    let id = stage.id();
+    let mut bundle = stage.bundle();
+    bundle.sleeps().write(&id);
+    let folder = bundle.folder.to_string_lossy().into_owned();
+    let (stderr, _reader) = full_pipe();
+    let verbs: [&[&str]; 7] = [
+        &["create", "--bundle", &folder, &id],
+        &["start", &id],
+        &["exec", &id, "/bin/true"],
+        &["state", &id],
+        &["list"],
+        &["kill", &id, "KILL"],
+        &["delete", "--force", &id],
+    ];
+    for format in ["text", "json"] {
+        for words in verbs {
+            let mut command = stage.bare();
+            command
+                .args(["--debug", "--log-format", format, "--root"])
+                .arg(stage.state_root())
+                .args(words)
+                .stdout(Stdio::null())
+                .stderr(stderr.try_clone().unwrap());
+            assert_eq!(end(command.spawn().unwrap()), Some(0), "{words:?}");
+        }
+        // A failure has something to say, and nobody who hears it.
+        let mut command = stage.bare();
+        command
+            .args(["--debug", "--log-format", format, "--root"])
+            .arg(stage.state_root())
+            .args(["state", &id])
+            .stdout(Stdio::null())
+            .stderr(stderr.try_clone().unwrap());
+        assert_eq!(end(command.spawn().unwrap()), Some(1));
+    }
+}
+
+#[test]
+fn a_limit_of_one_process_is_enough() {
+    let stage = stage!();
+    let mut bundle = stage.bundle();
+    bundle
+        .set("/linux/resources/pids", json!({"limit": 1}))
+        .args(&["/bin/true"]);
+    stage.run(&bundle).ok();
+    let container = stage.create(&bundle);
+    container.start().ok();
+    container.becomes("stopped");
+    container.delete().ok();
+    // cgroup v1 lets another process in, which then can't fork; v2 does not, and that is said.
+    bundle.args(&["/bin/sleep", "600"]);
+    let container = stage.create(&bundle);
+    container.start().ok();
+    let exec = container.exec(&["/bin/sh", "-c", "/bin/sleep 0; :"]);
+    assert_ne!(exec.code, 0, "{exec}");
+    assert!(
+        exec.stderr
+            .to_lowercase()
+            .contains("resource temporarily unavailable"),
+        "{exec}"
+    );
+    assert_eq!(container.status(), "running");
+}
+
+#[test]
+fn cgroups_that_the_container_made_are_removed_with_their_processes() {
+    let stage = stage!();
+    let mut bundle = stage.bundle();
+    // In the host's pid namespace the end of init takes nobody along.
+    bundle
+        .without_namespace("pid")
+        .sh("sleep 600 & sleep 600 & sleep 600 & wait");
+    let container = stage.create(&bundle);
+    container.start().ok();
+    let top = container.cgroup("pids");
+    let members = |path: &std::path::Path| -> Vec<String> {
+        let list = std::fs::read_to_string(path.join("cgroup.procs")).unwrap();
+        list.lines().map(str::to_owned).collect()
+    };
+    until("all have begun", || members(&top).len() == 4);
+    let all = members(&top);
+    for (pid, below) in all.iter().skip(1).zip(["a", "a/b", "a/b/c"]) {
+        std::fs::create_dir_all(top.join(below)).unwrap();
+        std::fs::write(top.join(below).join("cgroup.procs"), pid).unwrap();
+    }
+    container.delete_force().ok();
+    assert!(stage.remains(&container.id).is_empty());
+    for pid in all {
+        let kept = Command::new("kill")
+            .args(["-0", &pid])
+            .stderr(Stdio::null())
+            .status()
+            .unwrap();
+        assert!(
+            !kept.success() || is_zombie(&pid),
+            "process {pid} is still there"
+        );
+    }
+}
+
+fn is_zombie(pid: &str) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "))
+}

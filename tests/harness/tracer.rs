@@ -1,0 +1,102 @@
+//! Kills a runtime at its Nth system call: it is traced, its children are not. The tracer only counts
+//! and kills; what the kill has left is for the test to look at.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::ptrace::{self, Options};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use super::outcome::LIMIT;
+
+/// How a traced command ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// By itself, with this status, after as many system calls.
+    Itself { code: i32, calls: usize },
+    /// By the tracer.
+    Killed,
+}
+
+/// Runs `command`, and kills it as it enters its system call number `at` (the first is 1): what came before
+/// has happened, that one has not. Counting begins when it executes `runtime`.
+#[expect(clippy::zombie_processes, reason = "follow reaps it")]
+#[track_caller]
+pub fn kill_at(command: &Command, runtime: &Path, at: usize) -> Ended {
+    // The shell waits until it is traced, and becomes the command.
+    let mut gate = Command::new("/bin/sh");
+    gate.args(["-c", "read go; exec \"$@\" </dev/null", "sh"])
+        .arg(command.get_program())
+        .args(command.get_args())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let mut child = gate.spawn().expect("a shell");
+    let pid = Pid::from_raw(child.id() as i32);
+    let options =
+        Options::PTRACE_O_EXITKILL | Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_TRACEEXEC;
+    ptrace::seize(pid, options).expect("PTRACE_SEIZE");
+    // From here on each execve stops it.
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(b"go\n").expect("a word for the shell");
+    }
+    let (in_time, end) = mpsc::channel::<()>();
+    let watch = std::thread::spawn(move || {
+        let late = end.recv_timeout(LIMIT) == Err(mpsc::RecvTimeoutError::Timeout);
+        late && kill(pid, Signal::SIGKILL).is_ok()
+    });
+    let ended = follow(pid, runtime, at);
+    drop(in_time);
+    let late = watch.join().expect("the watch");
+    assert!(!late, "{command:?}: not finished after {LIMIT:?}");
+    ended
+}
+
+/// How many system calls a command makes that is left alone.
+#[track_caller]
+pub fn calls(command: &Command, runtime: &Path) -> usize {
+    match kill_at(command, runtime, usize::MAX) {
+        Ended::Itself { code: 0, calls } if calls > 0 => calls,
+        other => panic!("{command:?}: {other:?}"),
+    }
+}
+
+fn follow(pid: Pid, runtime: &Path, at: usize) -> Ended {
+    let exe = format!("/proc/{pid}/exe");
+    let (mut executed, mut calls, mut entering) = (false, 0, true);
+    loop {
+        let status = match waitpid(pid, Some(WaitPidFlag::__WALL)) {
+            Err(Errno::EINTR) => continue,
+            status => status.expect("waitpid"),
+        };
+        let mut passed = None;
+        match status {
+            WaitStatus::Exited(_, code) => return Ended::Itself { code, calls },
+            WaitStatus::Signaled(..) => return Ended::Killed,
+            WaitStatus::PtraceSyscall(_) if executed => {
+                calls += usize::from(entering);
+                if entering && calls == at {
+                    kill(pid, Signal::SIGKILL).expect("SIGKILL");
+                }
+                entering = !entering;
+            }
+            WaitStatus::PtraceEvent(_, _, libc::PTRACE_EVENT_EXEC) => {
+                executed = executed || std::fs::read_link(&exe).is_ok_and(|path| path == runtime);
+                // The end of this execve is still to come.
+                entering = false;
+            }
+            WaitStatus::Stopped(_, signal) => passed = Some(signal),
+            _ => {}
+        }
+        match ptrace::syscall(pid, passed) {
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(errno) => panic!("PTRACE_SYSCALL: {errno}"),
+        }
+    }
+}
