@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use capsid_runtime::{Container, Error, Result, Seal};
+use capsid_runtime::{Code, Container, Error, Result, Seal};
 use clap::Args;
 
 use super::container_id::Id;
@@ -94,6 +94,8 @@ fn delete(container: Container, code: u8) -> Result<u8> {
         |error: Error| error.hint("the container's process has ended, but its traces are left");
     match container.delete(false).map_err(left) {
         Ok(()) => Ok(code),
+        // Somebody else was quicker.
+        Err(error) if error.code() == Code::NotFound => Ok(code),
         Err(error) if code == 0 => Err(error),
         Err(error) => {
             tracing::warn!("{error}");
