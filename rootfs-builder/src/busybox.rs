@@ -14,7 +14,7 @@ use crate::entry::Attributes;
 use crate::errno::{At, shown};
 use crate::host;
 use crate::inner::InnerPath;
-use crate::target::Target;
+use crate::layer::Unpacker;
 
 const PACKAGE: &str = "busybox-static";
 
@@ -35,17 +35,17 @@ const LINKS: &[(&str, &str)] = &[
     ("usr/sbin", "../bin"),
 ];
 
-/// Fills the target.
+/// Fills the top layer.
 ///
 /// # Errors
 /// There is no static busybox on the host and the package cannot be had.
-pub(crate) fn copy(target: &mut Target) -> Result<()> {
+pub(crate) fn copy(files: &mut Unpacker) -> Result<()> {
     let scratch = tempfile::tempdir().context("a temporary directory")?;
     let program = match on_host() {
         Some(path) => path,
         None => from_package(scratch.path())?,
     };
-    install(target, &program)
+    install(files, &program)
 }
 
 /// The host's busybox, if it has one without a loader and libraries.
@@ -84,8 +84,9 @@ pub(crate) fn from_package(scratch: &Path) -> Result<PathBuf> {
     }
 }
 
-fn install(target: &mut Target, program: &Path) -> Result<()> {
+fn install(files: &mut Unpacker, program: &Path) -> Result<()> {
     let bin = InnerPath::parse("bin")?;
+    let target = files.stack.top()?;
     target.directories(&bin)?;
     let mut content = File::open(program).at(program)?;
     let inner = bin.child(OsStr::new("busybox"));
@@ -93,14 +94,14 @@ fn install(target: &mut Target, program: &Path) -> Result<()> {
     for (link, text) in LINKS {
         let link = InnerPath::parse(link)?;
         if let Some((parent, _)) = link.split() {
-            target.directories(&parent)?;
+            files.stack.top()?.directories(&parent)?;
         }
-        target.symlink(&link, OsStr::new(text), &Attributes::default())?;
+        files.symlink(&link, OsStr::new(text))?;
     }
     let list = run(Command::new(program).arg("--list"))?;
     for applet in list.lines().filter(|applet| *applet != "busybox") {
         let link = bin.child(OsStr::new(applet));
-        target.symlink(&link, OsStr::new("busybox"), &Attributes::default())?;
+        files.symlink(&link, OsStr::new("busybox"))?;
     }
     Ok(())
 }

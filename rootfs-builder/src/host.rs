@@ -16,11 +16,11 @@ use crate::elf::{self, Machine, Needs};
 use crate::entry::Attributes;
 use crate::errno::{At, shown};
 use crate::inner::{InnerPath, names_reversed};
+use crate::layer::Unpacker;
 use crate::ldcache::Cache;
 use crate::links::MAX_LINKS;
-use crate::target::Target;
 
-/// Taken when no program is named: those of these that the host has.
+/// Taken when no program is named: those of these that the host has and the caller may read.
 pub const DEFAULT_PROGRAMS: &[&str] = &[
     "sh", "cat", "chmod", "chown", "cp", "cut", "date", "dd", "df", "echo", "env", "false", "grep",
     "head", "hostname", "id", "kill", "ln", "ls", "mkdir", "mknod", "mount", "mv", "ps", "pwd",
@@ -66,9 +66,9 @@ pub(crate) fn find(program: &str) -> Result<PathBuf> {
 ///
 /// # Errors
 /// A named program is missing, or a library of one is.
-pub(crate) fn copy(target: &mut Target, programs: &[String]) -> Result<()> {
+pub(crate) fn copy(files: &mut Unpacker, programs: &[String]) -> Result<()> {
     let mut copier = Copier {
-        target,
+        files,
         cache: Cache::read(Path::new(CACHE)),
         copied: HashSet::new(),
         needs: HashMap::new(),
@@ -79,7 +79,9 @@ pub(crate) fn copy(target: &mut Target, programs: &[String]) -> Result<()> {
         }
     }
     if programs.is_empty() {
-        for path in DEFAULT_PROGRAMS.iter().filter_map(|name| find(name).ok()) {
+        let found = DEFAULT_PROGRAMS.iter().filter_map(|name| find(name).ok());
+        // A setuid program may be closed to readers: it is left out.
+        for path in found.filter(|path| File::open(path).is_ok()) {
             copier.program(&path)?;
         }
     }
@@ -90,7 +92,7 @@ pub(crate) fn copy(target: &mut Target, programs: &[String]) -> Result<()> {
 }
 
 struct Copier<'a> {
-    target: &'a mut Target,
+    files: &'a mut Unpacker,
     cache: Cache,
     copied: HashSet<PathBuf>,
     /// Headers already read, by the path on the host.
@@ -188,6 +190,9 @@ impl Copier<'_> {
 
     /// The interpreter of a script; `None` for a program.
     fn script(&self, path: &Path) -> Result<Option<PathBuf>> {
+        if !fs::metadata(path).at(path)?.is_file() {
+            bail!("{}: not a program", shown(path));
+        }
         let bytes = fs::read(path).at(path)?;
         if elf::is_elf(&bytes) {
             return Ok(None);
@@ -228,8 +233,7 @@ impl Copier<'_> {
                 }
                 let text = fs::read_link(&next).at(&next)?;
                 if self.copied.insert(next) {
-                    self.target
-                        .symlink(&inner, text.as_os_str(), &Attributes::default())?;
+                    self.files.symlink(&inner, text.as_os_str())?;
                 }
                 if text.is_absolute() {
                     here = PathBuf::from("/");
@@ -238,13 +242,16 @@ impl Copier<'_> {
                 continue;
             }
             if meta.is_dir() {
-                self.target.directories(&inner)?;
+                self.files.stack.top()?.directories(&inner)?;
             } else if self.copied.insert(next.clone()) {
                 let mut content = File::open(&next).at(&next)?;
                 // Without setuid: what a host program may do as root here says
                 // nothing about a container.
                 let attributes = Attributes::mode(meta.mode() & 0o755);
-                self.target.file(&inner, &mut content, &attributes)?;
+                self.files
+                    .stack
+                    .top()?
+                    .file(&inner, &mut content, &attributes)?;
             }
             here = next;
         }

@@ -52,6 +52,33 @@ impl Unpacker {
         }
     }
 
+    /// A symbolic link that is not out of an archive.
+    pub(crate) fn symlink(&mut self, path: &InnerPath, text: &OsStr) -> Result<()> {
+        self.stack
+            .top()?
+            .symlink(path, text, &Attributes::default())?;
+        self.links.insert(path.clone(), text.to_os_string());
+        Ok(())
+    }
+
+    /// Puts a file on top, where the container will see it under that path.
+    pub(crate) fn add(
+        &mut self,
+        path: &InnerPath,
+        content: &mut impl Read,
+        attributes: &Attributes,
+    ) -> Result<()> {
+        let place = self.links.place(path)?;
+        let Some((parent, name)) = place.as_ref().and_then(InnerPath::split) else {
+            return Err(Errno::ISDIR).at(path.shown());
+        };
+        self.parents(&parent)?;
+        let path = parent.child(name);
+        self.stack.top()?.file(&path, content, attributes)?;
+        self.links.remove(&path);
+        Ok(())
+    }
+
     /// Applies one layer over those before it.
     ///
     /// # Errors

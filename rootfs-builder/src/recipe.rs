@@ -6,7 +6,7 @@ use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rustix::io::Errno;
 use serde_json::Value;
 
@@ -132,12 +132,11 @@ impl Recipe {
             Some(process) => self.settings.or_image(&process, &unpacker)?,
             None => self.settings.clone(),
         };
-        let mut stack = unpacker.stack;
         for addition in &self.additions {
-            add(&mut stack, addition)?;
+            add(&mut unpacker, addition)?;
         }
-        let root = stack.root().cloned().unwrap_or_default();
-        let (layers, notices) = stack.finish()?;
+        let root = unpacker.stack.root().cloned().unwrap_or_default();
+        let (layers, notices) = unpacker.stack.finish()?;
         Ok(Filled {
             layers,
             notices,
@@ -162,15 +161,13 @@ impl Source {
     fn unpack(&self, unpacker: &mut Unpacker) -> Result<Option<Process>> {
         match self {
             Self::Busybox => {
-                let target = unpacker.stack.next()?;
-                skeleton::write(target)?;
-                busybox::copy(target)?;
+                skeleton::write(unpacker.stack.next()?)?;
+                busybox::copy(unpacker)?;
                 Ok(None)
             }
             Self::Host(programs) => {
-                let target = unpacker.stack.next()?;
-                skeleton::write(target)?;
-                host::copy(target, programs)?;
+                skeleton::write(unpacker.stack.next()?)?;
+                host::copy(unpacker, programs)?;
                 Ok(None)
             }
             Self::Tar(path) => {
@@ -194,15 +191,14 @@ impl Source {
     }
 }
 
-fn add(stack: &mut Stack, addition: &Addition) -> Result<()> {
-    let target = stack.top()?;
+fn add(unpacker: &mut Unpacker, addition: &Addition) -> Result<()> {
     let path = InnerPath::parse(&addition.path)?;
-    if let Some((parent, _)) = path.split() {
-        target.directories(&parent)?;
+    let meta = fs::metadata(&addition.file).at(&addition.file)?;
+    if !meta.is_file() {
+        bail!("{}: not a regular file", shown(&addition.file));
     }
     let mut content = File::open(&addition.file).at(&addition.file)?;
-    let meta = content.metadata().at(&addition.file)?;
-    target.file(&path, &mut content, &Attributes::mode(meta.mode() & 0o777))
+    unpacker.add(&path, &mut content, &Attributes::mode(meta.mode() & 0o777))
 }
 
 /// Writes a new file of indented JSON.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Result;
-use capsid_rootfs_builder::{Layout, Loss, Recipe, Source};
+use capsid_rootfs_builder::{Addition, Layout, Loss, Recipe, Source};
 use scene::archive::{Archive, Image};
 use scene::{has, is_root, scratch, skip, stdout, told};
 use tar::EntryType;
@@ -162,6 +162,50 @@ fn directories_that_a_layer_does_not_name_keep_their_mode() -> Result<()> {
         assert_eq!(fs::metadata(built.merged(path))?.mode() & 0o7777, mode);
         assert_eq!(fs::metadata(built.layer(1, path))?.mode() & 0o7777, mode);
     }
+    Ok(())
+}
+
+#[test]
+fn an_addition_lands_where_the_container_sees_it() -> Result<()> {
+    let directory = scratch();
+    let path = |name: &str| directory.path().join(name);
+    let base = Archive::new()
+        .dir("usr")
+        .dir_mode("usr/bin", 0o711)
+        .symlink("bin", "usr/bin");
+    let image = Image::new(vec![base, Archive::new().file("f", "1")]);
+    image.write(&path("image"));
+    scene::archive::put(&path("tool"), b"tool");
+    for (layout, name) in [(Layout::Merged, "merged"), (Layout::Layers, "apart")] {
+        let mut recipe = Recipe::new(Source::Oci {
+            layout: path("image"),
+            reference: None,
+        });
+        recipe.layout = layout;
+        recipe.additions = vec![Addition {
+            file: path("tool"),
+            path: "/bin/tool".into(),
+        }];
+        recipe.bundle(&path(name))?;
+    }
+    for top in ["merged/rootfs", "apart/layers/1"] {
+        let tool = path(top).join("usr/bin/tool");
+        assert_eq!(fs::read_to_string(&tool)?, "tool");
+        assert_eq!(
+            fs::metadata(path(top).join("usr/bin"))?.mode() & 0o777,
+            0o711
+        );
+    }
+    assert!(fs::symlink_metadata(path("merged/rootfs/bin"))?.is_symlink());
+    let busybox = Recipe {
+        additions: vec![Addition {
+            file: path("tool"),
+            path: "/usr/sbin/tool".into(),
+        }],
+        ..Recipe::new(Source::Busybox)
+    };
+    busybox.rootfs(&path("busybox"))?;
+    assert_eq!(fs::read_to_string(path("busybox/bin/tool"))?, "tool");
     Ok(())
 }
 
