@@ -25,7 +25,8 @@
 //!
 //! # The bundle
 //! `config.json` is what `runc spec` (with `--rootless`: `runc spec --rootless`)
-//! writes, but for the host name `capsid` and no terminal unless `--terminal`.
+//! writes, but for the host name `capsid`, no terminal unless `--terminal`, and
+//! no ambient capabilities (without inheritable ones they cannot act).
 //! Out of an image it has Entrypoint and Cmd, Env, WorkingDir and User; what is
 //! asked for on the command line goes before that.
 //!

@@ -24,11 +24,22 @@ fn config_of(bundle: &Path) -> Result<Value> {
     )?)?)
 }
 
-/// Namespaces in one order; and without what a bundle's own settings change.
+/// Where a bundle's own settings differ, and the ambient set, which runc 1.1
+/// writes although nothing in it is inheritable, so that it never acts.
+const OURS: &[&str] = &[
+    "/ociVersion",
+    "/hostname",
+    "/process/terminal",
+    "/process/capabilities/ambient",
+];
+
+/// Without the values of `OURS`, and with the namespaces in one order.
 fn comparable(mut config: Value) -> Value {
-    config["ociVersion"] = Value::Null;
-    config["hostname"] = Value::Null;
-    config["process"]["terminal"] = Value::Null;
+    for pointer in OURS {
+        let (parent, key) = pointer.rsplit_once('/').unwrap_or_default();
+        let parent = config.pointer_mut(parent).and_then(Value::as_object_mut);
+        parent.and_then(|parent| parent.remove(key));
+    }
     if let Some(rows) = config["linux"]["namespaces"].as_array_mut() {
         rows.sort_by_key(ToString::to_string);
     }
