@@ -44,6 +44,8 @@ pub struct Child<'plan> {
     /// The two fifos of the start handshake.
     handshake: Option<Handshake>,
     root: Option<Fd>,
+    /// The directories of the root that were opened as the caller.
+    reached: root::Reached,
     /// A procfs whose files nothing of the container covers.
     procfs: Option<Fd>,
     /// The empty tmpfs that every masked directory shows.
@@ -89,6 +91,7 @@ impl<'plan> Child<'plan> {
             parents_end: channel.parents,
             handshake,
             root: None,
+            reached: root::NOTHING_REACHED,
             procfs: None,
             empty: None,
             in_directory: false,
@@ -131,6 +134,7 @@ impl<'plan> Child<'plan> {
             },
             Step::SessionKeyring(name) => identity::session_keyring(name),
             Step::Meet(barrier) => self.meet(*barrier),
+            Step::ReachRoot(root) => self.reach_root(root),
             Step::BecomeRoot => {
                 credentials::setresgid(0).map_err(call("setresgid"))?;
                 credentials::setresuid(0).map_err(call("setresuid"))

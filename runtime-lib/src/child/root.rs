@@ -24,22 +24,85 @@ impl Child<'_> {
         set_attributes(root.as_fd(), 0, 0, propagation, true).map_err(call("mount_setattr"))
     }
 
+    pub(super) fn reach_root(&mut self, root: &Root) -> Result<(), Refused> {
+        let mut places = self.reached.iter_mut();
+        for path in directories(root) {
+            let place = places.next().ok_or_else(too_many)?;
+            *place = Some(open_directory(path)?);
+        }
+        Ok(())
+    }
+
     pub(super) fn open_root(&mut self, root: &Root) -> Result<(), Refused> {
-        let (path, mounted) = match root {
+        let mounted = match root {
             Root::Current => {
                 self.root = Some(open_path(c"/").map_err(call("open"))?);
                 return Ok(());
             }
             Root::Bind { path } => {
-                let tree = clone_tree(libc::AT_FDCWD, path, true).map_err(call("open_tree"))?;
-                (path, tree)
+                let place = self.reached(0, path)?;
+                let tree = clone_tree(place.as_raw_fd(), c"", true).map_err(call("open_tree"))?;
+                attach(tree.as_fd(), place.as_fd()).map_err(call("move_mount"))?;
+                tree
             }
-            Root::Overlay { path, overlay } => (path, mount_overlay(overlay)?),
+            Root::Overlay { path, overlay } => {
+                let mounted = self.mount_overlay(overlay)?;
+                let place = self.reached(0, path)?;
+                attach(mounted.as_fd(), place.as_fd()).map_err(call("move_mount"))?;
+                mounted
+            }
         };
-        let place = open_path(path).map_err(call("open"))?;
-        attach(mounted.as_fd(), place.as_fd()).map_err(call("move_mount"))?;
         self.root = Some(mounted);
         Ok(())
+    }
+
+    /// The `n`-th of the root's [`directories`].
+    fn reached(&mut self, n: usize, path: &CStr) -> Result<Fd, Refused> {
+        match self.reached.get_mut(n).and_then(Option::take) {
+            Some(directory) => Ok(directory),
+            None => open_directory(path),
+        }
+    }
+
+    /// Layers are named by descriptor, so that no character of a path has a meaning.
+    fn mount_overlay(&mut self, overlay: &OverlayMount) -> Result<Fd, Refused> {
+        let context = fsopen(c"overlay").map_err(call("fsopen"))?;
+        configure(context.as_fd(), c"source", Some(c"overlay"))?;
+        if overlay.lower.len() + 2 > MAX_LAYERS {
+            return Err(too_many());
+        }
+        let mut text = [0; LAYERS_BYTES];
+        let mut lower = Text::new(&mut text);
+        // All stay open until the file system exists: some kernels look them up only then.
+        let mut layers = [const { None }; MAX_LAYERS];
+        let mut places = layers.iter_mut().zip(1..);
+        for (path, (place, n)) in overlay.lower.iter().zip(&mut places) {
+            let layer = self.reached(n, path)?;
+            lower.descriptor(layer.as_fd())?;
+            *place = Some(layer);
+        }
+        configure(context.as_fd(), c"lowerdir", Some(lower.finish()?))?;
+        let own = [(c"upperdir", &overlay.upper), (c"workdir", &overlay.work)];
+        for ((key, path), (place, n)) in own.into_iter().zip(places) {
+            let layer = self.reached(n, path)?;
+            let mut text = [0; 64];
+            let mut value = Text::new(&mut text);
+            value.descriptor(layer.as_fd())?;
+            configure(context.as_fd(), key, Some(value.finish()?))?;
+            *place = Some(layer);
+        }
+        if overlay.userxattr {
+            configure(context.as_fd(), c"userxattr", None)?;
+        }
+        create(context.as_fd())?;
+        let mounted = fsmount(context.as_fd(), 0).map_err(call("fsmount"))?;
+        let stat = nix::sys::statvfs::fstatvfs(&mounted).map_err(call("fstatvfs"))?;
+        if stat.flags().contains(nix::sys::statvfs::FsFlags::ST_RDONLY) {
+            // Some kernels mount read-only instead of refusing an upper directory they can't use.
+            return Err(Refused::new("fsmount", Errno::EROFS)
+                .noting(b"the file system of the upper directory can't hold an overlay's upper"));
+        }
+        Ok(mounted)
     }
 
     /// pivot_root(2) of "." onto itself: the old root lies on top of the new one and is
@@ -100,52 +163,35 @@ pub(super) fn private_parent(candidates: &[CString]) -> Result<(), Refused> {
     Err(Refused::new("mount_setattr", last))
 }
 
-/// Layers are named by descriptor, so that no character of a path has a meaning.
-fn mount_overlay(overlay: &OverlayMount) -> Result<Fd, Refused> {
-    let context = fsopen(c"overlay").map_err(call("fsopen"))?;
-    configure(context.as_fd(), c"source", Some(c"overlay"))?;
-    let mut text = [0; LAYERS_BYTES];
-    let mut lower = Text::new(&mut text);
-    // The kernel takes its own references when the option is set; these close after it.
-    let mut layers = [const { None }; MAX_LAYERS];
-    if overlay.lower.len() > MAX_LAYERS {
-        return Err(Refused::new("fsconfig", Errno::E2BIG).noting(b"more than 128 lower layers"));
-    }
-    for (place, path) in layers.iter_mut().zip(&overlay.lower) {
-        let layer = open_layer(path)?;
-        lower.descriptor(layer.as_fd())?;
-        *place = Some(layer);
-    }
-    configure(context.as_fd(), c"lowerdir", Some(lower.finish()?))?;
-    for (key, path) in [(c"upperdir", &overlay.upper), (c"workdir", &overlay.work)] {
-        let layer = open_layer(path)?;
-        let mut text = [0; 64];
-        let mut value = Text::new(&mut text);
-        value.descriptor(layer.as_fd())?;
-        configure(context.as_fd(), key, Some(value.finish()?))?;
-        // Kept open until the file system exists: some kernels look the path up only then.
-        if let Some(place) = layers.iter_mut().find(|place| place.is_none()) {
-            *place = Some(layer);
-        }
-    }
-    if overlay.userxattr {
-        configure(context.as_fd(), c"userxattr", None)?;
-    }
-    create(context.as_fd())?;
-    let mounted = fsmount(context.as_fd(), 0).map_err(call("fsmount"))?;
-    let stat = nix::sys::statvfs::fstatvfs(&mounted).map_err(call("fstatvfs"))?;
-    if stat.flags().contains(nix::sys::statvfs::FsFlags::ST_RDONLY) {
-        // Some kernels mount read-only instead of refusing an upper directory they can't use.
-        return Err(Refused::new("fsmount", Errno::EROFS)
-            .noting(b"the file system of the upper directory can't hold an overlay's upper"));
-    }
-    Ok(mounted)
+/// The directories of a root: its own place, and those of an overlay from the highest layer
+/// down, then upper and work.
+fn directories(root: &Root) -> impl Iterator<Item = &CStr> {
+    let (path, overlay) = match root {
+        Root::Current => (None, None),
+        Root::Bind { path } => (Some(path), None),
+        Root::Overlay { path, overlay } => (Some(path), Some(overlay)),
+    };
+    let lower = overlay.into_iter().flat_map(|overlay| &overlay.lower);
+    let own = overlay.into_iter().flat_map(|o| [&o.upper, &o.work]);
+    path.into_iter()
+        .chain(lower)
+        .chain(own)
+        .map(CString::as_c_str)
 }
 
 const MAX_LAYERS: usize = 130;
 const LAYERS_BYTES: usize = MAX_LAYERS * 32;
 
-fn open_layer(path: &CStr) -> Result<Fd, Refused> {
+/// One for the root, and for each layer of an overlay.
+pub(super) type Reached = [Option<Fd>; MAX_LAYERS + 1];
+
+pub(super) const NOTHING_REACHED: Reached = [const { None }; MAX_LAYERS + 1];
+
+fn too_many() -> Refused {
+    Refused::new("fsconfig", Errno::E2BIG).noting(b"more than 128 lower layers")
+}
+
+fn open_directory(path: &CStr) -> Result<Fd, Refused> {
     open_path(path).map_err(|errno| Refused::new("open", errno).noting(path.to_bytes()))
 }
 

@@ -258,11 +258,14 @@ pub fn create(config: &Spec, host: &Host, request: &CreateRequest) -> Result<Pla
     plan.step(Step::ResetSignals);
     namespaces.enter(score, &mut plan);
     plan.step(Step::NewSession);
-    namespaces.become_root(score, &mut plan);
+    namespaces.map_ids(score, &mut plan);
+    let root = scene.root(&mut plan)?;
+    scene.reach_root(&root, &mut plan);
+    namespaces.become_root(&mut plan);
     session_keyring(request.id, request.options.no_new_keyring, &mut plan)?;
     namespaces.furnish(config, &mut plan)?;
     plan.step(Step::Umask(0));
-    scene.rootfs(&mut plan)?;
+    scene.rootfs(root, &mut plan)?;
     match process {
         Some(process) => {
             let groups = namespaces.check(process)?;

@@ -180,9 +180,8 @@ impl Namespaces {
         }
     }
 
-    /// The parent maps the ids of a new user namespace, or makes sure of those of a joined
-    /// one, and the child takes the first ones.
-    pub(super) fn become_root(&self, score: Option<i32>, plan: &mut Plan) {
+    /// The parent maps the ids of a new user namespace, or makes sure of those of a joined one.
+    pub(super) fn map_ids(&self, score: Option<i32>, plan: &mut Plan) {
         if let Some(maps) = &self.maps {
             plan.act(Barrier::Placed, ParentAction::MapIds(maps.clone()));
             if let Some(score) = score {
@@ -196,6 +195,10 @@ impl Namespaces {
             let text = "the user namespace is joined by its path: the maps only say what it has";
             plan.note("/linux/uidMappings", text);
         }
+    }
+
+    /// The child takes the first ids of its user namespace.
+    pub(super) fn become_root(&self, plan: &mut Plan) {
         if self.other_user() {
             plan.step(Step::BecomeRoot);
         }

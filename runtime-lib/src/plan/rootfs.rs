@@ -43,8 +43,15 @@ pub(super) struct Scene<'a> {
 }
 
 impl Scene<'_> {
+    /// What the child may reach only as long as it has the ids of its privileged creator.
+    pub(super) fn reach_root(&self, root: &Root, plan: &mut Plan) {
+        if self.namespaces.other_user() && self.host.has(caps::Capability::CAP_SYS_ADMIN) {
+            plan.step_for(Step::ReachRoot(root.clone()), "/root/path");
+        }
+    }
+
     /// The whole root filesystem, up to the pivot.
-    pub(super) fn rootfs(&self, plan: &mut Plan) -> Result<()> {
+    pub(super) fn rootfs(&self, root: Root, plan: &mut Plan) -> Result<()> {
         let entries = self.config.mounts().as_deref().unwrap_or_default();
         let mut mounts = entries
             .iter()
@@ -56,7 +63,6 @@ impl Scene<'_> {
         let mut at_end = Vec::new();
 
         self.inherit(propagation, plan)?;
-        let root = self.root(plan)?;
         plan.step_for(Step::OpenRoot(root), "/root/path");
         if turn == JoinTurn::First {
             self.join_cgroups(plan);
@@ -144,7 +150,8 @@ impl Scene<'_> {
         }
     }
 
-    fn root(&self, plan: &mut Plan) -> Result<Root> {
+    /// The root filesystem itself: the bundle's, or an overlay on it.
+    pub(super) fn root(&self, plan: &mut Plan) -> Result<Root> {
         let path = root_path(self.request.rootfs)?;
         let Some(overlay) = &self.request.options.overlay else {
             return Ok(Root::Bind { path });

@@ -53,6 +53,9 @@ pub enum Step {
     SessionKeyring(CString),
     /// Tell the parent, and wait until it has acted.
     Meet(Barrier),
+    /// Open the directories of the root as the caller, who may reach more than the root of the
+    /// user namespace that this process becomes next.
+    ReachRoot(Root),
     /// The first ids inside the user namespace, so that files made from here on have an owner.
     BecomeRoot,
     /// unshare(2) of one namespace that clone could not make.

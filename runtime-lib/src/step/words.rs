@@ -83,6 +83,7 @@ impl fmt::Display for Step {
                 )
             }
             Step::PrivateParent { .. } => write!(f, "make the mount below the root private"),
+            Step::ReachRoot(_) => write!(f, "open the root's directories as the caller"),
             Step::OpenRoot(Root::Bind { path }) => write!(f, "open the root {}", text(path)),
             Step::OpenRoot(Root::Overlay { path, overlay }) => {
                 write!(f, "mount an overlay on the root {}: lower", text(path))?;
