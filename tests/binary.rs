@@ -191,3 +191,28 @@ fn explain_prints_the_steps_and_makes_nothing() {
         .write("explained");
     Outcome::of(stage.capsid().arg("explain").arg(&bundle.folder)).refuses(&["/process/cwd"]);
 }
+
+#[test]
+fn explain_lists_everything_that_is_wrong() {
+    let stage = stage!();
+    let mut bundle: Bundle = stage.bundle();
+    bundle
+        .set("/process/cwd", "relative".into())
+        .set("/process/oomScoreAdj", 1001.into())
+        .write("explained");
+    let explained = |format| {
+        let mut command = stage.capsid();
+        command
+            .args(["explain", "--format", format])
+            .arg(&bundle.folder);
+        Outcome::of(&mut command)
+    };
+    let outcome = explained("text");
+    for place in ["/process/cwd", "/process/oomScoreAdj"] {
+        let line = format!("problem: {place}: ");
+        assert!(outcome.stdout.contains(&line), "no {line}: {outcome}");
+    }
+    outcome.refuses(&["/process/cwd"]);
+    let json: serde_json::Value = serde_json::from_str(&explained("json").stdout).unwrap();
+    assert_eq!(json["problems"][1]["pointer"], "/process/oomScoreAdj");
+}

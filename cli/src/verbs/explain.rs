@@ -1,9 +1,11 @@
 //! `explain`: the very plan that create would run, without running it.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use capsid_runtime::{ContainerId, Result};
+use capsid_runtime::{ContainerId, Error, Result};
 use clap::{Args, ValueEnum};
+use serde::Serialize;
 
 use super::launch::{Launch, Stay};
 use crate::global::Global;
@@ -12,6 +14,7 @@ use crate::output;
 const NOTES: &str = "\
 Prints the steps in their order, what the parent does meanwhile, and a notice for each setting
 that will not act as it is written, with its place in config.json. Nothing is made or changed.
+Where the configuration is wrong in several places, it lists them all and fails.
 
 Examples:
   capsid explain /tmp/b
@@ -21,6 +24,36 @@ Examples:
 enum Format {
     Text,
     Json,
+}
+
+#[derive(Serialize)]
+struct Problem<'a> {
+    code: &'static str,
+    pointer: &'a str,
+    text: &'a str,
+}
+
+impl<'a> Problem<'a> {
+    fn of(error: &'a Error) -> Problem<'a> {
+        Problem {
+            code: error.code().as_str(),
+            pointer: error.pointer().unwrap_or_default(),
+            text: error.tail(),
+        }
+    }
+}
+
+impl Format {
+    /// All that is wrong: a line for each, or one JSON object with a list.
+    fn problems(self, errors: &[Error]) -> Result<String> {
+        match self {
+            Format::Text => Ok(errors.iter().map(|e| format!("problem: {e}\n")).collect()),
+            Format::Json => {
+                let list: Vec<Problem> = errors.iter().map(Problem::of).collect();
+                output::json(&BTreeMap::from([("problems", list)]), b"  ")
+            }
+        }
+    }
 }
 
 #[derive(Args)]
@@ -51,7 +84,15 @@ impl Explain {
             None => Stay::Foreground,
         };
         let options = self.launch.options(self.bundle, stay, global)?;
-        let explanation = global.runtime()?.explain(&id, &options)?;
+        let runtime = global.runtime()?;
+        let problems = runtime.problems(&options)?;
+        if problems.len() > 1 {
+            output::print(self.format.problems(&problems)?)?;
+        }
+        if let Some(first) = problems.into_iter().next() {
+            return Err(first.during(format!("explain {}", options.bundle.display())));
+        }
+        let explanation = runtime.explain(&id, &options)?;
         output::print(match self.format {
             Format::Text => explanation.to_string(),
             Format::Json => output::json(&explanation, b"  ")?,

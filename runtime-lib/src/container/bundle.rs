@@ -8,9 +8,10 @@ use nix::sys::stat::Mode;
 
 use super::options::CreateOptions;
 use crate::error::{Code, Error, Result};
+use crate::plan::validate;
 use crate::spec::Spec;
 
-/// A bundle, read once.
+/// A bundle, read once, whose configuration breaks no rule.
 pub struct Bundle {
     /// Absolute, without symbolic links.
     pub path: PathBuf,
@@ -25,16 +26,10 @@ impl Bundle {
     /// # Errors
     /// The file that can't be used, or the part of config.json that is wrong.
     pub fn open(options: &CreateOptions) -> Result<Bundle> {
-        let bundle = match options.bundle.as_os_str().is_empty() {
-            true => Path::new("."),
-            false => &options.bundle,
-        };
-        let path = real_directory(bundle)?;
-        let config = match &options.config {
-            Some(config) => config.clone(),
-            None => path.join("config.json"),
-        };
-        let spec = Spec::read(&config)?;
+        let (path, spec) = Bundle::read(options)?;
+        if let Some(error) = validate::first(validate::validate(&spec)) {
+            return Err(error);
+        }
         let root =
             spec.config.root().as_ref().ok_or_else(|| {
                 Error::new(Code::InvalidConfig, "root must be specified").at("/root")
@@ -50,6 +45,20 @@ impl Bundle {
             .at("/root/path"));
         }
         Ok(Bundle { path, rootfs, spec })
+    }
+
+    /// The bundle's path, as above, and its configuration.
+    pub fn read(options: &CreateOptions) -> Result<(PathBuf, Spec)> {
+        let bundle = match options.bundle.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => &options.bundle,
+        };
+        let path = real_directory(bundle)?;
+        let config = match &options.config {
+            Some(config) => config.clone(),
+            None => path.join("config.json"),
+        };
+        Ok((path, Spec::read(&config)?))
     }
 }
 

@@ -22,7 +22,7 @@ use crate::child::Handshake;
 use crate::error::{Code, Error, Result};
 use crate::launch::{Surroundings, launch};
 use crate::overlay;
-use crate::plan::{self, CreateRequest, Host, Plan, Start, validate};
+use crate::plan::{self, CreateRequest, Host, Plan, Start};
 
 /// A container that exists, and its process, which is a child of the caller.
 #[derive(Debug)]
@@ -134,9 +134,6 @@ impl Runtime {
         start: Start,
     ) -> Result<Prepared> {
         let bundle = Bundle::open(options)?;
-        if let Some(error) = validate::first(validate::validate(&bundle.spec)) {
-            return Err(error);
-        }
         let process = bundle.spec.config.process().as_ref();
         options
             .console

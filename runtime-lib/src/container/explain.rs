@@ -4,11 +4,12 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::bundle::Bundle;
 use super::create::Prepared;
 use super::options::CreateOptions;
 use super::{ContainerId, Runtime};
-use crate::error::Result;
-use crate::plan::Start;
+use crate::error::{Error, Result};
+use crate::plan::{Start, validate};
 use crate::step::Step;
 
 /// What create would do, in order. `Display` is for people, `Serialize` for programs.
@@ -44,6 +45,16 @@ pub struct ExplainedNotice {
 }
 
 impl Runtime {
+    /// Everything that is wrong with the bundle's configuration, whatever the machine; the
+    /// first of it is what [`Runtime::create`] refuses with.
+    ///
+    /// # Errors
+    /// The bundle or its configuration can't be read.
+    pub fn problems(&self, options: &CreateOptions) -> Result<Vec<Error>> {
+        let (_, spec) = Bundle::read(options)?;
+        Ok(validate::validate(&spec))
+    }
+
     /// The plan that [`Runtime::create`] would run now, with the same checks and refusals.
     ///
     /// # Errors
