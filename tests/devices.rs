@@ -136,6 +136,19 @@ fn the_hosts_dev_is_left_as_it_is() {
 }
 
 #[test]
+fn a_masked_file_is_no_way_to_change_the_hosts_null_device() {
+    let stage = stage!();
+    let mut bundle = stage.bundle();
+    bundle.set("/linux/maskedPaths", json!(["/etc/passwd", "/proc/keys"]));
+    for file in ["/etc/passwd", "/proc/keys"] {
+        // The mode that it has: all of the machine needs it.
+        let script =
+            format!("chmod 0666 {file} 2>/dev/null || echo refused; echo x > {file}; cat {file}");
+        assert_eq!(stage.prints(&mut bundle, &script), "refused", "{file}");
+    }
+}
+
+#[test]
 fn a_device_in_a_user_namespace_is_the_hosts() {
     let stage = stage!();
     if !std::path::Path::new("/dev/zero").exists() {

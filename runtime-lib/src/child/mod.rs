@@ -48,6 +48,8 @@ pub struct Child<'plan> {
     reached: root::Reached,
     /// A procfs whose files nothing of the container covers.
     procfs: Option<Fd>,
+    /// The host's /dev/null, read-only, that every masked file shows.
+    null: Option<Fd>,
     /// The empty tmpfs that every masked directory shows.
     empty: Option<Fd>,
     /// chdir succeeded in its first turn.
@@ -93,6 +95,7 @@ impl<'plan> Child<'plan> {
             root: None,
             reached: root::NOTHING_REACHED,
             procfs: None,
+            null: None,
             empty: None,
             in_directory: false,
             found: 0,

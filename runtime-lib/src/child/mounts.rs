@@ -72,16 +72,26 @@ impl Child<'_> {
         give(mounted.as_fd(), attributes)
     }
 
-    /// A file is covered by the host's /dev/null, which no image has touched.
+    /// A file is covered by the host's /dev/null, which no image has touched; read-only, so that
+    /// root of the container can't change the mode of the host's node.
     pub(super) fn mask(&mut self, target: &Target) -> Result<(), Refused> {
         let place = match open_target(self.root()?, target) {
             Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
             result => result.map_err(call("openat2"))?,
         };
         if kind(place.as_fd())?.1 != SFlag::S_IFDIR {
-            let null =
-                clone_tree(libc::AT_FDCWD, c"/dev/null", false).map_err(call("open_tree"))?;
-            return attach_at(null.as_fd(), place.as_fd());
+            let null = match &self.null {
+                Some(null) => clone_tree(null.as_raw_fd(), c"", false),
+                None => clone_tree(libc::AT_FDCWD, c"/dev/null", false),
+            };
+            let null = null.map_err(call("open_tree"))?;
+            if self.null.is_none() {
+                set_attributes(null.as_fd(), libc::MOUNT_ATTR_RDONLY, 0, 0, false)
+                    .map_err(call("mount_setattr"))?;
+            }
+            attach_at(null.as_fd(), place.as_fd())?;
+            self.null.get_or_insert(null);
+            return Ok(());
         }
         match &self.empty {
             Some(empty) => {
