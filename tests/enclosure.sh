@@ -51,7 +51,7 @@ if [ "${1-}" = --inside ]; then
   fi
   unset TMPDIR XDG_RUNTIME_DIR
   mounts() { cut -d' ' -f4- /proc/self/mountinfo | sort; }
-  files() { find /tmp /run /dev/shm -mindepth 1 -not -path "$CAPSID_WORK*" | grep -v -E '^/run/(user(/54321)?|capsid)$' | { [ ${#held[@]} = 0 ] && cat || grep -v -F "$(printf '%s\n' "${held[@]}")"; } | sort; }
+  files() { find /tmp /run /dev/shm -mindepth 1 -not -path "$CAPSID_WORK*" | grep -v -E '^/run/(user(/54321)?|capsid|crun)$' | { [ ${#held[@]} = 0 ] && cat || grep -v -F "$(printf '%s\n' "${held[@]}")"; } | sort; }
   before_mounts=$(mounts) before_files=$(files)
   "$@"
   status=$?

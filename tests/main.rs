@@ -9,6 +9,7 @@ mod binary;
 mod cgroups;
 mod descriptors;
 mod devices;
+mod differential;
 mod errors;
 mod exec;
 mod faults;
