@@ -14,6 +14,10 @@ use nix::errno::Errno;
 /// The result of every operation of this library.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// What to say where the kernel doesn't know a call.
+pub(crate) const KERNEL_FLOOR: &str =
+    "this kernel lacks the call, or a filter hides it; capsid needs Linux 5.14";
+
 /// What kind of failure it was, for programs to match on. The words of [`Code::as_str`]
 /// are stable; new ones may be added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -139,9 +143,7 @@ impl Error {
         error.0.errno = Some(errno);
         if errno == Errno::ENOSYS {
             error.0.code = Code::KernelMissing;
-            error.0.hint = Some(format!(
-                "this kernel lacks {syscall}(2) or a filter hides it; capsid needs Linux 5.14"
-            ));
+            error.0.hint = Some(KERNEL_FLOOR.to_owned());
         }
         error
     }

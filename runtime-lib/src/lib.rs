@@ -60,4 +60,4 @@ pub use error::{Code, Error, Result};
 pub use notice::Notice;
 
 /// The version of the runtime-spec that this library implements.
-pub const OCI_VERSION: &str = "1.3.0";
+pub const OCI_VERSION: &str = spec::version::MAX;

@@ -255,7 +255,7 @@ fn exec_plan(fixture: &str, euid: u32, namespaces: CloneFlags, layout: &Layout) 
         cgroup: &cgroups(layout),
         options: &options,
         limiter: Limiter::Parent,
-        no_new_keyring: false,
+        inherits_keyring: false,
     };
     exec(request).unwrap()
 }

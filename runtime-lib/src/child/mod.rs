@@ -12,6 +12,7 @@ mod fds;
 mod identity;
 mod mounts;
 mod nodes;
+mod overlay;
 mod paths;
 mod program;
 mod root;

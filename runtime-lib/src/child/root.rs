@@ -1,8 +1,7 @@
 //! The root filesystem: opened (bind or overlay), entered, and the old one left for good.
 
 use std::ffi::{CStr, CString};
-use std::io::Write;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -12,9 +11,10 @@ use nix::unistd::{chdir, chroot, fchdir};
 
 use super::Child;
 use super::fds::{Fd, clone_tree, fsmount, fsopen};
-use super::mounts::{configure, create};
+use super::mounts::create;
+use super::overlay::{DIRECTORIES, too_many};
 use crate::report::{Refused, call};
-use crate::step::{OverlayMount, Root};
+use crate::step::Root;
 use crate::sys::mount::{attach, set_attributes};
 
 impl Child<'_> {
@@ -57,52 +57,11 @@ impl Child<'_> {
     }
 
     /// The `n`-th of the root's [`directories`].
-    fn reached(&mut self, n: usize, path: &CStr) -> Result<Fd, Refused> {
+    pub(super) fn reached(&mut self, n: usize, path: &CStr) -> Result<Fd, Refused> {
         match self.reached.get_mut(n).and_then(Option::take) {
             Some(directory) => Ok(directory),
             None => open_directory(path),
         }
-    }
-
-    /// Layers are named by descriptor, so that no character of a path has a meaning.
-    fn mount_overlay(&mut self, overlay: &OverlayMount) -> Result<Fd, Refused> {
-        let context = fsopen(c"overlay").map_err(call("fsopen"))?;
-        configure(context.as_fd(), c"source", Some(c"overlay"))?;
-        if overlay.lower.len() + 2 > MAX_LAYERS {
-            return Err(too_many());
-        }
-        let mut text = [0; LAYERS_BYTES];
-        let mut lower = Text::new(&mut text);
-        // All stay open until the file system exists: some kernels look them up only then.
-        let mut layers = [const { None }; MAX_LAYERS];
-        let mut places = layers.iter_mut().zip(1..);
-        for (path, (place, n)) in overlay.lower.iter().zip(&mut places) {
-            let layer = self.reached(n, path)?;
-            lower.descriptor(layer.as_fd())?;
-            *place = Some(layer);
-        }
-        configure(context.as_fd(), c"lowerdir", Some(lower.finish()?))?;
-        let own = [(c"upperdir", &overlay.upper), (c"workdir", &overlay.work)];
-        for ((key, path), (place, n)) in own.into_iter().zip(places) {
-            let layer = self.reached(n, path)?;
-            let mut text = [0; 64];
-            let mut value = Text::new(&mut text);
-            value.descriptor(layer.as_fd())?;
-            configure(context.as_fd(), key, Some(value.finish()?))?;
-            *place = Some(layer);
-        }
-        if overlay.userxattr {
-            configure(context.as_fd(), c"userxattr", None)?;
-        }
-        create(context.as_fd())?;
-        let mounted = fsmount(context.as_fd(), 0).map_err(call("fsmount"))?;
-        let stat = nix::sys::statvfs::fstatvfs(&mounted).map_err(call("fstatvfs"))?;
-        if stat.flags().contains(nix::sys::statvfs::FsFlags::ST_RDONLY) {
-            // Some kernels mount read-only instead of refusing an upper directory they can't use.
-            return Err(Refused::new("fsmount", Errno::EROFS)
-                .noting(b"the file system of the upper directory can't hold an overlay's upper"));
-        }
-        Ok(mounted)
     }
 
     /// pivot_root(2) of "." onto itself: the old root lies on top of the new one and is
@@ -179,49 +138,13 @@ fn directories(root: &Root) -> impl Iterator<Item = &CStr> {
         .map(CString::as_c_str)
 }
 
-const MAX_LAYERS: usize = 130;
-const LAYERS_BYTES: usize = MAX_LAYERS * 32;
+/// One for the root's own place, and one for each directory of an overlay.
+pub(super) type Reached = [Option<Fd>; 1 + DIRECTORIES];
 
-/// One for the root, and for each layer of an overlay.
-pub(super) type Reached = [Option<Fd>; MAX_LAYERS + 1];
-
-pub(super) const NOTHING_REACHED: Reached = [const { None }; MAX_LAYERS + 1];
-
-fn too_many() -> Refused {
-    Refused::new("fsconfig", Errno::E2BIG).noting(b"more than 128 lower layers")
-}
+pub(super) const NOTHING_REACHED: Reached = [const { None }; 1 + DIRECTORIES];
 
 fn open_directory(path: &CStr) -> Result<Fd, Refused> {
     open_path(path).map_err(|errno| Refused::new("open", errno).noting(path.to_bytes()))
-}
-
-/// "/proc/self/fd/N", joined by colons, without allocating.
-struct Text<'buffer> {
-    buffer: &'buffer mut [u8],
-    used: usize,
-}
-
-impl<'buffer> Text<'buffer> {
-    fn new(buffer: &'buffer mut [u8]) -> Text<'buffer> {
-        Text { buffer, used: 0 }
-    }
-
-    fn descriptor(&mut self, layer: BorrowedFd<'_>) -> Result<(), Refused> {
-        let colon = if self.used == 0 { "" } else { ":" };
-        let left = self.buffer.get_mut(self.used..).unwrap_or_default();
-        let room = left.len();
-        let mut rest = left;
-        match write!(rest, "{colon}/proc/self/fd/{}", layer.as_raw_fd()) {
-            Ok(()) => self.used += room - rest.len(),
-            Err(_) => return Err(Refused::new("fsconfig", Errno::E2BIG)),
-        }
-        Ok(())
-    }
-
-    /// The buffer was all zeroes, so what was written is followed by a NUL.
-    fn finish(&self) -> Result<&CStr, Refused> {
-        CStr::from_bytes_until_nul(self.buffer).map_err(|_| Refused::new("fsconfig", Errno::E2BIG))
-    }
 }
 
 fn open_path(path: &CStr) -> nix::Result<Fd> {

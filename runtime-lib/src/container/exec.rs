@@ -51,7 +51,7 @@ impl Container {
             cgroup: &self.journal.cgroup,
             options,
             limiter: Limiter::here(),
-            no_new_keyring: record.inherits_keyring,
+            inherits_keyring: record.inherits_keyring,
         })?;
         for notice in std::mem::take(&mut plan.notices) {
             tracing::warn!(pointer = notice.pointer, "{notice}");

@@ -11,7 +11,7 @@ use super::identity::{has_ended, wait_end};
 use super::state::Status;
 use super::store::{GO, RESULT};
 use crate::error::{Code, Error, Result};
-use crate::launch::words;
+use crate::launch::refusal;
 use crate::report::{REPORT_BYTES, Report};
 
 /// How long a process may take from closing its descriptors to its end, in milliseconds.
@@ -66,7 +66,7 @@ impl Container {
             // Not even released: a killed process closes its descriptors too, and then ends.
             // (One that lives on has been released by a start that was killed before this one.)
             None if self.is_unread()? && wait_end(&pidfd, PollTimeout::from(LAST_BREATH))? => {
-                Err(words::died(None))
+                Err(refusal::died(None))
             }
             None => {
                 self.home.unlink(GO)?;
@@ -109,7 +109,7 @@ impl Container {
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => {
                     if has_ended(pidfd)? {
-                        return Ok(Some(words::died(None)));
+                        return Ok(Some(refusal::died(None)));
                     }
                 }
                 Err(errno) => return Err(Error::call(Code::Io, "read", errno)),
@@ -138,7 +138,7 @@ impl Container {
             .args()
             .as_ref()
             .and_then(|args| args.first().cloned());
-        let error = words::program(&name.unwrap_or_default(), &call, errno, &note);
+        let error = refusal::program(&name.unwrap_or_default(), &call, errno, &note);
         Ok(error
             .errno(errno)
             .syscall(call)

@@ -5,7 +5,7 @@
 
 mod actions;
 mod opens;
-pub mod words;
+pub mod refusal;
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -81,7 +81,7 @@ pub fn launch(
         around.handshake,
     );
     let cloned =
-        match process::clone3(request).map_err(|errno| words::clone_refused(plan, errno))? {
+        match process::clone3(request).map_err(|errno| refusal::clone_refused(plan, errno))? {
             Born::Child => child.run(),
             Born::Parent(cloned) => cloned,
         };
@@ -149,7 +149,7 @@ impl Server<'_> {
                     errno,
                     call,
                     note,
-                }) => return Err(words::refused(self.plan, step, errno, &call, &note)),
+                }) => return Err(refusal::refused(self.plan, step, errno, &call, &note)),
                 // Every copy of the socket is closed: by execve after Ready, else by death.
                 None if ready.is_none() => break,
                 None => return Err(self.death()),
@@ -226,7 +226,7 @@ impl Server<'_> {
             .newborn
             .take()
             .and_then(|newborn| reap(newborn.pidfd.as_fd()));
-        words::died(how)
+        refusal::died(how)
     }
 }
 

@@ -234,8 +234,8 @@ pub struct ExecRequest<'a> {
     pub options: &'a ExecOptions,
     /// Who may limit a process in the caller's own user namespace.
     pub limiter: Limiter,
-    /// As at create: the session keyring is the container's own.
-    pub no_new_keyring: bool,
+    /// The process keeps the session keyring of whoever calls exec.
+    pub inherits_keyring: bool,
 }
 
 /// The plan of a container's first process.
@@ -321,7 +321,7 @@ pub fn exec(request: ExecRequest) -> Result<Plan> {
     if differs(CloneFlags::CLONE_NEWUSER) {
         plan.step(Step::BecomeRoot);
     }
-    session_keyring(request.id, request.no_new_keyring, &mut plan)?;
+    session_keyring(request.id, request.inherits_keyring, &mut plan)?;
     if let Some(terminal) = process::terminal(process, false) {
         plan.step(Step::OpenRoot(Root::Current));
         plan.step_for(Step::Terminal(terminal), format!("{pointer}/terminal"));

@@ -120,8 +120,6 @@ impl Scene<'_> {
     }
 
     /// Cuts the inherited tree off from the host. A shared root keeps the host's propagation,
-    /// so that a shared volume stays shared; then only the mount below the root is cut off.
-    /// Cuts the inherited tree off from the host. A shared root keeps the host's propagation,
     /// so that a shared volume stays shared; then the mount below the root is cut off alone.
     fn inherit(&self, wanted: Option<Propagation>, plan: &mut Plan) -> Result<()> {
         let pointer = wanted.map(|_| PROPAGATION_POINTER.to_owned());

@@ -8,9 +8,8 @@ pub mod words;
 
 pub use words::namespaces;
 
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::fmt;
-use std::path::PathBuf;
 
 use nix::sched::CloneFlags;
 
@@ -45,7 +44,7 @@ pub enum Step {
     TimeNamespace { offsets: CString },
     /// clone3(2) with CLONE_PARENT: the process proper goes on from here, this one ends.
     Fork { namespaces: CloneFlags },
-    /// An empty signal mask, and SIGPIPE back to its default (Rust's runtime ignores it).
+    /// An empty signal mask, and the default action for every signal that was ignored.
     ResetSignals,
     /// setsid(2)
     NewSession,
@@ -316,21 +315,6 @@ pub struct Terminal {
     pub size: Option<(u16, u16)>,
     /// The owner of the pty inside the container.
     pub owner: u32,
-}
-
-/// Where the OpenRoot step works, for the rollback and the state.
-impl Root {
-    /// The directory on the host.
-    pub fn directory(&self) -> Option<PathBuf> {
-        match self {
-            Root::Bind { path } | Root::Overlay { path, .. } => Some(PathBuf::from(text(path))),
-            Root::Current => None,
-        }
-    }
-}
-
-fn text(path: &CStr) -> String {
-    String::from_utf8_lossy(path.to_bytes()).into_owned()
 }
 
 #[cfg(test)]

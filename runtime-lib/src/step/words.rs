@@ -65,7 +65,7 @@ impl fmt::Display for Step {
                 let lines = lines.trim_end().replace('\n', ", ");
                 write!(f, "make a time namespace: {lines}")
             }
-            Step::ResetSignals => write!(f, "reset the signal mask"),
+            Step::ResetSignals => write!(f, "reset the signals"),
             Step::NewSession => write!(f, "start a session"),
             Step::SessionKeyring(name) => write!(f, "join a new session keyring {}", text(name)),
             Step::Meet(barrier) => write!(f, "wait for the parent: {barrier}"),

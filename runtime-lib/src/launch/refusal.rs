@@ -104,9 +104,7 @@ fn code_of(step: &Step, errno: Errno) -> Code {
 /// What to do about the refusals that have a usual cause.
 fn advice(step: &Step, errno: Option<Errno>) -> Option<&'static str> {
     match (step, errno?) {
-        (_, Errno::ENOSYS) => {
-            Some("this kernel lacks the call or a filter hides it; capsid needs Linux 5.14")
-        }
+        (_, Errno::ENOSYS) => Some(crate::error::KERNEL_FLOOR),
         (Step::PivotRoot, Errno::EINVAL) => {
             Some("the caller's own root may be an initramfs: try --no-pivot")
         }
