@@ -168,9 +168,13 @@ impl Error {
         self
     }
 
-    /// The JSON pointer (RFC 6901) of the setting that asked for it. Kept when set already.
+    /// The JSON pointer (RFC 6901) of the setting that asked for it. Kept when set already;
+    /// an empty one, the whole document, is no place to name.
     pub fn at(mut self, pointer: impl Into<String>) -> Error {
-        self.0.pointer.get_or_insert(pointer.into());
+        let pointer = pointer.into();
+        if !pointer.is_empty() {
+            self.0.pointer.get_or_insert(pointer);
+        }
         self
     }
 

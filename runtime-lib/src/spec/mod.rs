@@ -74,7 +74,7 @@ impl Spec {
 /// An error about the whole document says which file it was.
 fn name_the_file(error: Error, path: &Path) -> Error {
     match error.pointer() {
-        None | Some("") => error.path(path),
+        None => error.path(path),
         Some(_) => error,
     }
 }

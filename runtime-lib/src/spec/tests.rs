@@ -204,6 +204,19 @@ fn a_zero_value_of_something_unsupported_asks_for_nothing() {
 }
 
 #[test]
+fn an_error_about_the_whole_document_names_the_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("config.json");
+    std::fs::write(&path, "null").unwrap();
+    let error = Spec::read(&path).unwrap_err().during("create web");
+    let tail = "invalid type: null, expected an object";
+    assert_eq!(
+        error.to_string(),
+        format!("create web: {}: {tail}", path.display())
+    );
+}
+
+#[test]
 fn deep_nesting_is_an_error_at_once() {
     let started = Instant::now();
     let refused = refusal("[".repeat(100_000));
