@@ -23,7 +23,9 @@ use crate::overlay;
 use crate::plan::IdMaps;
 use crate::sys::fd::{lock, try_lock, unlock};
 
-/// The version of what is in the state files. A newer capsid reads all older ones.
+/// The version of what is in the state files. A field that is added gets a default for files
+/// that lack it, and the version stays; it goes up when the meaning of a field changes, and
+/// then what reads it tells the versions apart. Containers of older versions stay manageable.
 pub const SCHEMA: u32 = 1;
 
 pub const JOURNAL: &str = "journal.json";
@@ -54,7 +56,7 @@ pub struct Home {
 pub enum Hold {
     /// Nothing: state and list read files that are replaced whole.
     Nothing,
-    /// The lock that create, start, delete and pause take one after the other.
+    /// The lock that create, start, delete, pause and resume take one after the other.
     Lock,
     /// The lock, or the error that says that the container exists.
     LockIfFree,
@@ -258,7 +260,7 @@ impl Home {
         let value: T =
             serde_json::from_slice(&bytes).map_err(|error| corrupt(error.to_string()))?;
         match value.schema() {
-            SCHEMA => Ok(Some(value)),
+            1..=SCHEMA => Ok(Some(value)),
             other => Err(corrupt(format!(
                 "state file has schema {other}, and this capsid knows {SCHEMA}"
             ))),
