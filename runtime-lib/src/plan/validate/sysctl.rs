@@ -149,6 +149,10 @@ pub(super) fn names_are_written_once(spec: &Spec) -> Vec<Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::{Component, Path};
+
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -191,5 +195,18 @@ mod tests {
         assert_eq!(namespace("kernel/semaphore"), None);
         assert_eq!(namespace("vm/overcommit_memory"), None);
         assert_eq!(namespace("network/x"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_name_leads_out_of_its_directory(name in "[a-z./ +\\x00\\n]{0,24}|(net|kernel)[./].*") {
+            if let Some(path) = path(&name) {
+                let plain = |part| matches!(part, Component::Normal(_));
+                prop_assert!(Path::new(&path).components().all(plain), "{path}");
+                // The file is found under this name: nothing in it is skipped on the way.
+                let parts = Path::new(&path).iter().map(|part| part.to_str().unwrap());
+                prop_assert_eq!(parts.collect::<Vec<_>>().join("/"), path);
+            }
+        }
     }
 }
