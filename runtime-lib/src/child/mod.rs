@@ -17,6 +17,8 @@ mod paths;
 mod program;
 mod root;
 mod terminal;
+#[cfg(test)]
+mod tests;
 mod trees;
 
 use std::ffi::CStr;

@@ -5,6 +5,8 @@
 //! none of them allocates, takes a lock, or goes through glibc's set*id wrappers, which wait
 //! for threads that the child does not have.
 
+#[cfg(test)]
+pub mod allocations;
 pub mod bpf;
 pub mod credentials;
 pub mod exec;
