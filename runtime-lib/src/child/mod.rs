@@ -10,6 +10,7 @@
 
 mod fds;
 mod identity;
+mod links;
 mod mounts;
 mod nodes;
 mod overlay;

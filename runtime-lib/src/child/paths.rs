@@ -4,9 +4,10 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::errno::Errno;
-use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, mkdirat, mknodat};
 
 use super::fds::{Fd, openat2};
+use super::links;
 use crate::report::{Refused, call};
 use crate::step::Target;
 use crate::sys::mount::resolve;
@@ -69,26 +70,39 @@ pub fn ensure(root: BorrowedFd<'_>, target: &Target, missing: Missing) -> Result
     let mut parent = at
         .unwrap_or(Err(Errno::ENOENT))
         .map_err(refused("openat2"))?;
-    let make = prefixes.get(depth..).unwrap_or_default();
-    for (left, prefix) in (1..=make.len()).rev().zip(make) {
+    let missed = prefixes.get(depth..).unwrap_or_default();
+    for (left, prefix) in (1..=missed.len()).rev().zip(missed) {
         let name = last_name(prefix);
-        let made = match (missing, left) {
-            (Missing::File, 1) => {
-                let mode = Mode::from_bits_truncate(0o644);
-                nix::sys::stat::mknodat(parent.as_fd(), name, SFlag::S_IFREG, mode, 0)
-            }
-            _ => nix::sys::stat::mkdirat(parent.as_fd(), name, Mode::from_bits_truncate(0o755)),
+        let kind = if left == 1 {
+            missing
+        } else {
+            Missing::Directory
         };
-        match made {
+        match make(parent.as_fd(), name, kind) {
             // Either somebody was faster, or a symbolic link leads nowhere: the open tells.
             Ok(()) | Err(Errno::EEXIST) => {}
             Err(errno) => return Err(describe("mkdirat", errno, target)),
         }
         let beneath = resolve::BENEATH | resolve::NO_SYMLINKS;
-        parent =
-            openat2(parent.as_fd(), name, libc::O_PATH, 0, beneath).map_err(refused("openat2"))?;
+        parent = match openat2(parent.as_fd(), name, libc::O_PATH, 0, beneath) {
+            Err(Errno::ELOOP) if !target.plain => {
+                return links::ensure(root, &target.path, missing).map_err(refused("openat2"));
+            }
+            made => made.map_err(refused("openat2"))?,
+        };
     }
     Ok(parent)
+}
+
+/// Makes what is missing; EEXIST when it is not.
+pub fn make(parent: BorrowedFd<'_>, name: &CStr, missing: Missing) -> nix::Result<()> {
+    match missing {
+        Missing::Directory => mkdirat(parent, name, Mode::from_bits_truncate(0o755)),
+        Missing::File => {
+            let mode = Mode::from_bits_truncate(0o644);
+            mknodat(parent, name, SFlag::S_IFREG, mode, 0)
+        }
+    }
 }
 
 /// The last component of a cleaned path.
@@ -107,7 +121,7 @@ fn describe(name: &'static str, errno: Errno, target: &Target) -> Refused {
         Errno::ELOOP if target.plain => {
             refused.noting(b"the path has a symbolic link, and must be an ordinary directory")
         }
-        Errno::ELOOP => refused.noting(b"a symbolic link in the path leads nowhere"),
+        Errno::ELOOP => refused.noting(b"symbolic links in the path go round in a circle"),
         _ => refused,
     }
 }

@@ -28,6 +28,15 @@ pub fn duplicate_to(fd: RawFd, at: RawFd, close_on_exec: bool) -> Result<()> {
     Ok(())
 }
 
+/// readlinkat(2) into a buffer: how many bytes the link has, of which the buffer may hold
+/// only the first.
+pub fn read_link(directory: BorrowedFd<'_>, name: &CStr, buffer: &mut [u8]) -> Result<usize> {
+    let (start, room) = (buffer.as_mut_ptr().cast(), buffer.len());
+    // SAFETY: `name` is NUL-terminated; the kernel writes at most `room` bytes at `start`.
+    let length = unsafe { libc::readlinkat(directory.as_raw_fd(), name.as_ptr(), start, room) };
+    Ok(checked(length as libc::c_long)? as usize)
+}
+
 /// fcntl(2) F_GETFD: whether the number is an open descriptor.
 pub fn is_open(fd: RawFd) -> Result<()> {
     // SAFETY: the call takes ints only.
