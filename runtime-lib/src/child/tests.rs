@@ -33,13 +33,6 @@ impl Place {
         Recipe::new(Source::Busybox)
             .rootfs(&folder.path().join("rootfs"))
             .unwrap();
-        // Root of a user namespace, too, has to get there.
-        let state = folder.path().join("state");
-        std::fs::create_dir(&state).unwrap();
-        for path in [folder.path(), &state] {
-            let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-            std::fs::set_permissions(path, open).unwrap();
-        }
         Some(Place {
             cgroup: format!("{enclosure}/{test}-{}", std::process::id()),
             runtime: Runtime::new(folder.path().join("state")),
