@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::harness::Outcome;
+use crate::harness::{Bundle, Outcome, Stage};
 use crate::stage;
 
 /// The fields of a mount in the container: options, file system, source, super options.
@@ -276,24 +276,48 @@ fn mounts_happen_in_their_order_and_their_targets_are_made() {
     assert_eq!(mount_of(&text, "/a/b/c")[2], "third");
 }
 
+/// A root filesystem with links to a folder of the host, by an absolute and by a relative path.
+fn with_links(stage: &Stage, decoy: &Path) -> Bundle {
+    let bundle = stage.own_bundle();
+    let rootfs = bundle.folder.join("rootfs");
+    std::fs::create_dir(decoy).unwrap();
+    let relative = format!("../../../../../..{}", decoy.display());
+    std::os::unix::fs::symlink(decoy, rootfs.join("absolute")).unwrap();
+    std::os::unix::fs::symlink(relative, rootfs.join("relative")).unwrap();
+    bundle
+}
+
 #[test]
 fn a_link_in_the_root_filesystem_stays_inside_it() {
     let stage = stage!();
-    let mut bundle = stage.own_bundle();
-    let rootfs = bundle.folder.join("rootfs");
     let decoy = stage.path("decoy");
-    std::fs::create_dir(&decoy).unwrap();
-    std::os::unix::fs::symlink(&decoy, rootfs.join("absolute")).unwrap();
-    std::os::unix::fs::symlink(
-        format!("../../../../../..{}", decoy.display()),
-        rootfs.join("relative"),
-    )
-    .unwrap();
+    let mut bundle = with_links(&stage, &decoy);
+    let inside = bundle.folder.join(format!("rootfs{}", decoy.display()));
+    std::fs::create_dir_all(inside).unwrap();
     for name in ["absolute", "relative"] {
         bundle.mount(&format!("/{name}/target"), "tmpfs", "tmpfs", &[]);
     }
     let text = stage.prints(&mut bundle, "cat /proc/self/mountinfo");
     mount_of(&text, &format!("{}/target", decoy.display()));
+    assert_eq!(
+        std::fs::read_dir(&decoy).unwrap().count(),
+        0,
+        "something was made on the host"
+    );
+}
+
+#[test]
+fn a_link_that_leads_nowhere_inside_is_refused_by_its_mount() {
+    let stage = stage!();
+    let decoy = stage.path("decoy");
+    let mut bundle = with_links(&stage, &decoy);
+    for name in ["absolute", "relative"] {
+        bundle.mount(&format!("/{name}/target"), "tmpfs", "tmpfs", &[]);
+        stage
+            .try_create(&bundle)
+            .refuses(&["/mounts/7", "symbolic link"]);
+        bundle.remove("/mounts/7");
+    }
     assert_eq!(
         std::fs::read_dir(&decoy).unwrap().count(),
         0,
