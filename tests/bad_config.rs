@@ -13,7 +13,12 @@ fn refused(stage: &Stage, change: impl FnOnce(&mut Bundle), words: &[&str]) {
     change(&mut bundle);
     let (id, outcome) = stage.try_create_with(&bundle, &[]);
     let outcome = outcome.refuses(words);
-    assert_eq!(outcome.stderr.trim_end().lines().count(), 1, "{outcome}");
+    let errors = outcome.stderr.matches("level=error").count();
+    assert_eq!(
+        (errors, outcome.stderr.contains("\n\n")),
+        (1, false),
+        "{outcome}"
+    );
     assert_eq!(
         stage.remains(&id),
         Vec::<std::path::PathBuf>::new(),

@@ -7,10 +7,10 @@ use std::os::fd::AsFd;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, makedev};
 
 use crate::report::{Refused, call};
-use crate::sys::{CLONE_NEWTIME, credentials, ioctl, keyring, process};
+use crate::sys::{CLONE_NEWTIME, credentials, fd, ioctl, keyring, process};
 
 pub(super) fn drop_bounding(set: u64) -> Result<(), Refused> {
     for capability in bits(set) {
@@ -31,6 +31,24 @@ pub(super) fn ambient(set: u64) -> Result<(), Refused> {
         match credentials::raise_ambient(capability) {
             Ok(()) | Err(Errno::EPERM | Errno::EINVAL) => {}
             Err(errno) => return Err(Refused::new("prctl", errno)),
+        }
+    }
+    Ok(())
+}
+
+/// /dev/null belongs to everybody. What can't be given (a closed descriptor, a read-only file
+/// system, a file of a user that is not mapped) stays as it is.
+pub(super) fn own_streams(uid: u32) -> Result<(), Refused> {
+    let null = makedev(1, 3);
+    for stream in 0..3 {
+        match fd::status(stream) {
+            Ok(stat) if stat.st_rdev == null || stat.st_uid == uid => continue,
+            Ok(_) => {}
+            Err(_) => continue,
+        }
+        match fd::change_owner(stream, uid) {
+            Ok(()) | Err(Errno::EPERM | Errno::EINVAL | Errno::EROFS) => {}
+            Err(errno) => return Err(Refused::new("fchown", errno)),
         }
     }
     Ok(())

@@ -179,6 +179,7 @@ impl<'plan> Child<'plan> {
             Step::DropBounding(set) => identity::drop_bounding(*set),
             Step::KeepCapabilities => credentials::keep_capabilities().map_err(call("prctl")),
             Step::SetGroups(groups) => credentials::setgroups(groups).map_err(call("setgroups")),
+            Step::OwnStreams { uid } => identity::own_streams(*uid),
             Step::SetIds { uid, gid } => {
                 credentials::setresgid(*gid).map_err(call("setresgid"))?;
                 credentials::setresuid(*uid).map_err(call("setresuid"))

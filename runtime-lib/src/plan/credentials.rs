@@ -79,6 +79,7 @@ pub(super) fn become_user(
         at("capabilities/bounding"),
     );
     if user.uid() != 0 {
+        plan.step_for(Step::OwnStreams { uid: user.uid() }, at("user/uid"));
         plan.step(Step::KeepCapabilities);
     }
     set_groups(process, groups, pointer, plan)?;

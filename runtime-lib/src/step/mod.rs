@@ -113,6 +113,8 @@ pub enum Step {
     KeepCapabilities,
     /// setgroups(2)
     SetGroups(Vec<u32>),
+    /// fchown(2) of standard input, output and error, so that the user can open /dev/stderr.
+    OwnStreams { uid: u32 },
     /// setresgid(2) and setresuid(2)
     SetIds { uid: u32, gid: u32 },
     /// capset(2)

@@ -182,6 +182,7 @@ impl fmt::Display for Step {
             }
             Step::KeepCapabilities => write!(f, "keep capabilities across the change of ids"),
             Step::SetGroups(groups) => write!(f, "set the groups {groups:?}"),
+            Step::OwnStreams { uid } => write!(f, "give stdin, stdout and stderr to {uid}"),
             Step::SetIds { uid, gid } => write!(f, "become {uid}:{gid}"),
             Step::SetCapabilities { effective, .. } => {
                 write!(

@@ -44,6 +44,22 @@ pub fn is_open(fd: RawFd) -> Result<()> {
     Ok(())
 }
 
+/// fstat(2) of a descriptor by its number.
+pub fn status(fd: RawFd) -> Result<libc::stat> {
+    // SAFETY: stat is plain data for which all zeroes is valid.
+    let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: `stat` outlives the call.
+    checked(unsafe { libc::fstat(fd, &raw mut stat) }.into())?;
+    Ok(stat)
+}
+
+/// fchown(2) of a descriptor by its number; its group stays.
+pub fn change_owner(fd: RawFd, uid: u32) -> Result<()> {
+    // SAFETY: the call takes ints only.
+    checked(unsafe { libc::fchown(fd, uid, libc::gid_t::MAX) }.into())?;
+    Ok(())
+}
+
 /// flock(2) LOCK_EX, held until the last copy of the descriptor is closed.
 pub fn lock(file: BorrowedFd<'_>) -> Result<()> {
     loop {
