@@ -12,11 +12,11 @@
 //!                │
 //!           plan::Plan ──────► explain prints this very list
 //!                │
-//!   launch (parent)  ◄── one socket: Reached | Failed ──►  child
+//!   launch (parent)  ◄────── one socket, one record ──────►  child
 //!     opens fds, clones,         two barriers:              walks Vec<Step>,
 //!     maps ids, sets limits      Placed, Ready              then execve(2)
 //!                │
-//!    container: state directory, journal, lock; a verb a file
+//!    container: state directory, journal, lock; a file for each verb
 //! ```
 //!
 //! | module | the question it answers |
@@ -26,10 +26,12 @@
 //! | [`step`] | what may a child do at all? |
 //! | `child` | how is each step done? |
 //! | `launch` | who starts the child and serves it? |
+//! | `report` | what may the child say? |
 //! | [`container`] | what can a caller do with a container? |
 //! | [`cgroup`] | where are its processes counted and limited? |
 //! | `overlay` | which directories does an overlay root need? |
 //! | [`seal`] | how is the runtime's own executable protected? |
+//! | [`Notice`] | which settings will not act as they were written? |
 //! | `sys` | which calls does nix lack? (the only `unsafe`) |
 //! | [`error`] | what went wrong, where, and what to do about it? |
 //!

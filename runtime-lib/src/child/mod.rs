@@ -8,15 +8,19 @@
     reason = "a refusal carries its text: the child can't box"
 )]
 
+mod capabilities;
 mod fds;
-mod identity;
+mod keyring;
 mod links;
+mod loopback;
 mod mounts;
 mod nodes;
 mod overlay;
+mod own_files;
 mod paths;
 mod program;
 mod root;
+mod streams;
 mod terminal;
 #[cfg(test)]
 mod tests;
@@ -125,7 +129,7 @@ impl<'plan> Child<'plan> {
     fn step(&mut self, step: &Step) -> Result<(), Refused> {
         match step {
             Step::Undumpable => process::set_dumpable(false).map_err(call("prctl")),
-            Step::OomScoreAdj(score) => identity::oom_score_adj(*score),
+            Step::OomScoreAdj(score) => own_files::oom_score_adj(*score),
             Step::JoinProcess {
                 process: joined,
                 namespaces,
@@ -139,7 +143,7 @@ impl<'plan> Child<'plan> {
                 Ok(_) => Ok(()),
                 Err(errno) => Err(Refused::new("setsid", errno)),
             },
-            Step::SessionKeyring(name) => identity::session_keyring(name),
+            Step::SessionKeyring(name) => keyring::session_keyring(name),
             Step::Meet(barrier) => self.meet(*barrier),
             Step::ReachRoot(root) => self.reach_root(root),
             Step::BecomeRoot => {
@@ -147,7 +151,7 @@ impl<'plan> Child<'plan> {
                 credentials::setresuid(0).map_err(call("setresuid"))
             }
             Step::Unshare(namespace) => nix::sched::unshare(*namespace).map_err(call("unshare")),
-            Step::Loopback => identity::loopback(),
+            Step::Loopback => loopback::bring_up(),
             Step::Hostname(name) => nix::unistd::sethostname(os(name)).map_err(call("sethostname")),
             Step::Domainname(name) => process::setdomainname(name).map_err(call("setdomainname")),
             Step::Umask(mask) => {
@@ -172,14 +176,14 @@ impl<'plan> Child<'plan> {
                 propagation,
                 recursive,
             } => self.propagate_root(*propagation, *recursive),
-            Step::TimeNamespace { offsets } => identity::time_namespace(offsets),
+            Step::TimeNamespace { offsets } => own_files::time_namespace(offsets),
             Step::MakeDirectory(target) => self.make_directory(target),
             Step::ChangeDirectory { path, turn } => self.change_directory(path, *turn),
             Step::NoNewPrivileges => process::set_no_new_privileges().map_err(call("prctl")),
-            Step::DropBounding(set) => identity::drop_bounding(*set),
+            Step::DropBounding(set) => capabilities::drop_bounding(*set),
             Step::KeepCapabilities => credentials::keep_capabilities().map_err(call("prctl")),
             Step::SetGroups(groups) => credentials::setgroups(groups).map_err(call("setgroups")),
-            Step::OwnStreams { uid } => identity::own_streams(*uid),
+            Step::OwnStreams { uid } => streams::own(*uid),
             Step::SetIds { uid, gid } => {
                 credentials::setresgid(*gid).map_err(call("setresgid"))?;
                 credentials::setresuid(*uid).map_err(call("setresuid"))
@@ -189,7 +193,7 @@ impl<'plan> Child<'plan> {
                 permitted,
                 inheritable,
             } => credentials::capset(*effective, *permitted, *inheritable).map_err(call("capset")),
-            Step::Ambient(set) => identity::ambient(*set),
+            Step::Ambient(set) => capabilities::ambient(*set),
             Step::Home { uid } => self.home(*uid),
             Step::FindProgram => self.find_program(),
             Step::Limit {

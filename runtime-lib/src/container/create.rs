@@ -15,7 +15,7 @@ use super::identity::Identity;
 use super::options::{CreateOptions, Seal};
 use super::process::Process;
 use super::state::{Journal, Record};
-use super::store::{CONFIG, GO, Home, JOURNAL, RESULT, SCHEMA, STATE};
+use super::store::{CONFIG, GO, JOURNAL, RESULT, SCHEMA, STATE, StateDir};
 use super::{Container, ContainerId, Runtime};
 use crate::cgroup::{CgroupManager, CgroupPlan, CgroupRequest, Limits};
 use crate::child::Handshake;
@@ -84,37 +84,37 @@ impl Runtime {
             options.pid_file.as_deref(),
         )?;
 
-        let mut home = Home::claim(&self.root, id)?;
+        let mut state_dir = StateDir::claim(&self.root, id)?;
         prepared.cgroup.manager().claim()?;
         let journal = prepared.journal();
-        home.belongs_to(journal.overlay_ids.clone());
-        home.record(JOURNAL, &journal)?;
-        let placed = Placed::prepare(&prepared)?;
+        state_dir.belongs_to(journal.overlay_ids.clone());
+        state_dir.record(JOURNAL, &journal)?;
+        let cgroups = Cgroups::prepare(&prepared)?;
         if let Some(directories) = &prepared.plan.overlay {
             overlay::make(directories, &prepared.bundle.rootfs)?;
         }
         let fifos = match start {
-            Start::WhenTold => Some(Fifos::make(&home)?),
+            Start::WhenTold => Some(Fifos::make(&state_dir)?),
             Start::AtOnce => None,
         };
         let around = Surroundings {
-            cgroup: placed.directory.as_ref().map(|fd| fd.as_fd()),
+            cgroup: cgroups.directory.as_ref().map(|fd| fd.as_fd()),
             handshake: fifos.as_ref().map(Fifos::handshake),
         };
         let mut record = None;
         let launched = launch(&prepared.plan, around, |newborn| {
             let init = Identity::of(newborn.pid, &newborn.pidfd)?;
-            home.write(CONFIG, prepared.bundle.spec.text.as_bytes())?;
-            home.record(STATE, record.insert(prepared.record(init)))?;
+            state_dir.write(CONFIG, prepared.bundle.spec.text.as_bytes())?;
+            state_dir.record(STATE, record.insert(prepared.record(init)))?;
             handover.give(newborn)
         })
-        .map_err(|error| placed.explain_death(error))?;
-        placed.keep();
+        .map_err(|error| cgroups.explain_death(error))?;
+        cgroups.keep();
         Ok(Created {
             container: Container {
                 runtime: self.clone(),
                 id: id.clone(),
-                home: home.keep()?,
+                state_dir: state_dir.keep()?,
                 journal,
                 record,
             },
@@ -214,7 +214,7 @@ impl Prepared {
 }
 
 /// The container's cgroups, taken back unless the container comes to be.
-struct Placed<'plan> {
+struct Cgroups<'plan> {
     manager: Box<dyn CgroupManager + 'plan>,
     cgroup: &'plan CgroupPlan,
     /// Where clone3(2) puts the process, on v2.
@@ -222,20 +222,20 @@ struct Placed<'plan> {
     remove: bool,
 }
 
-impl<'plan> Placed<'plan> {
-    fn prepare(prepared: &'plan Prepared) -> Result<Placed<'plan>> {
+impl<'plan> Cgroups<'plan> {
+    fn prepare(prepared: &'plan Prepared) -> Result<Cgroups<'plan>> {
         let manager = prepared.cgroup.manager();
         manager.prepare(&prepared.limits)?;
-        let mut placed = Placed {
+        let mut cgroups = Cgroups {
             manager,
             cgroup: &prepared.cgroup,
             directory: None,
             remove: true,
         };
         if let Some(path) = &prepared.plan.cgroup {
-            placed.directory = Some(open_directory(path)?);
+            cgroups.directory = Some(open_directory(path)?);
         }
-        Ok(placed)
+        Ok(cgroups)
     }
 
     fn keep(mut self) {
@@ -255,7 +255,7 @@ impl<'plan> Placed<'plan> {
     }
 }
 
-impl Drop for Placed<'_> {
+impl Drop for Cgroups<'_> {
     fn drop(&mut self) {
         if self.remove
             && let Err(error) = self.manager.remove()
@@ -279,13 +279,15 @@ struct Fifos {
 }
 
 impl Fifos {
-    fn make(home: &Home) -> Result<Fifos> {
-        let go = home.make_fifo(GO, OFlag::O_RDWR)?;
+    fn make(state_dir: &StateDir) -> Result<Fifos> {
+        let go = state_dir.make_fifo(GO, OFlag::O_RDWR)?;
         // Opened for both, else it would block until there is a reader.
-        let both = home.make_fifo(RESULT, OFlag::O_RDWR)?;
-        let result = home
+        let both = state_dir.make_fifo(RESULT, OFlag::O_RDWR)?;
+        let result = state_dir
             .open_fifo(RESULT, OFlag::O_WRONLY)
-            .map_err(|errno| Error::call(Code::Io, "open", errno).path(home.path().join(RESULT)))?;
+            .map_err(|errno| {
+                Error::call(Code::Io, "open", errno).path(state_dir.path().join(RESULT))
+            })?;
         drop(both);
         Ok(Fifos { go, result })
     }

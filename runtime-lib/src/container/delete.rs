@@ -8,7 +8,7 @@ use nix::poll::PollTimeout;
 use super::identity::wait_end;
 use super::options::CgroupDriver;
 use super::state::{Journal, Record, Status};
-use super::store::{CONFIG, Hold, Home, JOURNAL, STATE};
+use super::store::{CONFIG, Hold, JOURNAL, STATE, StateDir};
 use super::{Container, ContainerId, Runtime};
 use crate::cgroup::{CgroupPlan, CgroupRequest};
 use crate::error::{Code, Error, Result};
@@ -47,29 +47,29 @@ impl Runtime {
         if let Ok(container) = self.open(id) {
             container.kill_init()?;
         }
-        let mut home = match Home::open(&self.root, id, Hold::Lock) {
+        let mut state_dir = match StateDir::open(&self.root, id, Hold::Lock) {
             Err(error) if error.code() == Code::NotFound => return Ok(()),
             result => result?,
         };
         // Either file may be damaged; each is of use without the other.
-        let (cgroup, ids) = match home.load::<Journal>(JOURNAL) {
+        let (cgroup, ids) = match state_dir.load::<Journal>(JOURNAL) {
             Ok(Some(journal)) => (journal.cgroup, journal.overlay_ids),
             // Nothing was made, or all of it is gone.
             Ok(None) => (CgroupPlan::default(), None),
             Err(error) => {
                 tracing::warn!("{error}");
                 (
-                    usable(cgroup_of_config(&home, id)).unwrap_or_default(),
+                    usable(cgroup_of_config(&state_dir, id)).unwrap_or_default(),
                     None,
                 )
             }
         };
         cgroup.manager().remove()?;
-        if let Some(record) = usable(home.load::<Record>(STATE)).flatten() {
+        if let Some(record) = usable(state_dir.load::<Record>(STATE)).flatten() {
             end(&record)?;
         }
-        home.belongs_to(ids);
-        home.remove()
+        state_dir.belongs_to(ids);
+        state_dir.remove()
     }
 }
 
@@ -86,8 +86,8 @@ impl Container {
     fn dismantle(mut self) -> Result<()> {
         self.kill_init()?;
         self.journal.cgroup.manager().remove()?;
-        self.home.belongs_to(self.journal.overlay_ids.take());
-        self.home.remove()
+        self.state_dir.belongs_to(self.journal.overlay_ids.take());
+        self.state_dir.remove()
     }
 
     fn kill_init(&self) -> Result<()> {
@@ -136,8 +136,8 @@ fn usable<T>(loaded: Result<T>) -> Option<T> {
 }
 
 /// The cgroups that the frozen configuration asks for: what a damaged journal has said.
-fn cgroup_of_config(home: &Home, id: &ContainerId) -> Result<CgroupPlan> {
-    let Some(bytes) = home.read(CONFIG)? else {
+fn cgroup_of_config(state_dir: &StateDir, id: &ContainerId) -> Result<CgroupPlan> {
+    let Some(bytes) = state_dir.read(CONFIG)? else {
         return Ok(CgroupPlan::default());
     };
     let spec = Spec::parse(String::from_utf8_lossy(&bytes).into_owned())?;

@@ -15,10 +15,10 @@ mod list;
 mod options;
 mod pause;
 mod process;
-mod processes;
-mod root;
+mod ps;
 mod start;
 mod state;
+mod state_root;
 mod store;
 
 use std::path::{Path, PathBuf};
@@ -34,7 +34,7 @@ pub use state::{State, Status};
 use crate::error::Result;
 use crate::spec::Spec;
 use state::{Journal, Record};
-use store::{CONFIG, Hold, Home, JOURNAL, STATE};
+use store::{CONFIG, Hold, JOURNAL, STATE, StateDir};
 
 /// The containers below one state root.
 #[derive(Clone, Debug)]
@@ -48,12 +48,12 @@ impl Runtime {
         Runtime { root: root.into() }
     }
 
-    /// See [`root::default_root`].
+    /// See [`state_root::default_root`].
     ///
     /// # Errors
     /// When the default can't be trusted.
     pub fn default_root() -> Result<PathBuf> {
-        root::default_root()
+        state_root::default_root()
     }
 
     /// The state root.
@@ -76,17 +76,17 @@ impl Runtime {
     }
 
     fn load(&self, id: &ContainerId, hold: Hold) -> Result<Container> {
-        let home = Home::open(&self.root, id, hold)?;
+        let state_dir = StateDir::open(&self.root, id, hold)?;
         // The journal is the last that a reader looks at, as it is the first to come and to go:
         // what is half deleted is gone, and never looks half created. Between mkdir and the
         // journal nothing has been made but the directory.
-        let record = home.load::<Record>(STATE);
-        let journal: Journal = home.load(JOURNAL)?.ok_or_else(store::missing)?;
+        let record = state_dir.load::<Record>(STATE);
+        let journal: Journal = state_dir.load(JOURNAL)?.ok_or_else(store::missing)?;
         let record = record?;
         Ok(Container {
             runtime: self.clone(),
             id: id.clone(),
-            home,
+            state_dir,
             journal,
             record,
         })
@@ -99,7 +99,7 @@ impl Runtime {
 pub struct Container {
     runtime: Runtime,
     id: ContainerId,
-    home: Home,
+    state_dir: StateDir,
     journal: Journal,
     /// None while create is at work.
     record: Option<Record>,
@@ -113,9 +113,9 @@ impl Container {
 
     /// The frozen copy of the configuration that the container was created from.
     fn spec(&self) -> Result<Spec> {
-        let bytes = self.home.read(CONFIG)?.ok_or_else(store::missing)?;
+        let bytes = self.state_dir.read(CONFIG)?.ok_or_else(store::missing)?;
         Spec::parse(String::from_utf8_lossy(&bytes).into_owned())
-            .map_err(|error| error.path(self.home.path().join(CONFIG)))
+            .map_err(|error| error.path(self.state_dir.path().join(CONFIG)))
     }
 
     /// The process of the frozen configuration: the base of an exec.

@@ -48,7 +48,7 @@ impl Container {
             return wrong("cannot start a container that has stopped");
         };
         let open = |name, flags| {
-            self.home
+            self.state_dir
                 .open_fifo(name, flags)
                 .map_err(|errno| match errno {
                     // Nobody reads: init died between the look and now.
@@ -56,7 +56,9 @@ impl Container {
                         Code::WrongStatus,
                         "cannot start a container that has stopped",
                     ),
-                    errno => Error::call(Code::Io, "open", errno).path(self.home.path().join(name)),
+                    errno => {
+                        Error::call(Code::Io, "open", errno).path(self.state_dir.path().join(name))
+                    }
                 })
         };
         let result = open(RESULT, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?;
@@ -69,8 +71,8 @@ impl Container {
                 Err(refusal::died(None))
             }
             None => {
-                self.home.unlink(GO)?;
-                self.home.unlink(RESULT)
+                self.state_dir.unlink(GO)?;
+                self.state_dir.unlink(RESULT)
             }
             Some(error) => Err(error),
         }
@@ -78,10 +80,11 @@ impl Container {
 
     /// Whether the word that releases init is still in the fifo.
     fn is_unread(&self) -> Result<bool> {
-        let refused =
-            |call| move |errno| Error::call(Code::Io, call, errno).path(self.home.path().join(GO));
+        let refused = |call| {
+            move |errno| Error::call(Code::Io, call, errno).path(self.state_dir.path().join(GO))
+        };
         let go = self
-            .home
+            .state_dir
             .open_fifo(GO, OFlag::O_RDONLY | OFlag::O_NONBLOCK)
             .map_err(refused("open"))?;
         match nix::unistd::read(&go, &mut [0]) {

@@ -153,10 +153,15 @@ impl Container {
 
     /// Whether somebody reads the `go` fifo: only init does, until it is released.
     fn waits_for_start(&self) -> Result<bool> {
-        match self.home.open_fifo(GO, OFlag::O_WRONLY | OFlag::O_NONBLOCK) {
+        match self
+            .state_dir
+            .open_fifo(GO, OFlag::O_WRONLY | OFlag::O_NONBLOCK)
+        {
             Ok(_) => Ok(true),
             Err(Errno::ENXIO | Errno::ENOENT) => Ok(false),
-            Err(errno) => Err(Error::call(Code::Io, "open", errno).path(self.home.path().join(GO))),
+            Err(errno) => {
+                Err(Error::call(Code::Io, "open", errno).path(self.state_dir.path().join(GO)))
+            }
         }
     }
 }

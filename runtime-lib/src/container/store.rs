@@ -44,14 +44,14 @@ const LARGEST: u64 = 32 << 20;
 
 /// An open state directory.
 #[derive(Debug)]
-pub struct Home {
+pub struct StateDir {
     path: PathBuf,
     directory: OwnedFd,
     remove: bool,
     ids: Option<IdMaps>,
 }
 
-/// What [`Home::open`] takes hold of.
+/// What [`StateDir::open`] takes hold of.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Hold {
     /// Nothing: state and list read files that are replaced whole.
@@ -62,10 +62,10 @@ pub enum Hold {
     LockIfFree,
 }
 
-impl Home {
-    /// Makes the directory of a new container, locked. Dropped before [`Home::keep`], it goes
+impl StateDir {
+    /// Makes the directory of a new container, locked. Dropped before [`StateDir::keep`], it goes
     /// away with all that is in it.
-    pub fn claim(root: &Path, id: &ContainerId) -> Result<Home> {
+    pub fn claim(root: &Path, id: &ContainerId) -> Result<StateDir> {
         let path = root.join(id.as_str());
         make_root(root)?;
         let found = match mkdirat(nix::fcntl::AT_FDCWD, &path, Mode::from_bits_truncate(0o711)) {
@@ -73,27 +73,27 @@ impl Home {
             Err(Errno::EEXIST) => true,
             Err(errno) => return Err(Error::call(Code::Io, "mkdir", errno).path(&path)),
         };
-        let mut home = match Home::open(root, id, Hold::LockIfFree) {
+        let mut state_dir = match StateDir::open(root, id, Hold::LockIfFree) {
             // A delete --force came between: its view, that nothing is here, stands.
             Err(error) if error.code() == Code::NotFound => return Err(exists()),
             result => result?,
         };
-        if home.has(JOURNAL)? {
+        if state_dir.has(JOURNAL)? {
             return Err(exists());
         }
         if found {
             // Nobody's: a create that was killed before its journal, or a delete after it.
-            home.sweep()?;
+            state_dir.sweep()?;
         }
-        home.remove = true;
-        Ok(home)
+        state_dir.remove = true;
+        Ok(state_dir)
     }
 
     /// Opens the directory of a container.
     ///
     /// # Errors
     /// [`Code::NotFound`], `container does not exist`.
-    pub fn open(root: &Path, id: &ContainerId, hold: Hold) -> Result<Home> {
+    pub fn open(root: &Path, id: &ContainerId, hold: Hold) -> Result<StateDir> {
         let path = root.join(id.as_str());
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
         let directory = match nix::fcntl::open(&path, flags, Mode::empty()) {
@@ -118,7 +118,7 @@ impl Home {
                 return Err(missing());
             }
         }
-        Ok(Home {
+        Ok(StateDir {
             path,
             directory,
             remove: false,
@@ -137,7 +137,7 @@ impl Home {
     }
 
     /// The container exists: the directory stays, and others may have the lock.
-    pub fn keep(mut self) -> Result<Home> {
+    pub fn keep(mut self) -> Result<StateDir> {
         self.remove = false;
         unlock(self.directory.as_fd())
             .map_err(|errno| Error::call(Code::Io, "flock", errno).path(&self.path))?;
@@ -301,7 +301,7 @@ impl Home {
     }
 }
 
-impl Drop for Home {
+impl Drop for StateDir {
     fn drop(&mut self) {
         if self.remove {
             // The error that led here is the one to report; delete --force finishes the rest.

@@ -1,0 +1,25 @@
+//! The standard streams, which are to belong to the process's user.
+
+use nix::errno::Errno;
+use nix::sys::stat::makedev;
+
+use crate::report::Refused;
+use crate::sys::fd;
+
+/// /dev/null belongs to everybody. What can't be given (a closed descriptor, a read-only file
+/// system, a file of a user that is not mapped) stays as it is.
+pub(super) fn own(uid: u32) -> Result<(), Refused> {
+    let null = makedev(1, 3);
+    for stream in 0..3 {
+        match fd::status(stream) {
+            Ok(stat) if stat.st_rdev == null || stat.st_uid == uid => continue,
+            Ok(_) => {}
+            Err(_) => continue,
+        }
+        match fd::change_owner(stream, uid) {
+            Ok(()) | Err(Errno::EPERM | Errno::EINVAL | Errno::EROFS) => {}
+            Err(errno) => return Err(Refused::new("fchown", errno)),
+        }
+    }
+    Ok(())
+}
