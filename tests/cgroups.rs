@@ -315,8 +315,12 @@ fn every_verb_works_on_a_v1_and_on_a_v2_view() {
         container.exec(&["true"]).fails_with(255, &["paused"]);
         container.call("resume", &[]).ok();
         assert_eq!(container.status(), "running", "{view:?}");
+        let list = stage
+            .call(&["ps", "--format", "json", &container.id])
+            .ok()
+            .json();
         assert!(
-            container.call("ps", &[]).ok().stdout.lines().count() >= 2,
+            list.as_array().is_some_and(|list| !list.is_empty()),
             "{view:?}"
         );
         container.call("pause", &[]).ok();

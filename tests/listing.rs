@@ -1,9 +1,11 @@
 //! Promise: list and ps print what runc's print, sorted, and go on past a container they can't read.
 
+use std::process::Command;
+
 use serde_json::Value;
 
 use crate::harness::{Outcome, until};
-use crate::stage;
+use crate::{skip, stage};
 
 #[test]
 fn list_prints_a_table_sorted_by_id() {
@@ -75,6 +77,9 @@ fn list_of_a_missing_root_fails_only_when_it_was_named() {
 #[test]
 fn ps_prints_what_ps_prints_of_these_processes() {
     let stage = stage!();
+    if Outcome::of(Command::new("ps").arg("-ef")).code != 0 {
+        skip!("ps(1) itself fails here");
+    }
     let container = stage.running();
     let pid = container.pid();
     until("the sleep runs", || {
@@ -109,6 +114,9 @@ fn ps_prints_what_ps_prints_of_these_processes() {
 #[test]
 fn ps_of_a_stopped_container_is_empty() {
     let stage = stage!();
+    if Outcome::of(Command::new("ps").arg("-ef")).code != 0 {
+        skip!("ps(1) itself fails here");
+    }
     let container = stage.running();
     container.kill("KILL").ok();
     container.becomes("stopped");

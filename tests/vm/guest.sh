@@ -5,7 +5,7 @@
 #
 # The guest's root is this machine's, read-only below an overlay; /tmp, /run and /dev are its own. FOLDER is
 # where the command runs; it is seen read-only too, wherever it lies. What the command writes to
-# /run/guest lands in $GUEST_OUT on this side (default: thrown away). Its output comes on stdout, its exit
+# /guest lands in $GUEST_OUT on this side (default: thrown away). Its output comes on stdout, its exit
 # status is this script's. 77: no guest can be had here; 124: the time limit; 125: the guest gave no status.
 # It must not write anywhere but to its control folder, and kills only the guest that it started.
 set -u
@@ -57,9 +57,9 @@ mount -t tmpfs -o size=75% upper /upper; mkdir /upper/upper /upper/work
 mount -t overlay -o lowerdir=/lower,upperdir=/upper/upper,workdir=/upper/work root /new || die "the overlay"
 mkdir -p /new/proc /new/sys /new/dev /new/run /new/tmp
 mount -t tmpfs -o mode=755 run /new/run; mount -t tmpfs -o mode=1777 tmp /new/tmp
-mkdir -p "/new$folder" /new/run/guest
+mkdir -p "/new$folder" /new/guest
 mount -t hostfs -o "ro,$folder" none "/new$folder" || die "$folder"
-mount -t hostfs -o "rw,$out" none /new/run/guest || die "$out"
+mount -t hostfs -o "rw,$out" none /new/guest || die "$out"
 mount -t proc -o nosuid,nodev,noexec proc /new/proc
 mount -t sysfs -o nosuid,nodev,noexec sys /new/sys
 mount -t devtmpfs dev /new/dev
