@@ -299,7 +299,11 @@ impl Scene<'_> {
             source => self.request.bundle.join(source),
         };
         let source = source.to_str().unwrap_or_default();
-        let attributes = wanted.options.attributes;
+        let mut attributes = wanted.options.attributes;
+        if recursive && source == "/sys" && self.namespaces.other_user() {
+            // Else the cgroups below it stay writable for whoever owns them (CVE-2023-25809).
+            attributes.recursive_set |= attributes.set & libc::MOUNT_ATTR_RDONLY;
+        }
         self.bind(wanted, (source, here), recursive, attributes, plan)
     }
 
