@@ -5,6 +5,7 @@
 mod harness;
 
 mod bad_config;
+mod bare_user;
 mod binary;
 mod cgroups;
 mod descriptors;
@@ -14,8 +15,10 @@ mod errors;
 mod exec;
 mod faults;
 mod ids;
+mod layers;
 mod lifecycle;
 mod listing;
+mod lost_terminals;
 mod mounts;
 mod namespaces;
 mod overlays;

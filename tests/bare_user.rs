@@ -1,0 +1,122 @@
+//! Promise: an ordinary user needs neither subordinate ids nor a cgroup of their own: what can't be had then
+//! is said, and the host stays out of reach.
+
+use serde_json::json;
+
+use crate::harness::user::UID;
+use crate::harness::{Bundle, Outcome, Stage, View, user};
+use crate::{skip, stage};
+
+/// A stage on which the runtime is called by the ordinary user.
+macro_rules! user_stage {
+    () => {{
+        if let Some(reason) = user::obstacle() {
+            skip!("{reason}");
+        }
+        stage!(View::Host).of_user()
+    }};
+}
+
+fn plain(stage: &Stage) -> Bundle {
+    let mut bundle = stage.bundle();
+    bundle.remove("/linux/cgroupsPath");
+    bundle
+}
+
+#[test]
+fn without_subordinate_ids_the_user_is_root_and_the_only_one() {
+    let stage = user_stage!();
+    let mut bundle = plain(&stage);
+    bundle.sh("id -u; cat /proc/self/uid_map | tr -s ' '; cat /proc/self/setgroups");
+    let id = stage.id();
+    bundle.write(&id);
+    // In a mount namespace of its own, where the files of subordinate ids are empty.
+    let script =
+        "mount --bind /dev/null /etc/subuid && mount --bind /dev/null /etc/subgid && exec \"$@\"";
+    let mut command = std::process::Command::new("unshare");
+    command.args([
+        "--mount",
+        "--propagation",
+        "private",
+        "--",
+        "/bin/sh",
+        "-c",
+        script,
+        "sh",
+    ]);
+    let capsid = stage.capsid();
+    command
+        .arg(capsid.get_program())
+        .args(capsid.get_args())
+        .args(["run", "--bundle"])
+        .arg(&bundle.folder)
+        .arg(&id)
+        .stdin(std::process::Stdio::null());
+    let outcome = Outcome::of(&mut command).ok();
+    assert_eq!(outcome.line(), format!("0\n 0 {UID} 1\ndeny"));
+    assert!(outcome.stderr.contains("no subordinate ids"), "{outcome}");
+}
+
+#[test]
+fn the_hosts_sys_is_read_only_with_all_below_it() {
+    let stage = user_stage!();
+    let mut bundle = plain(&stage);
+    let mounts = bundle.config["mounts"].as_array_mut().unwrap();
+    mounts.retain(|mount| !mount["destination"].as_str().unwrap().starts_with("/sys"));
+    bundle.without_namespace("network").bind(
+        "/sys".as_ref(),
+        "/sys",
+        &["rbind", "nosuid", "noexec", "nodev", "ro"],
+    );
+    let text = stage.prints(&mut bundle, "awk '$5 ~ \"^/sys\" && $6 !~ \"^ro\" {print $5}' /proc/self/mountinfo; ls /sys/fs/cgroup | wc -l");
+    assert!(
+        !text.contains('/') && text != "0",
+        "writable, or empty: {text}"
+    );
+}
+
+#[test]
+fn folders_and_files_of_the_user_can_be_bound_and_those_of_others_as_far_as_they_are_open() {
+    let stage = user_stage!();
+    let (own, open, closed) = (stage.path("own"), stage.path("open"), stage.path("closed"));
+    for folder in [&own, &open, &closed] {
+        std::fs::create_dir(folder).unwrap();
+        std::fs::write(folder.join("file"), "text\n").unwrap();
+    }
+    user::owns(&own);
+    let mode = |mode| std::os::unix::fs::PermissionsExt::from_mode(mode);
+    std::fs::set_permissions(&own, mode(0o700)).unwrap();
+    std::fs::set_permissions(&closed, mode(0o700)).unwrap();
+    let mut bundle = plain(&stage);
+    bundle
+        .bind(&own, "/mnt", &["rw"])
+        .bind(&open, "/out", &["ro", "nosuid", "nodev", "noexec"])
+        .sh("cat /mnt/file /out/file; touch /mnt/new; touch /out/new 2>/dev/null || echo refused");
+    assert_eq!(stage.run(&bundle).ok().line(), "text\ntext\nrefused");
+    assert!(own.join("new").exists());
+    bundle.bind(&closed.join("file"), "/tmp", &[]);
+    stage
+        .run(&bundle)
+        .refuses(&["/mounts/9", "closed/file", "permission denied"]);
+}
+
+#[test]
+fn exec_is_limited_and_scored_as_the_first_process() {
+    let stage = user_stage!();
+    let mut bundle = plain(&stage);
+    bundle
+        .set("/process/oomScoreAdj", json!(500))
+        .set(
+            "/process/rlimits",
+            json!([{"type": "RLIMIT_NOFILE", "soft": 99, "hard": 100}]),
+        )
+        .sleeps();
+    let container = stage.create(&bundle);
+    container.start().ok();
+    for user in ["0", "1000:1000"] {
+        let script = "cat /proc/self/oom_score_adj; ulimit -n; ulimit -H -n";
+        let outcome = container.exec_with(&["--user", user], &["/bin/sh", "-c", script]);
+        assert_eq!(outcome.ok().line(), "500\n99\n100", "{user}");
+    }
+    container.delete_force().ok();
+}
