@@ -4,10 +4,9 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{bundle, try_compare, view};
+use super::{VIEW, bundle, try_compare};
 use crate::harness::Bundle;
 use crate::harness::machine;
-use crate::stage;
 
 /// Numbers from a seed (splitmix64): a configuration that failed can be made again.
 struct Random(u64);
@@ -25,34 +24,36 @@ impl Random {
         list[self.below(list.len())]
     }
 
-    fn some<T: Copy>(&mut self, list: &[T], most: usize) -> Vec<T> {
-        (0..self.below(most + 1)).map(|_| self.of(list)).collect()
+    /// One word of some of the groups.
+    fn some(&mut self, groups: &[&[&str]]) -> Vec<String> {
+        let chosen = groups.iter().filter_map(|group| match self.below(3) {
+            0 => Some(self.of(group).to_owned()),
+            _ => None,
+        });
+        chosen.collect()
     }
 }
 
-const FLAGS: &[&str] = &[
-    "ro",
-    "rw",
-    "nosuid",
-    "suid",
-    "nodev",
-    "dev",
-    "noexec",
-    "exec",
-    "noatime",
-    "atime",
-    "relatime",
-    "norelatime",
-    "strictatime",
-    "nodiratime",
-    "diratime",
-    "sync",
-    "async",
-    "dirsync",
-    "mand",
-    "nomand",
+/// Options of which a mount gets at most one: what contradicts what is another promise's.
+const FLAGS: &[&[&str]] = &[
+    &["ro", "rw"],
+    &["nosuid", "suid"],
+    &["nodev", "dev"],
+    &["noexec", "exec"],
+    &["noatime", "atime", "relatime", "norelatime", "strictatime"],
+    &["nodiratime", "diratime"],
+    &["sync", "async"],
+    &["dirsync"],
+    &["mand", "nomand"],
 ];
-const PROPAGATION: &[&str] = &[
+const TMPFS: &[&[&str]] = &[
+    &["size=64k", "size=1m"],
+    &["mode=755", "mode=1777", "mode=0700"],
+    &["nr_inodes=50"],
+    &["uid=5"],
+    &["gid=7"],
+];
+const PROPAGATION: &[&[&str]] = &[&[
     "private",
     "rprivate",
     "slave",
@@ -60,17 +61,7 @@ const PROPAGATION: &[&str] = &[
     "shared",
     "rshared",
     "unbindable",
-];
-const TMPFS: &[&str] = &[
-    "size=64k",
-    "size=1m",
-    "mode=755",
-    "mode=1777",
-    "mode=0700",
-    "nr_inodes=50",
-    "uid=5",
-    "gid=7",
-];
+]];
 const PLACES: &[&str] = &[
     "/mnt/a",
     "/mnt/b/c",
@@ -95,24 +86,16 @@ const SECTIONS: &[&str] = &[
 
 /// One mount on `place`; what can't be mounted there is tried all the same.
 fn mount(random: &mut Random, place: &str, sources: &Path) -> Value {
-    let mut options: Vec<String> = random
-        .some(FLAGS, 4)
-        .iter()
-        .map(|&word| word.to_owned())
-        .collect();
+    let mut options = random.some(FLAGS);
     let kind = random.below(10);
     let file = place == "/etc/text";
     if kind < 4 && !file {
-        options.extend(random.some(TMPFS, 3).iter().map(|&word| word.to_owned()));
-        if random.below(4) == 0 {
-            options.push(random.of(PROPAGATION).to_owned());
-        }
+        options.extend(random.some(TMPFS));
+        options.extend(random.some(PROPAGATION));
         json!({"destination": place, "type": "tmpfs", "source": "tmpfs", "options": options})
     } else {
         options.push(random.of(&["bind", "rbind"]).to_owned());
-        if random.below(3) == 0 {
-            options.push(random.of(PROPAGATION).to_owned());
-        }
+        options.extend(random.some(PROPAGATION));
         let source = match file {
             true => sources.join("file"),
             false => sources.join(random.of(&["folder", "folder/in", "tree"])),
@@ -134,9 +117,8 @@ fn fill(random: &mut Random, bundle: &mut Bundle, sources: &Path) {
         bundle.push("/mounts", mount);
     }
     if random.below(3) == 0 {
-        let propagation = random.of(&[
-            "private", "slave", "shared", "rprivate", "rslave", "rshared",
-        ]);
+        // The recursive ones overrule what the mounts have asked for.
+        let propagation = random.of(&["private", "slave", "shared"]);
         bundle.set("/linux/rootfsPropagation", json!(propagation));
     }
     bundle.set("/root/readonly", json!(random.below(3) == 0));
@@ -147,7 +129,7 @@ fn fill(random: &mut Random, bundle: &mut Bundle, sources: &Path) {
 
 /// CAPSID_SEED=N looks at that one configuration again.
 fn round(half: usize) {
-    let stage = stage!(view());
+    let stage = stage_with_peers!(VIEW);
     let sources = stage.path("sources");
     for folder in ["folder/in", "tree/deep"] {
         std::fs::create_dir_all(sources.join(folder)).expect("a folder");

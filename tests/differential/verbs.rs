@@ -5,9 +5,8 @@ use serde_json::{Value, json};
 
 use super::peer::{Peer, Rootfs};
 use super::seen::{Allowed, Seen};
-use super::{bundle, idle, peers, view};
+use super::{VIEW, bundle, idle, peers};
 use crate::harness::Bundle;
-use crate::stage;
 
 /// A time of the container's life: its name, the call that leads there, and what is tried then. ID and
 /// BUNDLE stand for the container's.
@@ -103,13 +102,13 @@ const STATIONS: &[Station] = &[
 
 #[test]
 fn the_verbs_answer_alike() {
-    let stage = stage!(view());
+    let stage = stage_with_peers!(VIEW);
     let mut bundle = bundle(&stage);
     idle(&mut bundle).set("/annotations", json!({"org.example.key": "value"}));
     let id = stage.id();
-    let ours = life(&Peer::new("capsid", &stage, view()), &bundle, &id);
+    let ours = life(&Peer::new("capsid", &stage, VIEW), &bundle, &id);
     let mut unexplained = Vec::new();
-    for peer in peers(&stage, view()) {
+    for peer in peers(&stage, VIEW) {
         let differences = ours.differences(&life(&peer, &bundle, &id));
         unexplained.extend(Allowed::table().judge(
             peer.name,

@@ -38,7 +38,7 @@ impl Child<'_> {
                     ..*attributes
                 };
                 give(mounted.as_fd(), &rest)?;
-                attach_at(mounted.as_fd(), place.as_fd())?;
+                self.attach(mounted.as_fd(), place.as_fd(), attributes)?;
                 let whole = fstype.to_bytes() == b"proc" && options.is_empty();
                 if whole && self.procfs.is_none() {
                     self.procfs = Some(mounted);
@@ -61,7 +61,27 @@ impl Child<'_> {
         };
         give(tree, &mount.attributes)?;
         let place = ensure(self.root()?, &mount.target, missing)?;
-        attach_at(tree, place.as_fd())
+        self.attach(tree, place.as_fd(), &mount.attributes)
+    }
+
+    /// Whatever is attached below a shared mount becomes shared; what the mount asked for is
+    /// given once more then.
+    fn attach(
+        &self,
+        mounted: BorrowedFd<'_>,
+        place: BorrowedFd<'_>,
+        attributes: &Attributes,
+    ) -> Result<(), Refused> {
+        attach_at(mounted, place)?;
+        if !self.shared_with_host {
+            return Ok(());
+        }
+        let propagation = Attributes {
+            propagation: attributes.propagation,
+            recursive_propagation: attributes.recursive_propagation,
+            ..Attributes::default()
+        };
+        give(mounted, &propagation)
     }
 
     pub(super) fn remount(&self, target: &Target, attributes: &Attributes) -> Result<(), Refused> {
