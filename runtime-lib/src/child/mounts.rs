@@ -37,8 +37,9 @@ impl Child<'_> {
                     clear: 0,
                     ..*attributes
                 };
-                give(mounted.as_fd(), &rest)?;
-                self.attach(mounted.as_fd(), place.as_fd(), attributes)?;
+                give_flags(mounted.as_fd(), &rest)?;
+                attach_at(mounted.as_fd(), place.as_fd())?;
+                give_propagation(mounted.as_fd(), attributes)?;
                 let whole = fstype.to_bytes() == b"proc" && options.is_empty();
                 if whole && self.procfs.is_none() {
                     self.procfs = Some(mounted);
@@ -59,29 +60,10 @@ impl Child<'_> {
             SFlag::S_IFDIR => Missing::Directory,
             _ => Missing::File,
         };
-        give(tree, &mount.attributes)?;
+        give_flags(tree, &mount.attributes)?;
         let place = ensure(self.root()?, &mount.target, missing)?;
-        self.attach(tree, place.as_fd(), &mount.attributes)
-    }
-
-    /// Whatever is attached below a shared mount becomes shared; what the mount asked for is
-    /// given once more then.
-    fn attach(
-        &self,
-        mounted: BorrowedFd<'_>,
-        place: BorrowedFd<'_>,
-        attributes: &Attributes,
-    ) -> Result<(), Refused> {
-        attach_at(mounted, place)?;
-        if !self.shared_with_host {
-            return Ok(());
-        }
-        let propagation = Attributes {
-            propagation: attributes.propagation,
-            recursive_propagation: attributes.recursive_propagation,
-            ..Attributes::default()
-        };
-        give(mounted, &propagation)
+        attach_at(tree, place.as_fd())?;
+        give_propagation(tree, &mount.attributes)
     }
 
     pub(super) fn remount(&self, target: &Target, attributes: &Attributes) -> Result<(), Refused> {
@@ -226,19 +208,33 @@ fn with_log(context: BorrowedFd<'_>, refused: Refused) -> Refused {
 
 /// mount_setattr(2) for what is asked, and no call where nothing is.
 fn give(mount: BorrowedFd<'_>, wanted: &Attributes) -> Result<(), Refused> {
+    give_flags(mount, wanted)?;
+    give_propagation(mount, wanted)
+}
+
+fn give_flags(mount: BorrowedFd<'_>, wanted: &Attributes) -> Result<(), Refused> {
     let sides = [
-        (
-            true,
-            wanted.recursive_set,
-            wanted.recursive_clear,
-            wanted.recursive_propagation,
-        ),
-        (false, wanted.set, wanted.clear, wanted.propagation),
+        (true, wanted.recursive_set, wanted.recursive_clear),
+        (false, wanted.set, wanted.clear),
     ];
-    for (recursive, set, clear, propagation) in sides {
-        if set | clear | propagation != 0 {
-            set_attributes(mount, set, clear, propagation, recursive)
-                .map_err(call("mount_setattr"))?;
+    for (recursive, set, clear) in sides {
+        if set | clear != 0 {
+            set_attributes(mount, set, clear, 0, recursive).map_err(call("mount_setattr"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Only when the mount is attached: below a shared one it becomes shared by that, and an
+/// unbindable one could not be attached there.
+fn give_propagation(mount: BorrowedFd<'_>, wanted: &Attributes) -> Result<(), Refused> {
+    let sides = [
+        (true, wanted.recursive_propagation),
+        (false, wanted.propagation),
+    ];
+    for (recursive, propagation) in sides {
+        if propagation != 0 {
+            set_attributes(mount, 0, 0, propagation, recursive).map_err(call("mount_setattr"))?;
         }
     }
     Ok(())
