@@ -39,7 +39,9 @@ export CAPSID=$PWD/target/$triple/release/capsid CAPSID_BINARIES=$PWD/target/$tr
 say "built in $((SECONDS - begun)) s"
 
 # --- run ---------------------------------------------------------------------------------------------------
-passed=0 failed=0
+passed=0 failed=0 limit=900 # seconds for each part
+[ -z "${CAPSID_SOAK-}" ] || limit=10800
+export GUEST_LIMIT=$((limit - 60))
 count() { # adds up the result lines of a log
   local p f
   read -r p f < <(awk '/^test result:/ { for (i = 1; i <= NF; i++) { if ($i ~ /^passed/) p += $(i-1); if ($i ~ /^failed/) f += $(i-1) } } END { print p + 0, f + 0 }' "$1")
@@ -47,13 +49,15 @@ count() { # adds up the result lines of a log
 }
 stage() { # stage NAME COMMAND...: runs one part, prints what failed in it
   local name=$1 begun=$SECONDS status; shift
-  "$@" </dev/null >"$logs/$name" 2>&1
+  # A test that hangs must not hang whoever waits for the verdict.
+  timeout -k 60 "$limit" "$@" </dev/null >"$logs/$name" 2>&1
   status=$?
   local before=$failed
   count "$logs/$name"
   if [ $status != 0 ]; then
     [ $failed = "$before" ] && failed=$((failed + 1))
     sed -n '/^failures:$/,/^test result:/p; /^error/p; /^enclosure: /,/^[^ ]/p; /^guest: /p' "$logs/$name" | grep -v '^$' | cut -c1-400 | head -n 250
+    [ $status != 124 ] || { say "$name was not finished after $limit s; it ended with:"; tail -n 3 "$logs/$name" | cut -c1-400; }
     say "$name failed (status $status): $logs/$name"
   fi
   say "$name: $((SECONDS - begun)) s"
