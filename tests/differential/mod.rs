@@ -12,6 +12,7 @@ macro_rules! stage_with_peers {
     }};
 }
 
+mod allowed;
 mod generated;
 mod peer;
 mod seen;
@@ -24,8 +25,8 @@ use serde_json::{Value, json};
 
 use crate::harness::{Bundle, Stage, View, machine};
 use crate::skip;
+use allowed::Allowed;
 use peer::{Peer, Way};
-use seen::Allowed;
 
 /// Why nothing can be compared here, if so.
 fn obstacle() -> Option<&'static str> {

@@ -3,8 +3,9 @@
 
 use serde_json::{Value, json};
 
+use super::allowed::Allowed;
 use super::peer::{Peer, Rootfs};
-use super::seen::{Allowed, Seen};
+use super::seen::Seen;
 use super::{VIEW, bundle, idle, peers};
 use crate::harness::Bundle;
 
