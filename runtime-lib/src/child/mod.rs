@@ -116,6 +116,8 @@ impl<'plan> Child<'plan> {
     pub fn run(mut self) -> ! {
         // As long as any copy of it is open, the end of the parent would go unnoticed.
         drop(fd::take(self.parents_end));
+        // /proc/PID/environ would show it to the container until its program is executed.
+        process::scrub_environment();
         let steps = self.steps;
         for (number, planned) in steps.iter().enumerate() {
             if let Err(refused) = self.step(&planned.step) {
@@ -201,6 +203,7 @@ impl<'plan> Child<'plan> {
                 soft,
                 hard,
             } => process::prlimit(0, *resource, *soft, *hard).map_err(call("prlimit")),
+            Step::CloseHostFds { preserve } => self.close_host_fds(*preserve),
             Step::CloseExtraFds { preserve } => self.close_extra_fds(*preserve),
             Step::AwaitStart => self.await_start(),
             Step::Execute => self.execute(),

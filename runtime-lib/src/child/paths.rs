@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::errno::Errno;
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, mkdirat, mknodat};
+use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 
 use super::fds::{Fd, openat2};
 use super::links;
@@ -25,10 +26,20 @@ const WALKS: usize = 128;
 
 /// Opens `path` below `root` without following it out.
 pub fn open(root: BorrowedFd<'_>, path: &CStr, flags: i32, plain: bool) -> nix::Result<Fd> {
-    let links = match plain {
-        true => resolve::NO_SYMLINKS,
-        false => resolve::NO_MAGICLINKS,
-    };
+    let found = walk(root, path, flags, resolve::NO_SYMLINKS);
+    if plain || found.as_ref().err() != Some(&Errno::ELOOP) {
+        return found;
+    }
+    let found = walk(root, path, flags, resolve::NO_MAGICLINKS)?;
+    // A link of the image must not turn what is meant for a directory into a change of what
+    // the kernel says through /proc (CVE-2019-16884).
+    match fstatfs(&found)?.filesystem_type() {
+        PROC_SUPER_MAGIC if !path.to_bytes().starts_with(b"proc/") => Err(Errno::EXDEV),
+        _ => Ok(found),
+    }
+}
+
+fn walk(root: BorrowedFd<'_>, path: &CStr, flags: i32, links: u64) -> nix::Result<Fd> {
     let mut walked = Err(Errno::EAGAIN);
     for _ in 0..WALKS {
         walked = openat2(root, path, flags, 0, resolve::IN_ROOT | links);
@@ -121,6 +132,7 @@ fn describe(name: &'static str, errno: Errno, target: &Target) -> Refused {
         Errno::ELOOP if target.plain => {
             refused.noting(b"the path has a symbolic link, and must be an ordinary directory")
         }
+        Errno::EXDEV => refused.noting(b"a symbolic link in the path leads into /proc"),
         Errno::ELOOP => refused.noting(b"symbolic links in the path go round in a circle"),
         _ => refused,
     }

@@ -1,7 +1,7 @@
 //! The way into the program: its directory, its HOME, its file, its descriptors, execve.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
@@ -90,6 +90,25 @@ impl Child<'_> {
             }
         }
         Err(refused)
+    }
+
+    pub(super) fn close_host_fds(&self, preserve: u32) -> Result<(), Refused> {
+        let handshake = self.handshake.map(|fifos| [fifos.go, fifos.result]);
+        let kept = |least: RawFd| {
+            let slots = self.opened.iter().map(|fd| fd.as_raw_fd());
+            let ours = slots
+                .chain([self.channel])
+                .chain(handshake.into_iter().flatten());
+            ours.filter(|number| *number >= least).min()
+        };
+        let mut at = 3 + preserve as RawFd;
+        while let Some(next) = kept(at) {
+            if next > at {
+                fd::close_between(at, next - 1).map_err(call("close_range"))?;
+            }
+            at = next + 1;
+        }
+        fd::close_from(at).map_err(call("close_range"))
     }
 
     /// Only stdio, what is to be kept, and what the handshake needs stay open, the latter

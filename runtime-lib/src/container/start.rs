@@ -17,6 +17,11 @@ use crate::report::{REPORT_BYTES, Report};
 /// How long a process may take from closing its descriptors to its end, in milliseconds.
 const LAST_BREATH: u16 = 1_000;
 
+/// How often start looks whether the init that it waits for can move at all, in milliseconds.
+const LOOK_AGAIN: u16 = 1_000;
+/// How many looks it waits for one that is stopped.
+const PATIENCE: u32 = 8;
+
 impl Container {
     /// Starts the program. Returns when execve(2) is known to have happened: a program whose
     /// file is cut short may still die of it.
@@ -71,8 +76,13 @@ impl Container {
                 Err(refusal::died(None))
             }
             None => {
-                self.state_dir.unlink(GO)?;
-                self.state_dir.unlink(RESULT)
+                // Nobody reads them any more: left behind, they only lie about.
+                for fifo in [GO, RESULT] {
+                    if let Err(error) = self.state_dir.unlink(fifo) {
+                        tracing::warn!("{error}");
+                    }
+                }
+                Ok(())
             }
             Some(error) => Err(error),
         }
@@ -95,14 +105,25 @@ impl Container {
 
     /// The end of `result` without a record is execve(2): the descriptor closed by itself.
     fn outcome(&self, result: &OwnedFd, pidfd: &OwnedFd) -> Result<Option<Error>> {
+        let mut looks = 0;
         loop {
             let mut polled = [
                 PollFd::new(result.as_fd(), PollFlags::POLLIN),
                 PollFd::new(pidfd.as_fd(), PollFlags::POLLIN),
             ];
-            match poll(&mut polled, PollTimeout::NONE) {
+            match poll(&mut polled, PollTimeout::from(LOOK_AGAIN)) {
                 Err(Errno::EINTR) => continue,
                 Err(errno) => return Err(Error::call(Code::Io, "poll", errno)),
+                Ok(0) if looks == PATIENCE && self.is_stopped_by_signal() => {
+                    return Ok(Some(
+                        Error::new(Code::Deadline, "container init is stopped by a signal")
+                            .hint("send it SIGCONT: it is released and will go on"),
+                    ));
+                }
+                Ok(0) => {
+                    looks = (looks + 1).min(PATIENCE);
+                    continue;
+                }
                 Ok(_) => {}
             }
             let mut record = [0; REPORT_BYTES];
@@ -118,6 +139,13 @@ impl Container {
                 Err(errno) => return Err(Error::call(Code::Io, "read", errno)),
             }
         }
+    }
+
+    /// SIGSTOP, or a tracer's stop: it would never come to its program by itself.
+    fn is_stopped_by_signal(&self) -> bool {
+        let pid = self.record.as_ref().map_or(0, |record| record.init.pid);
+        let stat = procfs::process::Process::new(pid).and_then(|process| process.stat());
+        stat.is_ok_and(|stat| matches!(stat.state, 'T' | 't'))
     }
 
     fn refusal(&self, record: &[u8; REPORT_BYTES]) -> Result<Error> {

@@ -14,9 +14,10 @@ pub fn refused(plan: &Plan, step: usize, errno: Errno, call: &str, note: &str) -
         return Error::new(Code::Process, errno_text(errno)).errno(errno);
     };
     let error = match &planned.step {
-        Step::FindProgram | Step::Execute | Step::NothingToExecute => {
-            program(&name_of_program(plan), call, errno, note)
+        Step::NothingToExecute => {
+            Error::new(Code::InvalidConfig, "process property must not be empty").at("/process")
         }
+        Step::FindProgram | Step::Execute => program(&name_of_program(plan), call, errno, note),
         _ => {
             let error = Error::new(code_of(&planned.step, errno), errno_text(errno));
             match note.is_empty() {

@@ -256,7 +256,7 @@ pub fn create(config: &Spec, host: &Host, request: &CreateRequest) -> Result<Pla
     plan.cgroup = request.cgroup.clone_into();
 
     plan.step(Step::ResetSignals);
-    namespaces.enter(score, &mut plan);
+    namespaces.enter(score, request.options.preserve_fds, &mut plan);
     plan.step(Step::NewSession);
     namespaces.map_ids(score, &mut plan);
     let root = scene.root(&mut plan)?;
@@ -277,6 +277,11 @@ pub fn create(config: &Spec, host: &Host, request: &CreateRequest) -> Result<Pla
             process::limits(process, "/process", limiter, &mut plan);
         }
         None => plan.note("/process", "there is no process: start will refuse"),
+    }
+    // Whoever is exec'd into the container before it is started must not reach into its init.
+    // (An ordinary user couldn't either, and has to: it has no other way to exec.)
+    if host.has(caps::Capability::CAP_SYS_PTRACE) {
+        plan.step(Step::Undumpable);
     }
     plan.step(Step::CloseExtraFds {
         preserve: request.options.preserve_fds,
@@ -304,11 +309,15 @@ pub fn exec(request: ExecRequest) -> Result<Plan> {
     plan.step(Step::ResetSignals);
     let ordinary = request.euid != 0;
     process::oom_score(process.oom_score_adj(), ordinary, pointer, &mut plan);
+    // From the join on, a container with CAP_SYS_PTRACE sees this process's descriptors.
     plan.step(Step::Undumpable);
+    let init = plan.open(Open::Descriptor(request.init));
+    plan.step(Step::CloseHostFds {
+        preserve: request.options.preserve_fds,
+    });
     if !request.namespaces.is_empty() {
-        let process = plan.open(Open::Descriptor(request.init));
         plan.step(Step::JoinProcess {
-            process,
+            process: init,
             namespaces: request.namespaces,
         });
     }

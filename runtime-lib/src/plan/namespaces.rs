@@ -150,7 +150,7 @@ impl Namespaces {
     }
 
     /// The steps that bring the child into its namespaces.
-    pub(super) fn enter(&self, score: Option<i32>, plan: &mut Plan) {
+    pub(super) fn enter(&self, score: Option<i32>, preserve: u32, plan: &mut Plan) {
         if self.maps.is_none() {
             oom_score(score, self.user_first, "/process", plan);
         }
@@ -173,6 +173,7 @@ impl Namespaces {
         self.time(plan);
         if enters_user || enters_pid {
             plan.step(Step::Undumpable);
+            plan.step(Step::CloseHostFds { preserve });
         }
         self.join(plan);
         if fork {

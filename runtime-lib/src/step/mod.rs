@@ -131,6 +131,9 @@ pub enum Step {
     FindProgram,
     /// setrlimit(2)
     Limit { resource: i32, soft: u64, hard: u64 },
+    /// Close every descriptor but stdio, `preserve` more, the slots and the handshake's: from
+    /// here on the process can be seen from inside the container.
+    CloseHostFds { preserve: u32 },
     /// Close every descriptor but stdio, `preserve` more, and the ones of the handshake.
     CloseExtraFds { preserve: u32 },
     /// Block until `start` writes to the `go` fifo.

@@ -181,6 +181,9 @@ impl fmt::Display for Step {
                 )
             }
             Step::KeepCapabilities => write!(f, "keep capabilities across the change of ids"),
+            Step::SetGroups(groups) if groups.len() > 16 => {
+                write!(f, "set {} groups", groups.len())
+            }
             Step::SetGroups(groups) => write!(f, "set the groups {groups:?}"),
             Step::OwnStreams { uid } => write!(f, "give stdin, stdout and stderr to {uid}"),
             Step::SetIds { uid, gid } => write!(f, "become {uid}:{gid}"),
@@ -199,6 +202,7 @@ impl fmt::Display for Step {
                 soft,
                 hard,
             } => f.write_str(&limit_words(*resource, *soft, *hard)),
+            Step::CloseHostFds { .. } => write!(f, "close the host's descriptors"),
             Step::CloseExtraFds { preserve: 0 } => write!(f, "close all descriptors but stdio"),
             Step::CloseExtraFds { preserve } => {
                 write!(f, "close all descriptors but stdio and {preserve} more")

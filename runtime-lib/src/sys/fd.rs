@@ -14,6 +14,13 @@ pub fn close_from(first: RawFd) -> Result<()> {
     Ok(())
 }
 
+/// close_range(2) from `first` to `last`, both included.
+pub fn close_between(first: RawFd, last: RawFd) -> Result<()> {
+    // SAFETY: only the child calls it, which uses no descriptor of these after it.
+    checked(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
+    Ok(())
+}
+
 /// fcntl(2) F_DUPFD_CLOEXEC: a copy at `least` or above.
 pub fn duplicate_above(fd: RawFd, least: RawFd) -> Result<RawFd> {
     // SAFETY: the call takes ints only.

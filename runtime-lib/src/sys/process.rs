@@ -161,6 +161,29 @@ pub fn reset_signals() -> Result<()> {
     Ok(())
 }
 
+/// Overwrites the environment that this process was executed with, which proc_pid_environ(5)
+/// shows. Only a child calls it, whose memory is its own and who reads no variable after it.
+pub fn scrub_environment() {
+    unsafe extern "C" {
+        static mut environ: *const *mut libc::c_char;
+    }
+    // SAFETY: the pointer is set before main and nobody changes it in this process.
+    let mut entry = unsafe { environ };
+    while !entry.is_null() {
+        // SAFETY: the array of environ(7) ends with a null pointer, which ends the loop.
+        let text = unsafe { *entry };
+        if text.is_null() {
+            break;
+        }
+        // SAFETY: each entry is a NUL-terminated string.
+        let length = unsafe { libc::strlen(text) };
+        // SAFETY: these bytes are the string's own, in writable memory of this process.
+        unsafe { std::ptr::write_bytes(text, 0, length) };
+        // SAFETY: an entry that isn't null is followed by another.
+        entry = unsafe { entry.add(1) };
+    }
+}
+
 /// setdomainname(2)
 pub fn setdomainname(name: &CStr) -> Result<()> {
     // SAFETY: the pointer and the length are those of `name`.
