@@ -43,9 +43,9 @@ lint: ## checks formatting, clippy, and (where cargo-deny is installed) licences
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --log-level error check licenses bans sources; \
 	else echo "lint: cargo-deny is not installed: licences, bans and sources not checked"; fi
 
-install: build ## installs the binary below DESTDIR/PREFIX
+install: build ## installs capsid and rootfs-builder below DESTDIR/PREFIX
 	install -d "$(DESTDIR)$(PREFIX)/bin"
-	install -m 755 "$(CAPSID)" "$(DESTDIR)$(PREFIX)/bin/capsid"
+	install -m 755 "$(CAPSID)" "$(BINARIES)/rootfs-builder" "$(DESTDIR)$(PREFIX)/bin/"
 
 clean: ## removes what was built
 	@$(CARGO) clean --quiet

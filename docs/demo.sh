@@ -21,7 +21,8 @@ echo "  user       $(id)"
 echo "  root       $(awk "\$5 == \"/\" { print \$6; exit }" /proc/self/mountinfo), with $(wc -l < /proc/self/mountinfo) mounts of its own"
 echo "  network    $(ls /sys/class/net | tr "\n" " ")"
 for f in memory/memory.limit_in_bytes memory.max; do
-  [ -r "/sys/fs/cgroup/$f" ] && echo "  memory     $(cat "/sys/fs/cgroup/$f") bytes at most"
+  # cgroup v1 says "no limit" by the largest number that it knows.
+  [ -r "/sys/fs/cgroup/$f" ] && m=$(cat "/sys/fs/cgroup/$f") && [ "${#m}" -lt 19 ] && echo "  memory     $m bytes at most"
 done
 for f in pids/pids.max pids.max; do
   [ -r "/sys/fs/cgroup/$f" ] && echo "  processes  $(cat "/sys/fs/cgroup/$f") at most"

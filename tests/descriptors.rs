@@ -152,3 +152,24 @@ fn a_descriptor_is_no_way_to_the_hosts_folders() {
         );
     }
 }
+
+#[test]
+fn an_init_that_waits_for_start_shows_nothing_of_its_creator() {
+    let stage = stage!();
+    let mut bundle = stage.bundle();
+    bundle.sleeps();
+    let id = stage.id();
+    bundle.write(&id);
+    stage
+        .shell(
+            r#"SECRET=of-the-engine; export SECRET; exec $capsid "$@""#,
+            &["create", "--bundle", &bundle.folder.to_string_lossy(), &id],
+        )
+        .ok();
+    // Without CAP_SYS_PTRACE neither the environment nor the fifos of init are within reach.
+    let look = "cat /proc/1/environ | tr '\\0' ' '; ls /proc/1/fd; : <>/proc/1/fd/3 && echo opened";
+    let seen = stage.call(&["exec", &id, "/bin/sh", "-c", look]);
+    assert!(!seen.stdout.contains("of-the-engine"), "{seen}");
+    assert!(!seen.stdout.contains("opened"), "{seen}");
+    stage.call(&["start", &id]).ok();
+}

@@ -324,6 +324,20 @@ fn what_a_link_leads_to_is_made_inside_and_never_on_the_host() {
 }
 
 #[test]
+fn s07_a_link_of_the_image_leads_no_mount_into_proc() {
+    let stage = stage!();
+    let mut bundle = stage.own_bundle();
+    std::os::unix::fs::symlink("/proc/sys", bundle.folder.join("rootfs/data")).unwrap();
+    bundle.mount("/data", "tmpfs", "tmpfs", &[]);
+    let id = stage.id();
+    bundle.write(&id);
+    let folder = bundle.folder.to_string_lossy().into_owned();
+    stage
+        .call(&["run", "--bundle", &folder, &id])
+        .refuses(&["leads into /proc", "/mounts/"]);
+}
+
+#[test]
 fn proc_and_sys_are_never_mounted_through_a_link() {
     let stage = stage!();
     for (name, target) in [("proc", "/tmp"), ("sys", "/tmp")] {

@@ -3,6 +3,7 @@
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
@@ -34,8 +35,12 @@ impl Bundle {
             spec.config.root().as_ref().ok_or_else(|| {
                 Error::new(Code::InvalidConfig, "root must be specified").at("/root")
             })?;
-        let rootfs = real_directory(&path.join(root.path()))
-            .map_err(|error| error.doing("open the root filesystem").at("/root/path"))?;
+        let rootfs = real_directory(&path.join(root.path())).map_err(|error| {
+            error
+                .doing("open the root filesystem")
+                .at("/root/path")
+                .hint("it must be a directory with what the container sees as /")
+        })?;
         if rootfs == Path::new("/") {
             return Err(Error::new(
                 Code::InvalidConfig,
@@ -58,7 +63,14 @@ impl Bundle {
             Some(config) => config.clone(),
             None => path.join("config.json"),
         };
-        Ok((path, Spec::read(&config)?))
+        Ok((path, Spec::read(&config).map_err(name_the_option)?))
+    }
+}
+
+fn name_the_option(error: Error) -> Error {
+    match error.os_error() {
+        Some(Errno::ENOENT) => error.hint("the bundle's directory is named by --bundle"),
+        _ => error,
     }
 }
 

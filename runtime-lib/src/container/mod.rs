@@ -68,6 +68,7 @@ impl Runtime {
     /// [`crate::Code::StateCorrupt`], naming the file.
     pub fn open(&self, id: &ContainerId) -> Result<Container> {
         self.load(id, Hold::Nothing)
+            .map_err(|error| error.during(format!("container {id}")))
     }
 
     /// As [`Runtime::open`], keeping the container's lock until the value is dropped.

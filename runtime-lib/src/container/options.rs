@@ -54,16 +54,19 @@ impl Console {
     /// Refuses what does not go together, in runc's words: call it with what the process
     /// asks for, before anything is made.
     pub(crate) fn check(&self, terminal: bool) -> Result<()> {
-        let text = match (self, terminal) {
-            (Console::Nobody, true) => {
-                "cannot allocate tty if runc will detach without setting console socket"
-            }
-            (Console::Socket(_), false) => {
-                "cannot use console socket if runc will not detach or allocate tty"
-            }
+        let (hint, text) = match (self, terminal) {
+            (Console::Nobody, true) => (
+                "the process asks for a terminal: say who takes it with --console-socket, or set \
+                 `terminal` to false",
+                "cannot allocate tty if runc will detach without setting console socket",
+            ),
+            (Console::Socket(_), false) => (
+                "the process asks for no terminal: set `terminal` to true",
+                "cannot use console socket if runc will not detach or allocate tty",
+            ),
             _ => return Ok(()),
         };
-        Err(Error::new(Code::InvalidArgument, text))
+        Err(Error::new(Code::InvalidArgument, text).hint(hint))
     }
 }
 
