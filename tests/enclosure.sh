@@ -103,6 +103,14 @@ destroy() { # kill what is left in the cgroups below $1, and remove them
   return 1
 }
 
+take_back() { # the controllers that the machine's own cgroup had not given to its children
+  local entry
+  for entry in ${given[@]+"${given[@]}"}; do
+    # Refused while somebody else's cgroup uses it: then it is not ours to take.
+    echo "-${entry#* }" > "${entry% *}/cgroup.subtree_control"
+  done 2>/dev/null
+}
+
 # What a run that was killed outright has left: its name holds the pid of its enclosure.
 for h in $(hierarchies); do
   for d in "$h"/capsid-test-*; do
@@ -112,13 +120,16 @@ done
 
 name=/capsid-test-$$
 trap 'exit 130' INT TERM HUP
-trap 'destroy "$name" || exit 66' EXIT
-entries=()
+trap 'destroy "$name" || exit 66; take_back' EXIT
+entries=() given=()
 for h in $(hierarchies); do
   mkdir "$h$name" || { echo "enclosure: no cgroup in $h" >&2; continue; }
   if [ -e "$h$name/cgroup.controllers" ]; then
     # A cgroup with children that have controllers holds no processes: this one's live in a leaf.
-    for c in $(cat "$h/cgroup.controllers"); do echo "+$c" > "$h/cgroup.subtree_control"; done 2>/dev/null
+    for c in $(cat "$h/cgroup.controllers"); do
+      grep -qw "$c" "$h/cgroup.subtree_control" && continue
+      echo "+$c" > "$h/cgroup.subtree_control" && given+=("$h $c")
+    done 2>/dev/null
     for c in $(cat "$h$name/cgroup.controllers"); do echo "+$c" > "$h$name/cgroup.subtree_control"; done 2>/dev/null
     mkdir "$h$name/self" && entries+=("$h$name/self/cgroup.procs")
   else
