@@ -18,6 +18,7 @@ mod ids;
 mod layers;
 mod lifecycle;
 mod listing;
+mod live_mounts;
 mod lost_terminals;
 mod mounts;
 mod namespaces;

@@ -55,8 +55,8 @@ pub mod step;
 mod sys;
 
 pub use container::{
-    CgroupDriver, Console, Container, ContainerId, CreateOptions, Created, ExecOptions, Exit,
-    Explanation, Listed, Overlay, Process, Runtime, Seal, State, Status,
+    Added, CgroupDriver, Console, Container, ContainerId, CreateOptions, Created, Detach,
+    ExecOptions, Exit, Explanation, Listed, Mounts, Overlay, Process, Runtime, Seal, State, Status,
 };
 pub use error::{Code, Error, Result};
 pub use notice::Notice;

@@ -62,6 +62,8 @@ pub enum Report {
     Forked { pid: i32 },
     /// The master of its terminal comes with this record.
     Terminal,
+    /// A descriptor comes with this record: a mount, or a place for one.
+    Shown,
     /// This step failed, and the child has ended.
     Failed {
         step: usize,
@@ -75,6 +77,7 @@ const REACHED: u32 = 1;
 const FORKED: u32 = 2;
 const TERMINAL: u32 = 3;
 const FAILED: u32 = 4;
+const SHOWN: u32 = 5;
 
 /// The bytes of a report.
 pub type Record = [u8; REPORT_BYTES];
@@ -100,6 +103,11 @@ pub fn forked(pid: i32) -> Record {
 /// The record for [`Report::Terminal`].
 pub fn terminal() -> Record {
     record(TERMINAL, 0, 0)
+}
+
+/// The record for [`Report::Shown`].
+pub fn shown() -> Record {
+    record(SHOWN, 0, 0)
 }
 
 /// The record for [`Report::Failed`].
@@ -135,6 +143,7 @@ impl Report {
                 pid: word(8)? as i32,
             },
             TERMINAL => Report::Terminal,
+            SHOWN => Report::Shown,
             FAILED => Report::Failed {
                 step: word(4)? as usize,
                 errno: Errno::from_raw(word(8)? as i32),

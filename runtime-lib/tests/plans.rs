@@ -7,8 +7,8 @@ use capsid_runtime::Result;
 use capsid_runtime::cgroup::{CgroupPlan, Group, Hierarchy, Layout};
 use capsid_runtime::container::{Console, CreateOptions, ExecOptions, Overlay};
 use capsid_runtime::plan::{
-    CreateRequest, ExecRequest, Host, IdMap, Limiter, OwnIds, Plan, Start, Subordinate, create,
-    exec, validate,
+    AddRequest, CreateRequest, ExecRequest, Host, IdMap, Limiter, OwnIds, Place, Plan, Start,
+    Subordinate, add_mount, create, exec, remove_mount, validate,
 };
 use capsid_runtime::spec::Spec;
 use nix::sched::CloneFlags;
@@ -313,6 +313,54 @@ fn every_kind_of_exec_gives_its_golden_plan() {
     let mut differences = Vec::new();
     for (golden, fixture, euid, namespaces, machine) in cases {
         let plan = exec_plan(fixture, euid, namespaces, &machine.layout());
+        differences.extend(compare(golden, &plan.to_string()));
+    }
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+#[test]
+fn every_kind_of_live_mount_gives_its_golden_plan() {
+    use CloneFlags as F;
+    let user = F::CLONE_NEWNS | F::CLONE_NEWUSER;
+    let place = |namespaces, may_clone| Place {
+        init: std::fs::File::open("/dev/null").unwrap().into(),
+        namespaces,
+        may_clone,
+    };
+    let entry = |fstype: &str, options: &[&str]| {
+        let mut entry = oci_spec::runtime::Mount::default();
+        entry
+            .set_destination("/new/place".into())
+            .set_typ(Some(fstype.to_owned()))
+            .set_source(Some("data".into()))
+            .set_options(Some(
+                options.iter().map(|word| (*word).to_owned()).collect(),
+            ));
+        entry
+    };
+    let add = |place, entry: &oci_spec::runtime::Mount| {
+        let request = AddRequest {
+            entry,
+            source: "/srv/data".into(),
+            propagation: None,
+        };
+        add_mount(place, &request).unwrap()
+    };
+    let bind = entry("bind", &["rbind", "rro", "nosuid"]);
+    let tmpfs = entry("tmpfs", &["size=64m", "noexec"]);
+    let path = Path::new("/new/place");
+    let cases = [
+        ("mounts-add", add(place(F::CLONE_NEWNS, true), &bind)),
+        ("mounts-add-userns", add(place(user, true), &bind)),
+        ("mounts-add-rootless", add(place(user, false), &bind)),
+        ("mounts-add-tmpfs", add(place(user, false), &tmpfs)),
+        (
+            "mounts-remove",
+            remove_mount(place(user, false), path, false).unwrap(),
+        ),
+    ];
+    let mut differences = Vec::new();
+    for (golden, plan) in cases {
         differences.extend(compare(golden, &plan.to_string()));
     }
     assert!(differences.is_empty(), "{}", differences.join("\n"));

@@ -11,6 +11,7 @@ mod kill;
 mod launch;
 mod list;
 mod matching;
+mod mounts;
 mod pause;
 mod ps;
 mod resume;
@@ -45,6 +46,8 @@ pub enum Verb {
     Ps(ps::Ps),
     /// Send a signal to a container's process
     Kill(kill::Kill),
+    /// Mount something in a running container, or unmount it
+    Mounts(mounts::Mounts),
     /// Freeze all processes of a container
     Pause(pause::Pause),
     /// Let the processes of a paused container go on
@@ -70,6 +73,7 @@ impl Verb {
             Verb::List(verb) => verb.run(global),
             Verb::Ps(verb) => verb.run(global),
             Verb::Kill(verb) => verb.run(global),
+            Verb::Mounts(verb) => verb.run(global),
             Verb::Pause(verb) => verb.run(global),
             Verb::Resume(verb) => verb.run(global),
             Verb::Delete(verb) => verb.run(global),

@@ -12,6 +12,7 @@ mod capabilities;
 mod fds;
 mod keyring;
 mod links;
+mod live;
 mod loopback;
 mod mounts;
 mod nodes;
@@ -66,6 +67,10 @@ pub struct Child<'plan> {
     found: usize,
     /// The inherited tree is in the peer group of the host's mounts.
     shared_with_host: bool,
+    /// A clone of one of the caller's mounts, or a mount that was made detached.
+    held: Option<Fd>,
+    /// What is to be attached, and where.
+    made: Option<live::Made>,
     /// The child was released by start: failures go to `result` from here on.
     released: bool,
 }
@@ -108,6 +113,8 @@ impl<'plan> Child<'plan> {
             in_directory: false,
             found: 0,
             shared_with_host: false,
+            held: None,
+            made: None,
             released: false,
         }
     }
@@ -164,6 +171,20 @@ impl<'plan> Child<'plan> {
             Step::PrivateParent { candidates } => root::private_parent(candidates),
             Step::OpenRoot(root) => self.open_root(root),
             Step::Mount(mount) => self.mount(mount),
+            Step::HoldTree {
+                path,
+                recursive,
+                propagation,
+            } => self.hold_tree(path, *recursive, *propagation),
+            Step::MakeMount(mount) => self.make_mount(mount),
+            Step::AttachMount { attributes, .. } => self.attach_made(attributes),
+            Step::FindMount(target) => self.find_mount(target),
+            Step::Unmount {
+                directory,
+                name,
+                lazy,
+            } => self.unmount(directory, name, *lazy),
+            Step::Finish => process::exit(0),
             Step::Populate(populate) => self.populate(populate),
             Step::Sysctl { name, value } => self.sysctl(name, value),
             Step::Mask(target) => self.mask(target),

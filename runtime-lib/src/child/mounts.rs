@@ -52,6 +52,7 @@ impl Child<'_> {
                 self.attach_tree(tree.as_fd(), mount)
             }
             Source::Opened { tree, .. } => self.attach_tree(self.opened(*tree)?, mount),
+            Source::Held { .. } => Err(Refused::new("slot", Errno::EBADF)),
         }
     }
 
@@ -141,7 +142,7 @@ impl Child<'_> {
 }
 
 /// A new file system, detached.
-fn new_mount(
+pub(super) fn new_mount(
     fstype: &CStr,
     label: &CStr,
     options: &[FsOption],
@@ -212,7 +213,7 @@ fn give(mount: BorrowedFd<'_>, wanted: &Attributes) -> Result<(), Refused> {
     give_propagation(mount, wanted)
 }
 
-fn give_flags(mount: BorrowedFd<'_>, wanted: &Attributes) -> Result<(), Refused> {
+pub(super) fn give_flags(mount: BorrowedFd<'_>, wanted: &Attributes) -> Result<(), Refused> {
     let sides = [
         (true, wanted.recursive_set, wanted.recursive_clear),
         (false, wanted.set, wanted.clear),
@@ -227,7 +228,7 @@ fn give_flags(mount: BorrowedFd<'_>, wanted: &Attributes) -> Result<(), Refused>
 
 /// Only when the mount is attached: below a shared one it becomes shared by that, and an
 /// unbindable one could not be attached there.
-fn give_propagation(mount: BorrowedFd<'_>, wanted: &Attributes) -> Result<(), Refused> {
+pub(super) fn give_propagation(mount: BorrowedFd<'_>, wanted: &Attributes) -> Result<(), Refused> {
     let sides = [
         (true, wanted.recursive_propagation),
         (false, wanted.propagation),
@@ -240,7 +241,7 @@ fn give_propagation(mount: BorrowedFd<'_>, wanted: &Attributes) -> Result<(), Re
     Ok(())
 }
 
-fn attach_at(mount: BorrowedFd<'_>, place: BorrowedFd<'_>) -> Result<(), Refused> {
+pub(super) fn attach_at(mount: BorrowedFd<'_>, place: BorrowedFd<'_>) -> Result<(), Refused> {
     attach(mount, place).map_err(|errno| match errno {
         Errno::EINVAL => Refused::new("move_mount", errno)
             .noting(b"a directory can't be mounted on a file, nor a file on a directory"),

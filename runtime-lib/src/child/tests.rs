@@ -90,6 +90,17 @@ impl Place {
             let exec = created.container.exec(&options, &Seal::AlreadySealed)?;
             assert_eq!(exec.wait()?.code(), 7);
         }
+        let mounts = created.container.mounts();
+        for (fstype, source) in [("tmpfs", "none"), ("bind", "/usr")] {
+            let mut mount = oci_spec::runtime::Mount::default();
+            mount
+                .set_destination("/tmp".into())
+                .set_typ(Some(fstype.to_owned()))
+                .set_source(Some(source.into()))
+                .set_options(Some(vec!["ro".to_owned(), "slave".to_owned()]));
+            mounts.add(&mount)?;
+            mounts.remove(mount.destination(), crate::Detach::Unused)?;
+        }
         Ok(())
     }
 }

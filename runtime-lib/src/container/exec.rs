@@ -118,7 +118,7 @@ impl Container {
 }
 
 /// The namespaces of a process that are not the caller's: setns(2) refuses some that are.
-fn differing_namespaces(pid: i32) -> Result<CloneFlags> {
+pub(super) fn differing_namespaces(pid: i32) -> Result<CloneFlags> {
     let files = [
         ("user", CloneFlags::CLONE_NEWUSER),
         ("mnt", CloneFlags::CLONE_NEWNS),

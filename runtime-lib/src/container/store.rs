@@ -33,6 +33,8 @@ pub const STATE: &str = "state.json";
 pub const CONFIG: &str = "config.json";
 pub const GO: &str = "go";
 pub const RESULT: &str = "result";
+/// The mounts that were added to the running container.
+pub const MOUNTS: &str = "mounts.json";
 /// The directory of what an overlay root has written.
 pub const OVERLAY: &str = "overlay";
 
@@ -160,7 +162,7 @@ impl StateDir {
         }
         // The journal is the first of the files: without it there is no container, so that
         // whoever is killed from here on leaves a directory that the next create takes over.
-        for name in [JOURNAL, STATE, GO, RESULT, CONFIG] {
+        for name in [JOURNAL, STATE, GO, RESULT, CONFIG, MOUNTS] {
             match unlinkat(self.directory.as_fd(), name, UnlinkatFlags::NoRemoveDir) {
                 // A directory in the place of a file goes with ours.
                 Ok(()) | Err(Errno::ENOENT | Errno::EISDIR) => {}

@@ -27,6 +27,8 @@ pub struct Launched {
     pub pidfd: OwnedFd,
     /// The master of its terminal.
     pub terminal: Option<OwnedFd>,
+    /// What it has shown, in its order: mounts, and places for them.
+    pub shown: Vec<OwnedFd>,
 }
 
 /// What a launch is given besides the plan.
@@ -47,7 +49,7 @@ pub struct Surroundings<'a> {
 pub fn launch(
     plan: &Plan,
     around: Surroundings<'_>,
-    ready: impl FnOnce(&Launched) -> Result<()>,
+    ready: impl FnOnce(&mut Launched) -> Result<()>,
 ) -> Result<Launched> {
     let opened = opens::open_all(&plan.opens)?;
     let image = plan.program.as_ref().map(|program| {
@@ -93,6 +95,7 @@ pub fn launch(
             pid: cloned.pid,
             pidfd: cloned.pidfd,
             terminal: None,
+            shown: Vec::new(),
         }),
         forks: plan
             .steps
@@ -114,7 +117,7 @@ struct Server<'a> {
 }
 
 impl Server<'_> {
-    fn serve(&mut self, ready: impl FnOnce(&Launched) -> Result<()>) -> Result<Launched> {
+    fn serve(&mut self, ready: impl FnOnce(&mut Launched) -> Result<()>) -> Result<Launched> {
         let mut ready = Some(ready);
         // Both processes of a fork write to one socket: a barrier may overtake the pid.
         let mut early = None;
@@ -128,10 +131,10 @@ impl Server<'_> {
             };
             match report {
                 Some(Report::Forked { pid }) => self.adopt(pid)?,
-                Some(Report::Terminal) => {}
+                Some(Report::Terminal | Report::Shown) => {}
                 Some(Report::Reached(barrier)) if self.forks => early = Some(barrier),
                 Some(Report::Reached(barrier)) => {
-                    let newborn = self.newborn.as_ref().ok_or_else(gone)?;
+                    let newborn = self.newborn.as_mut().ok_or_else(gone)?;
                     actions::perform(self.plan, barrier, newborn.pid)?;
                     if barrier == Barrier::Ready
                         && let Some(ready) = ready.take()
@@ -190,16 +193,15 @@ impl Server<'_> {
         if bytes == 0 {
             return Ok(None);
         }
+        let report = Report::parse(&record)
+            .ok_or_else(|| Error::new(Code::Process, "unreadable record from the child"))?;
         if let (Some(fd), Some(newborn)) = (fd, self.newborn.as_mut()) {
-            newborn.terminal = Some(fd);
+            match report {
+                Report::Shown => newborn.shown.push(fd),
+                _ => newborn.terminal = Some(fd),
+            }
         }
-        match Report::parse(&record) {
-            Some(report) => Ok(Some(report)),
-            None => Err(Error::new(
-                Code::Process,
-                "unreadable record from the child",
-            )),
-        }
+        Ok(Some(report))
     }
 
     /// The process proper takes the place of the intermediate, which has ended.
@@ -212,6 +214,7 @@ impl Server<'_> {
             pidfd,
             // The terminal may have overtaken the pid, too.
             terminal: self.newborn.as_mut().and_then(|it| it.terminal.take()),
+            shown: Vec::new(),
         };
         if let Some(intermediate) = self.newborn.replace(proper) {
             reap(intermediate.pidfd.as_fd());

@@ -89,6 +89,11 @@ fn code_of(step: &Step, errno: Errno) -> Code {
         | Step::PrivateParent { .. }
         | Step::OpenRoot(_)
         | Step::Mount(_)
+        | Step::HoldTree { .. }
+        | Step::MakeMount(_)
+        | Step::AttachMount { .. }
+        | Step::FindMount(_)
+        | Step::Unmount { .. }
         | Step::Populate(_)
         | Step::Mask(_)
         | Step::ReadOnlyPath(_)
@@ -116,7 +121,18 @@ fn advice(step: &Step, errno: Option<Errno>) -> Option<&'static str> {
         (Step::SetIds { .. } | Step::SetGroups(_), Errno::EINVAL) => {
             Some("the id is not mapped in the user namespace")
         }
-        (Step::Mount(_), Errno::EPERM) => Some(
+        (Step::MakeMount(_), Errno::EROFS) => {
+            Some("the place for it doesn't exist and can't be made: name one that exists")
+        }
+        (Step::Unmount { .. }, Errno::EBUSY) => Some(
+            "a process has files open below it, or is in it: --lazy detaches it now, and lets go \
+             of it when the last of them does",
+        ),
+        (Step::HoldTree { .. }, Errno::EINVAL) => Some(
+            "the host has mounts below it that an ordinary user must not uncover: rbind takes \
+             them along",
+        ),
+        (Step::Mount(_) | Step::MakeMount(_), Errno::EPERM) => Some(
             "the kernel refuses this mount without privileges over the namespace that it shows",
         ),
         (Step::Sysctl { .. }, Errno::ENOENT) => Some("this kernel has no such sysctl"),

@@ -10,6 +10,7 @@ mod devices;
 mod draft;
 mod host;
 mod idmap;
+mod live;
 mod mount_options;
 mod mounts;
 mod namespaces;
@@ -38,6 +39,8 @@ use namespaces::Namespaces;
 use rootfs::Scene;
 
 pub use host::{Host, OwnIds, Subordinate};
+pub(crate) use live::may_cover_proc;
+pub use live::{AddRequest, Place, add_mount, remove_mount};
 pub(crate) use mount_options::known as known_mount_options;
 pub use process::Limiter;
 pub(crate) use process::limit_words;

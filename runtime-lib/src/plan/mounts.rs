@@ -85,8 +85,8 @@ const SHOWS: [Shows; 3] = [
 ];
 
 impl<'a> Wanted<'a> {
-    pub(super) fn parse(entry: &'a Entry, n: usize, plan: &mut Plan) -> Result<Wanted<'a>> {
-        let pointer = format!("/mounts/{n}");
+    /// The entry at this JSON pointer.
+    pub(super) fn parse(entry: &'a Entry, pointer: String, plan: &mut Plan) -> Result<Wanted<'a>> {
         let here = format!("{pointer}/destination");
         let destination = entry.destination().to_str().unwrap_or_default();
         let mut options = Options::parse(entry.options().as_deref().unwrap_or_default(), &pointer)?;
@@ -365,8 +365,13 @@ impl Scene<'_> {
     }
 }
 
+/// Whether a path below the root is one of the few in /proc that may be covered.
+pub(super) fn over_proc(place: &str) -> bool {
+    OVER_PROC.contains(&place)
+}
+
 /// Refuses to cover the root, and what processes trust in /proc (CVE-2019-16884).
-fn refuse_place(wanted: &Wanted) -> Result<()> {
+pub(super) fn refuse_place(wanted: &Wanted) -> Result<()> {
     let Wanted {
         destination,
         fstype,
@@ -377,7 +382,7 @@ fn refuse_place(wanted: &Wanted) -> Result<()> {
         "proc" if wanted.options.bind.is_none() && *fstype != "proc" => {
             format!("{destination:?} cannot be mounted because it is not of type proc")
         }
-        place if place.starts_with("proc/") && !OVER_PROC.contains(&place) => {
+        place if place.starts_with("proc/") && !over_proc(place) => {
             format!("{destination:?} cannot be mounted because it is inside /proc")
         }
         _ => return Ok(()),

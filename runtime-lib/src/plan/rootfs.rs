@@ -56,7 +56,7 @@ impl Scene<'_> {
         let mut mounts = entries
             .iter()
             .enumerate()
-            .map(|(n, entry)| Wanted::parse(entry, n, plan))
+            .map(|(n, entry)| Wanted::parse(entry, format!("/mounts/{n}"), plan))
             .collect::<Result<Vec<_>>>()?;
         let turn = self.join_turn(&mounts);
         let propagation = self.propagation()?;

@@ -85,6 +85,32 @@ pub enum Step {
     ReadOnlyPath(Target),
     /// Write 0 into each v1 `tasks` file.
     JoinCgroup { tasks: Vec<Slot> },
+    /// open_tree(2) of a path of the caller's own mounts, kept for [`Step::MakeMount`].
+    HoldTree {
+        path: CString,
+        recursive: bool,
+        /// One MS_* propagation, for the whole clone.
+        propagation: u64,
+    },
+    /// A mount for a running container, still detached, and the place that it is for: both are
+    /// shown to the parent, who may refuse.
+    MakeMount(Mount),
+    /// Attach what [`Step::MakeMount`] has made, in its place.
+    AttachMount {
+        attributes: Attributes,
+        target: Target,
+    },
+    /// Show the parent what is mounted on a place.
+    FindMount(Target),
+    /// umount2(2) of what is mounted on `name` in a directory.
+    Unmount {
+        directory: Target,
+        name: CString,
+        /// MNT_DETACH: whoever uses it keeps what is open.
+        lazy: bool,
+    },
+    /// End: there is no program to execute.
+    Finish,
     /// rm -r of a path of the host, for what only root of a user namespace may remove.
     RemoveTree(CString),
     /// mount_setattr(2) on a mount that is attached already.
@@ -257,6 +283,8 @@ pub enum Source {
         path: CString,
         recursive: bool,
     },
+    /// The clone of [`Step::HoldTree`].
+    Held { path: CString, recursive: bool },
 }
 
 /// One fsconfig(2) setting.

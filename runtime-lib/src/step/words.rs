@@ -93,34 +93,17 @@ impl fmt::Display for Step {
                 write!(f, ", upper {}", text(&overlay.upper))
             }
             Step::OpenRoot(Root::Current) => write!(f, "open the container's root"),
-            Step::Mount(mount) => {
-                match &mount.source {
-                    Source::New {
-                        fstype, options, ..
-                    } => {
-                        write!(f, "mount {} on {}", text(fstype), mount.target)?;
-                        for (n, option) in options.iter().enumerate() {
-                            write!(
-                                f,
-                                "{}{}",
-                                if n == 0 { " with " } else { "," },
-                                text(&option.key)
-                            )?;
-                            if let Some(value) = &option.value {
-                                write!(f, "={}", text(value))?;
-                            }
-                        }
-                    }
-                    Source::Bind { path, recursive }
-                    | Source::Opened {
-                        path, recursive, ..
-                    } => {
-                        let how = if *recursive { "rbind" } else { "bind" };
-                        write!(f, "{how} {} on {}", text(path), mount.target)?;
-                    }
-                }
-                write!(f, "{}", mount.attributes)
-            }
+            Step::Mount(mount) | Step::MakeMount(mount) => mount.fmt(f),
+            Step::HoldTree { path, .. } => write!(f, "clone the mount at {}", text(path)),
+            Step::AttachMount { target, .. } => write!(f, "attach it on {target}"),
+            Step::FindMount(target) => write!(f, "find the mount on {target}"),
+            Step::Unmount {
+                directory, name, ..
+            } => match directory.path.to_bytes() {
+                b"." => write!(f, "unmount /{}", text(name)),
+                _ => write!(f, "unmount {directory}/{}", text(name)),
+            },
+            Step::Finish => write!(f, "end"),
             Step::Populate(populate) => {
                 write!(f, "make in {}:", populate.directory)?;
                 for name in &populate.directories {
@@ -211,6 +194,35 @@ impl fmt::Display for Step {
             Step::Execute => write!(f, "execute the program"),
             Step::NothingToExecute => write!(f, "stop: there is no process to execute"),
         }
+    }
+}
+
+impl fmt::Display for super::Mount {
+    /// "mount tmpfs on /data with size=1m (nosuid)", "rbind /srv on /srv (ro)"
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.source {
+            Source::New {
+                fstype, options, ..
+            } => {
+                write!(f, "mount {} on {}", text(fstype), self.target)?;
+                for (n, option) in options.iter().enumerate() {
+                    let before = if n == 0 { " with " } else { "," };
+                    write!(f, "{before}{}", text(&option.key))?;
+                    if let Some(value) = &option.value {
+                        write!(f, "={}", text(value))?;
+                    }
+                }
+            }
+            Source::Bind { path, recursive }
+            | Source::Held { path, recursive }
+            | Source::Opened {
+                path, recursive, ..
+            } => {
+                let how = if *recursive { "rbind" } else { "bind" };
+                write!(f, "{how} {} on {}", text(path), self.target)?;
+            }
+        }
+        self.attributes.fmt(f)
     }
 }
 

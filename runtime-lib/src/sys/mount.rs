@@ -16,6 +16,8 @@ pub mod resolve {
     pub const NO_SYMLINKS: u64 = libc::RESOLVE_NO_SYMLINKS;
     pub const NO_MAGICLINKS: u64 = libc::RESOLVE_NO_MAGICLINKS;
     pub const NO_XDEV: u64 = libc::RESOLVE_NO_XDEV;
+    /// Only what the kernel has in memory: no file system is asked, EAGAIN instead (5.12).
+    pub const CACHED: u64 = libc::RESOLVE_CACHED;
 }
 
 /// openat2(2): opens `path` below `directory` with O_CLOEXEC added.
@@ -166,6 +168,51 @@ pub fn set_attributes(
         )
     })?;
     Ok(())
+}
+
+/// What statx(2) says of the mount that a descriptor is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MountId {
+    /// The number that mountinfo shows; another mount may have it later (since Linux 5.8).
+    pub id: u64,
+    /// A number that no other mount of this boot gets (since Linux 6.8).
+    pub unique: Option<u64>,
+    /// The descriptor is on the root of the mount.
+    pub is_root: bool,
+}
+
+/// statx(2) STATX_MNT_ID and STATX_MNT_ID_UNIQUE.
+pub fn mount_id(fd: BorrowedFd<'_>) -> Result<MountId> {
+    const STATX_MNT_ID_UNIQUE: u32 = 0x4000;
+    let (id, root) = statx_mount(fd, libc::STATX_MNT_ID)?;
+    let unique = statx_mount(fd, STATX_MNT_ID_UNIQUE)?.0;
+    Ok(MountId {
+        id: id.ok_or(nix::errno::Errno::ENOSYS)?,
+        unique,
+        is_root: root,
+    })
+}
+
+/// The id that the mask asks for, if the kernel knows it, and whether this is a mount's root.
+fn statx_mount(fd: BorrowedFd<'_>, mask: u32) -> Result<(Option<u64>, bool)> {
+    // SAFETY: statx is plain data for which all zeroes is valid.
+    let mut seen: libc::statx = unsafe { std::mem::zeroed() };
+    // SAFETY: the path is the empty string and `seen` outlives the call.
+    checked(
+        unsafe {
+            libc::statx(
+                fd.as_raw_fd(),
+                c"".as_ptr(),
+                libc::AT_EMPTY_PATH,
+                mask,
+                &raw mut seen,
+            )
+        }
+        .into(),
+    )?;
+    let known = seen.stx_mask & mask != 0;
+    let root = seen.stx_attributes & libc::STATX_ATTR_MOUNT_ROOT as u64 != 0;
+    Ok((known.then_some(seen.stx_mnt_id), root))
 }
 
 fn owned(fd: libc::c_long) -> OwnedFd {

@@ -1,0 +1,127 @@
+//! Mounts of a container that runs: made detached and shown to the parent, who records them
+//! before they are attached; found and shown to the parent, who knows them, before they are
+//! unmounted.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::mount::{MntFlags, umount2};
+use nix::sys::stat::SFlag;
+use nix::unistd::fchdir;
+
+use super::Child;
+use super::fds::{Fd, clone_tree};
+use super::mounts::{attach_at, give_flags, give_propagation, new_mount};
+use super::paths::{Missing, ensure, kind, open_target};
+use crate::report::{self, Refused, call};
+use crate::step::{Attributes, Mount, Source, Target};
+use crate::sys::fd;
+use crate::sys::mount::set_attributes;
+
+/// A detached mount and its place.
+pub(super) struct Made {
+    mount: RawFd,
+    place: Fd,
+}
+
+impl Child<'_> {
+    pub(super) fn hold_tree(
+        &mut self,
+        path: &CStr,
+        recursive: bool,
+        propagation: u64,
+    ) -> Result<(), Refused> {
+        let tree = clone_tree(libc::AT_FDCWD, path, recursive).map_err(call("open_tree"))?;
+        set_attributes(tree.as_fd(), 0, 0, propagation, true).map_err(call("mount_setattr"))?;
+        self.held = Some(tree);
+        Ok(())
+    }
+
+    pub(super) fn make_mount(&mut self, mount: &Mount) -> Result<(), Refused> {
+        let attributes = &mount.attributes;
+        let (made, place) = match &mount.source {
+            Source::New {
+                fstype,
+                label,
+                options,
+            } => {
+                let covered = match mount.inherit_mode {
+                    true => open_target(self.root()?, &mount.target).ok(),
+                    false => None,
+                };
+                let place = ensure(self.root()?, &mount.target, Missing::Directory)?;
+                let inherit = covered.as_ref().map(AsFd::as_fd);
+                let made = new_mount(fstype, label, options, inherit, 0)?;
+                let made = fd::borrow(self.held.insert(made).as_raw_fd());
+                (made, place)
+            }
+            Source::Opened { tree, .. } => self.place_of(self.opened(*tree)?, &mount.target)?,
+            Source::Held { .. } => {
+                let held = self.held.as_ref().map(|held| fd::borrow(held.as_raw_fd()));
+                let held = held.ok_or(Refused::new("open_tree", Errno::EBADF))?;
+                self.place_of(held, &mount.target)?
+            }
+            Source::Bind { .. } => return Err(Refused::new("open_tree", Errno::EBADF)),
+        };
+        give_flags(made, attributes)?;
+        self.show(made)?;
+        self.show(place.as_fd())?;
+        self.made = Some(Made {
+            mount: made.as_raw_fd(),
+            place,
+        });
+        Ok(())
+    }
+
+    fn place_of<'fd>(
+        &self,
+        tree: BorrowedFd<'fd>,
+        target: &Target,
+    ) -> Result<(BorrowedFd<'fd>, Fd), Refused> {
+        let missing = match kind(tree)?.1 {
+            SFlag::S_IFDIR => Missing::Directory,
+            _ => Missing::File,
+        };
+        Ok((tree, ensure(self.root()?, target, missing)?))
+    }
+
+    pub(super) fn attach_made(&mut self, attributes: &Attributes) -> Result<(), Refused> {
+        let made = self.made.take();
+        let made = made.ok_or(Refused::new("move_mount", Errno::EBADF))?;
+        attach_at(fd::borrow(made.mount), made.place.as_fd())?;
+        give_propagation(fd::borrow(made.mount), attributes)
+    }
+
+    pub(super) fn find_mount(&mut self, target: &Target) -> Result<(), Refused> {
+        let found = open_target(self.root()?, target).map_err(call("openat2"))?;
+        self.show(found.as_fd())?;
+        self.held = Some(found);
+        Ok(())
+    }
+
+    pub(super) fn unmount(
+        &mut self,
+        directory: &Target,
+        name: &CStr,
+        lazy: bool,
+    ) -> Result<(), Refused> {
+        if let Some(found) = self.held.take() {
+            // As long as it is open, the mount is in use.
+            let number = found.as_raw_fd();
+            std::mem::forget(found);
+            drop(fd::take(number));
+        }
+        let directory = open_target(self.root()?, directory).map_err(call("openat2"))?;
+        fchdir(&directory).map_err(call("fchdir"))?;
+        let how = match lazy {
+            true => MntFlags::MNT_DETACH,
+            false => MntFlags::empty(),
+        };
+        umount2(name, how | MntFlags::UMOUNT_NOFOLLOW).map_err(call("umount2"))
+    }
+
+    fn show(&self, what: BorrowedFd<'_>) -> Result<(), Refused> {
+        fd::send(self.channel, &report::shown(), Some(what)).map_err(call("sendmsg"))
+    }
+}
