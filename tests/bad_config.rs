@@ -121,9 +121,13 @@ changes! {
         |b: &mut Bundle| { link_to_root(b); } => ["/root/path"];
     fields_of_later_issues_are_refused_and_not_ignored:
         |b: &mut Bundle| { b.set("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ALLOW"})); } => ["/linux/seccomp"],
-        |b: &mut Bundle| { b.set("/hooks", json!({"prestart": [{"path": "/bin/true"}]})); } => ["/hooks"],
         |b: &mut Bundle| { b.set("/process/apparmorProfile", json!("docker-default")); } => ["/process/apparmorProfile"];
-    s22_relative_hook_path: |b: &mut Bundle| { b.set("/hooks", json!({"poststop": [{"path": "bin/true"}]})); } => ["/hooks"];
+    s22_relative_hook_path:
+        |b: &mut Bundle| { b.set("/hooks", json!({"poststop": [{"path": "bin/true"}]})); }
+            => ["/hooks/poststop/0/path", "hook path \"bin/true\" is not absolute"];
+    b35_hook_timeout_of_zero:
+        |b: &mut Bundle| { b.set("/hooks", json!({"poststart": [{"path": "/bin/true", "timeout": 0}]})); }
+            => ["/hooks/poststart/0/timeout", "hook timeout 0 is not greater than zero"];
 }
 
 fn link_to_root(bundle: &mut Bundle) {

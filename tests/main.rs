@@ -14,6 +14,7 @@ mod differential;
 mod errors;
 mod exec;
 mod faults;
+mod hooks;
 mod ids;
 mod layers;
 mod lifecycle;

@@ -61,6 +61,8 @@ pub enum Code {
     ExecFailed,
     /// The container's process died before it could execute the program.
     Died,
+    /// A hook failed.
+    Hook,
     /// Something did not happen within its deadline.
     Deadline,
 }
@@ -88,6 +90,7 @@ impl Code {
             Code::ExecDenied => "exec.denied",
             Code::ExecFailed => "exec.failed",
             Code::Died => "process.died",
+            Code::Hook => "hook",
             Code::Deadline => "deadline",
         }
     }

@@ -130,6 +130,7 @@ pub fn remove(path: &Path, ids: &IdMaps) -> Result<()> {
     let around = Surroundings {
         cgroup: None,
         handshake: None,
+        hooks: None,
     };
     let removed = launch(&removal(name, ids.clone()), around, |_| Ok(()))?;
     reap(removed.pidfd.as_fd());

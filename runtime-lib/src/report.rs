@@ -136,6 +136,7 @@ impl Report {
         Some(match word(0)? {
             REACHED => Report::Reached(match word(4)? {
                 n if n == Barrier::Placed as u32 => Barrier::Placed,
+                n if n == Barrier::Mounted as u32 => Barrier::Mounted,
                 n if n == Barrier::Ready as u32 => Barrier::Ready,
                 _ => return None,
             }),

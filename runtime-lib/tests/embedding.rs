@@ -93,7 +93,7 @@ fn make(folder: &Path, enclosure: &str, number: usize) {
         let created = runtime.create(&id, &options, &Seal::AlreadySealed).unwrap();
         let container = &created.container;
         assert_eq!(container.state().unwrap().status, Status::Created);
-        container.start().unwrap();
+        container.start(&Seal::AlreadySealed).unwrap();
         assert_eq!(container.state().unwrap().status, Status::Running);
         let mut process = container.process().unwrap();
         let script = format!("exit {}", 40 + round);

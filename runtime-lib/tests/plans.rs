@@ -72,6 +72,8 @@ const CASES: &[Case] = &[
     ("no-process", "no-process", V2, plain),
     ("read-only-cgroups", "read-only-cgroups", V1, plain),
     ("mount-below-cgroups", "mount-below-cgroups", V1, plain),
+    ("hooks-v1", "hooks", V1, plain),
+    ("hooks-v2", "hooks", V2, plain),
     ("everything-v1", "everything", V1, everything),
     ("everything-v2", "everything", V2, everything),
 ];
@@ -256,6 +258,7 @@ fn exec_plan(fixture: &str, euid: u32, namespaces: CloneFlags, layout: &Layout) 
         options: &options,
         limiter: Limiter::Parent,
         inherits_keyring: false,
+        hook: None,
     };
     exec(request).unwrap()
 }

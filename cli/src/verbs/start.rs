@@ -1,6 +1,6 @@
 //! `start`: lets a created container's program run.
 
-use capsid_runtime::Result;
+use capsid_runtime::{Result, Seal};
 use clap::Args;
 
 use super::container_id::Id;
@@ -22,7 +22,12 @@ pub struct Start {
 
 impl Start {
     pub fn run(self, global: &Global) -> Result<u8> {
-        self.id.open(global)?.start()?;
+        let container = self.id.open(global)?;
+        if container.start_joins() {
+            // Its startContainer hooks run in sight of the container.
+            crate::protect_executable()?;
+        }
+        container.start(&Seal::AlreadySealed)?;
         Ok(0)
     }
 }

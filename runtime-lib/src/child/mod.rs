@@ -153,6 +153,7 @@ impl<'plan> Child<'plan> {
                 Err(errno) => Err(Refused::new("setsid", errno)),
             },
             Step::SessionKeyring(name) => keyring::session_keyring(name),
+            Step::Streams(slots) => self.take_streams(slots),
             Step::Meet(barrier) => self.meet(*barrier),
             Step::ReachRoot(root) => self.reach_root(root),
             Step::BecomeRoot => {

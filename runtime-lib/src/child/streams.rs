@@ -1,10 +1,25 @@
 //! The standard streams, which are to belong to the process's user.
 
+use std::os::fd::AsRawFd;
+
 use nix::errno::Errno;
 use nix::sys::stat::makedev;
 
-use crate::report::Refused;
+use super::Child;
+use crate::report::{Refused, call};
+use crate::step::Slot;
 use crate::sys::fd;
+
+impl Child<'_> {
+    /// The slots become standard input, output and error.
+    pub(super) fn take_streams(&self, slots: &[Slot; 3]) -> Result<(), Refused> {
+        for (slot, stream) in slots.iter().zip(0..) {
+            let from = self.opened(*slot)?.as_raw_fd();
+            fd::duplicate_to(from, stream, false).map_err(call("dup3"))?;
+        }
+        Ok(())
+    }
+}
 
 /// /dev/null belongs to everybody. What can't be given (a closed descriptor, a read-only file
 /// system, a file of a user that is not mapped) stays as it is.

@@ -69,7 +69,7 @@ impl Place {
     }
 
     fn uses(&self, created: &Created) -> Result<()> {
-        created.container.start()?;
+        created.container.start(&Seal::AlreadySealed)?;
         for terminal in [false, true] {
             let mut process = created.container.process()?;
             process.set_terminal(Some(terminal));

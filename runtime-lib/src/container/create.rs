@@ -1,16 +1,18 @@
 //! create and run: prepare everything, then claim, journal, place, launch, record.
 
+use std::cell::Cell;
+use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::Path;
+use std::sync::LazyLock;
 use std::time::SystemTime;
 
 use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
-use nix::sys::stat::Mode;
 use nix::unistd::geteuid;
 
 use super::bundle::Bundle;
 use super::handover::Handover;
+use super::hooks::{Inside, Told};
 use super::identity::Identity;
 use super::options::{CreateOptions, Seal};
 use super::process::Process;
@@ -20,8 +22,10 @@ use super::{Container, ContainerId, Runtime};
 use crate::cgroup::{CgroupManager, CgroupPlan, CgroupRequest, Limits};
 use crate::child::Handshake;
 use crate::error::{Code, Error, Result};
-use crate::launch::{Surroundings, launch};
+use crate::launch::opens::open_directory;
+use crate::launch::{Launched, Surroundings, launch};
 use crate::overlay;
+use crate::plan::hooks::{Hook, HookKind};
 use crate::plan::{self, CreateRequest, Host, Plan, Start};
 
 /// A container that exists, and its process, which is a child of the caller.
@@ -97,20 +101,43 @@ impl Runtime {
             Start::WhenTold => Some(Fifos::make(&state_dir)?),
             Start::AtOnce => None,
         };
+        let told = prepared.told(id);
+        let begun = Cell::new(false);
+        let run_hook = |hook: &Hook, newborn: &Launched| {
+            begun.set(true);
+            let cgroup = &prepared.cgroup;
+            told.run_creating(hook, newborn, &prepared.bundle.rootfs, cgroup)
+        };
         let around = Surroundings {
             cgroup: cgroups.directory.as_ref().map(|fd| fd.as_fd()),
             handshake: fifos.as_ref().map(Fifos::handshake),
+            hooks: Some(&run_hook),
         };
         let mut record = None;
         let launched = launch(&prepared.plan, around, |newborn| {
             let init = Identity::of(newborn.pid, &newborn.pidfd)?;
             state_dir.write(CONFIG, prepared.bundle.spec.text.as_bytes())?;
             state_dir.record(STATE, record.insert(prepared.record(init)))?;
-            handover.give(newborn)
-        })
-        .map_err(|error| cgroups.explain_death(error))?;
+            handover.give(newborn)?;
+            match start {
+                Start::AtOnce => prepared.run_inside(&told, newborn),
+                Start::WhenTold => Ok(()),
+            }
+        });
+        let launched = match launched {
+            Ok(launched) => launched,
+            Err(error) => {
+                let error = cgroups.explain_death(error);
+                if begun.get() || error.code() == Code::Hook {
+                    // What the hooks of create have made, these take back.
+                    drop(cgroups);
+                    told.run_poststop(&prepared.plan.later);
+                }
+                return Err(error);
+            }
+        };
         cgroups.keep();
-        Ok(Created {
+        let created = Created {
             container: Container {
                 runtime: self.clone(),
                 id: id.clone(),
@@ -123,7 +150,15 @@ impl Runtime {
                 pidfd: launched.pidfd,
                 terminal: launched.terminal.filter(|_| handover.keeps_terminal()),
             },
-        })
+        };
+        if start == Start::AtOnce {
+            let (hooks, pid) = (&prepared.plan.later, Some(created.process.pid));
+            if let Err(error) = told.run_here(hooks, HookKind::Poststart, pid) {
+                created.undo();
+                return Err(error);
+            }
+        }
+        Ok(created)
     }
 
     /// Reads, checks and decides; touches nothing. The plan is the one that `explain` shows.
@@ -180,7 +215,48 @@ impl Runtime {
     }
 }
 
+impl Created {
+    /// Takes back a container whose program runs already: runtime.md, "Lifecycle", poststart.
+    fn undo(self) {
+        let Created { container, process } = self;
+        if let Err(error) = container.delete(true) {
+            tracing::warn!("{error}");
+        }
+        // Nobody else may: it is a child of the caller.
+        let _ = process.wait();
+    }
+}
+
 impl Prepared {
+    fn told<'a>(&'a self, id: &'a ContainerId) -> Told<'a> {
+        static NONE: LazyLock<HashMap<String, String>> = LazyLock::new(HashMap::new);
+        let annotations = self.bundle.spec.config.annotations().as_ref();
+        Told {
+            id: id.as_str(),
+            bundle: &self.bundle.path,
+            annotations: annotations.unwrap_or(&NONE),
+        }
+    }
+
+    /// Runs the startContainer hooks of a process that waits to execute its program.
+    fn run_inside(&self, told: &Told, newborn: &Launched) -> Result<()> {
+        let process = self.bundle.spec.config.process();
+        let (Some(process), false) = (process, self.plan.later.is_empty()) else {
+            return Ok(());
+        };
+        let pidfd = newborn.pidfd.try_clone();
+        told.run_inside(
+            &self.plan.later,
+            &Inside {
+                pid: newborn.pid,
+                pidfd: pidfd.map_err(|error| Error::io(Code::Process, "fcntl", &error))?,
+                cgroup: &self.cgroup,
+                process: process.clone(),
+                inherits_keyring: self.inherits_keyring,
+            },
+        )
+    }
+
     fn journal(&self) -> Journal {
         Journal {
             schema: SCHEMA,
@@ -189,6 +265,7 @@ impl Prepared {
             created: humantime::format_rfc3339_nanos(SystemTime::now()).to_string(),
             owner: geteuid().as_raw(),
             cgroup: self.cgroup.clone(),
+            hooks: self.plan.later.clone(),
             overlay_ids: match self.plan.overlay {
                 Some(_) if !geteuid().is_root() => self.plan.id_maps().cloned(),
                 _ => None,
@@ -263,12 +340,6 @@ impl Drop for Cgroups<'_> {
             tracing::warn!("{error}");
         }
     }
-}
-
-pub(super) fn open_directory(path: &Path) -> Result<OwnedFd> {
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    nix::fcntl::open(path, flags, Mode::empty())
-        .map_err(|errno| Error::call(Code::Cgroup, "open", errno).path(path))
 }
 
 /// The two fifos of start: `go` is read by the child, which holds it for writing as well so

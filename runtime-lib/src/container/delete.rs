@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use nix::poll::PollTimeout;
 
+use super::hooks::Told;
 use super::identity::wait_end;
 use super::options::CgroupDriver;
 use super::state::{Journal, Record, Status};
@@ -52,23 +53,35 @@ impl Runtime {
             result => result?,
         };
         // Either file may be damaged; each is of use without the other.
-        let (cgroup, ids) = match state_dir.load::<Journal>(JOURNAL) {
-            Ok(Some(journal)) => (journal.cgroup, journal.overlay_ids),
-            // Nothing was made, or all of it is gone.
-            Ok(None) => (CgroupPlan::default(), None),
+        let journal = match state_dir.load::<Journal>(JOURNAL) {
+            // None: nothing was made, or all of it is gone.
+            Ok(journal) => journal,
             Err(error) => {
                 tracing::warn!("{error}");
-                (
-                    usable(cgroup_of_config(&state_dir, id)).unwrap_or_default(),
-                    None,
-                )
+                usable(cgroup_of_config(&state_dir, id))
+                    .unwrap_or_default()
+                    .manager()
+                    .remove()?;
+                None
             }
         };
-        cgroup.manager().remove()?;
-        if let Some(record) = usable(state_dir.load::<Record>(STATE)).flatten() {
-            end(&record)?;
+        if let Some(journal) = &journal {
+            journal.cgroup.manager().remove()?;
         }
-        state_dir.belongs_to(ids);
+        let record = usable(state_dir.load::<Record>(STATE)).flatten();
+        if let Some(record) = &record {
+            end(record)?;
+        }
+        if let Some(journal) = journal {
+            let annotations = record.map(|record| record.annotations).unwrap_or_default();
+            let told = Told {
+                id: id.as_str(),
+                bundle: &journal.bundle,
+                annotations: &annotations,
+            };
+            told.run_poststop(&journal.hooks);
+            state_dir.belongs_to(journal.overlay_ids);
+        }
         state_dir.remove()
     }
 }
@@ -83,9 +96,10 @@ impl Container {
     }
 
     /// The container is locked, and its init has stopped or waits for start.
-    fn dismantle(mut self) -> Result<()> {
+    pub(super) fn dismantle(mut self) -> Result<()> {
         self.kill_init()?;
         self.journal.cgroup.manager().remove()?;
+        self.told().run_poststop(&self.journal.hooks);
         self.state_dir.belongs_to(self.journal.overlay_ids.take());
         self.state_dir.remove()
     }

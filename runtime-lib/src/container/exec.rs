@@ -10,14 +10,17 @@ use nix::sys::stat::stat;
 use nix::unistd::geteuid;
 
 use super::Container;
-use super::create::{check_preserved, open_directory};
+use super::create::check_preserved;
 use super::handover::Handover;
 use super::options::{ExecOptions, Seal};
 use super::process::Process;
 use super::state::{Record, Status};
+use crate::cgroup::CgroupPlan;
 use crate::error::{Code, Error, Result};
+use crate::launch::opens::open_directory;
 use crate::launch::{Surroundings, launch};
-use crate::plan::{self, ExecRequest, Limiter, validate};
+use crate::plan::hooks::{Hook, Streams};
+use crate::plan::{self, ExecRequest, Limiter, Plan, validate};
 use crate::sys::CLONE_NEWTIME;
 
 impl Container {
@@ -42,17 +45,14 @@ impl Container {
         check_preserved(options.preserve_fds)?;
         let (record, init) = self.running_init(options)?;
         let pid = record.init.pid;
-        let mut plan = plan::exec(ExecRequest {
+        let joined = Joined {
             id: self.id.as_str(),
-            euid: geteuid().as_raw(),
-            init,
-            namespaces: differing_namespaces(pid)?,
-            groups_denied: groups_denied(pid),
+            pid,
+            pidfd: init,
             cgroup: &self.journal.cgroup,
-            options,
-            limiter: Limiter::here(),
             inherits_keyring: record.inherits_keyring,
-        })?;
+        };
+        let mut plan = joined.plan(options, None)?;
         for notice in std::mem::take(&mut plan.notices) {
             tracing::warn!(pointer = notice.pointer, "{notice}");
         }
@@ -66,6 +66,7 @@ impl Container {
             let around = Surroundings {
                 cgroup: directory.as_ref().map(|fd| fd.as_fd()),
                 handshake: None,
+                hooks: None,
             };
             launch(&plan, around, |newborn| handover.give(newborn))
         };
@@ -114,6 +115,33 @@ impl Container {
             (Some(group), Some(below)) => Ok(group.mount.join(below)),
             _ => Err(Error::new(Code::Cgroup, "cgroup not exist").path(&path)),
         }
+    }
+}
+
+/// A container's init, and what else a process that joins it has to know.
+pub(super) struct Joined<'a> {
+    pub id: &'a str,
+    pub pid: i32,
+    pub pidfd: OwnedFd,
+    pub cgroup: &'a CgroupPlan,
+    pub inherits_keyring: bool,
+}
+
+impl Joined<'_> {
+    /// The plan of the process, or of the hook that takes its place.
+    pub fn plan(self, options: &ExecOptions, hook: Option<(&Hook, Streams)>) -> Result<Plan> {
+        plan::exec(ExecRequest {
+            id: self.id,
+            euid: geteuid().as_raw(),
+            init: self.pidfd,
+            namespaces: differing_namespaces(self.pid)?,
+            groups_denied: groups_denied(self.pid),
+            cgroup: self.cgroup,
+            options,
+            limiter: Limiter::here(),
+            inherits_keyring: self.inherits_keyring,
+            hook,
+        })
     }
 }
 

@@ -8,6 +8,7 @@ mod delete;
 mod exec;
 mod explain;
 mod handover;
+pub(crate) mod hooks;
 mod id;
 mod identity;
 mod kill;
@@ -23,7 +24,9 @@ mod state;
 mod state_root;
 mod store;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 pub use create::Created;
 pub use explain::Explanation;
@@ -36,6 +39,7 @@ pub use state::{State, Status};
 
 use crate::error::Result;
 use crate::spec::Spec;
+use hooks::Told;
 use state::{Journal, Record};
 use store::{CONFIG, Hold, JOURNAL, STATE, StateDir};
 
@@ -135,6 +139,17 @@ impl Container {
             )
             .at("/process")
         })
+    }
+
+    /// What its hooks are told.
+    fn told(&self) -> Told<'_> {
+        static NONE: LazyLock<HashMap<String, String>> = LazyLock::new(HashMap::new);
+        let record = self.record.as_ref();
+        Told {
+            id: self.id.as_str(),
+            bundle: &self.journal.bundle,
+            annotations: record.map_or(&NONE, |record| &record.annotations),
+        }
     }
 
     /// The same container under its lock, its files read again.

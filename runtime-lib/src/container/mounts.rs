@@ -320,6 +320,7 @@ fn perform(plan: &Plan, ready: impl FnOnce(&mut Launched) -> Result<()>) -> Resu
     let around = Surroundings {
         cgroup: None,
         handshake: None,
+        hooks: None,
     };
     let launched = launch(plan, around, ready)?;
     match reap(launched.pidfd.as_fd()) {

@@ -7,11 +7,14 @@ use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::Container;
+use super::hooks::Inside;
 use super::identity::{has_ended, wait_end};
+use super::options::Seal;
 use super::state::Status;
 use super::store::{GO, RESULT};
 use crate::error::{Code, Error, Result};
 use crate::launch::refusal;
+use crate::plan::hooks::HookKind;
 use crate::report::{REPORT_BYTES, Report};
 
 /// How long a process may take from closing its descriptors to its end, in milliseconds.
@@ -27,11 +30,32 @@ impl Container {
     /// file is cut short may still die of it.
     ///
     /// # Errors
-    /// runc's texts for a container that is not `created`; the refusal of execve(2).
-    pub fn start(&self) -> Result<()> {
+    /// runc's texts for a container that is not `created`; the refusal of execve(2); a hook's
+    /// failure ([`Code::Hook`]), after which the container is deleted.
+    pub fn start(&self, seal: &Seal) -> Result<()> {
+        let Seal::AlreadySealed = seal;
         self.locked()
-            .and_then(|container| container.release())
+            .and_then(Container::start_locked)
             .map_err(|error| error.during(format!("start {}", self.id)))
+    }
+
+    /// Whether start enters the container, and so needs the seal.
+    pub fn start_joins(&self) -> bool {
+        let mut hooks = self.journal.hooks.iter();
+        hooks.any(|hook| hook.kind == HookKind::StartContainer)
+    }
+
+    fn start_locked(self) -> Result<()> {
+        match self.release() {
+            Err(error) if error.code() == Code::Hook => {
+                // runtime.md, "Lifecycle": the container is stopped and destroyed.
+                if let Err(left) = self.dismantle() {
+                    tracing::warn!("{left}");
+                }
+                Err(error)
+            }
+            result => result,
+        }
     }
 
     fn release(&self) -> Result<()> {
@@ -52,6 +76,7 @@ impl Container {
         else {
             return wrong("cannot start a container that has stopped");
         };
+        self.hooks_inside(&pidfd)?;
         let open = |name, flags| {
             self.state_dir
                 .open_fifo(name, flags)
@@ -82,10 +107,32 @@ impl Container {
                         tracing::warn!("{error}");
                     }
                 }
-                Ok(())
+                let pid = self.record.as_ref().map(|record| record.init.pid);
+                let hooks = &self.journal.hooks;
+                self.told().run_here(hooks, HookKind::Poststart, pid)
             }
             Some(error) => Err(error),
         }
+    }
+
+    /// Runs the startContainer hooks.
+    fn hooks_inside(&self, pidfd: &OwnedFd) -> Result<()> {
+        let (Some(record), true) = (&self.record, self.start_joins()) else {
+            return Ok(());
+        };
+        let pidfd = pidfd
+            .try_clone()
+            .map_err(|error| Error::io(Code::Process, "fcntl", &error))?;
+        self.told().run_inside(
+            &self.journal.hooks,
+            &Inside {
+                pid: record.init.pid,
+                pidfd,
+                cgroup: &self.journal.cgroup,
+                process: self.process()?,
+                inherits_keyring: record.inherits_keyring,
+            },
+        )
     }
 
     /// Whether the word that releases init is still in the fifo.

@@ -14,6 +14,7 @@ use super::store::{GO, Versioned};
 use crate::cgroup::CgroupPlan;
 use crate::error::{Code, Error, Result};
 use crate::plan::IdMaps;
+use crate::plan::hooks::Hook;
 
 /// Where a container is in its life (runtime-spec, runtime.md "State").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -81,6 +82,9 @@ pub struct Journal {
     /// not the caller's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overlay_ids: Option<IdMaps>,
+    /// The hooks that start and delete run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<Hook>,
 }
 
 /// Written when the container's process exists and has done everything but its program.

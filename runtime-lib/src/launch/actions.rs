@@ -7,13 +7,20 @@ use std::process::{Command, Stdio};
 
 use nix::errno::Errno;
 
+use super::{Launched, RunHook};
 use crate::error::{Code, Error, Result, errno_text};
 use crate::plan::{IdMap, IdMaps, ParentAction, Plan};
 use crate::step::Barrier;
 use crate::sys::process;
 
 /// Everything that the plan has for this barrier, in the plan's order.
-pub fn perform(plan: &Plan, barrier: Barrier, pid: i32) -> Result<()> {
+pub fn perform(
+    plan: &Plan,
+    barrier: Barrier,
+    newborn: &Launched,
+    hooks: Option<RunHook<'_>>,
+) -> Result<()> {
+    let pid = newborn.pid;
     let due = plan.parent.iter().filter(|(when, _)| *when == barrier);
     for (_, action) in due {
         match action {
@@ -34,6 +41,10 @@ pub fn perform(plan: &Plan, barrier: Barrier, pid: i32) -> Result<()> {
                 .at(pointer.as_str())
                 .hint("a hard limit above the caller's own needs CAP_SYS_RESOURCE")
             })?,
+            ParentAction::Hook(hook) => match hooks {
+                Some(run) => run(hook, newborn)?,
+                None => return Err(Error::new(Code::Hook, format!("{hook}: nobody runs it"))),
+            },
             ParentAction::OomScoreAdj(score) => {
                 match write(pid, "oom_score_adj", &score.to_string()) {
                     // Engines of ordinary users ask for it all the same.

@@ -4,7 +4,8 @@
 //! It changes nothing of the calling process: no chdir, umask, signal or environment.
 
 mod actions;
-mod opens;
+pub mod hook;
+pub mod opens;
 pub mod refusal;
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -16,6 +17,7 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use crate::child::{Channel, Child, Handshake};
 use crate::error::{Code, Error, Result};
 use crate::plan::Plan;
+use crate::plan::hooks::Hook;
 use crate::report::{REPORT_BYTES, Report};
 use crate::step::{Barrier, Step};
 use crate::sys::exec::Image;
@@ -37,7 +39,12 @@ pub struct Surroundings<'a> {
     pub cgroup: Option<BorrowedFd<'a>>,
     /// The child's ends of the start handshake; None: it executes as soon as it is ready.
     pub handshake: Option<Handshake>,
+    /// Runs the hooks that the plan has at its barriers.
+    pub hooks: Option<RunHook<'a>>,
 }
+
+/// Runs one hook of a container whose process waits.
+pub type RunHook<'a> = &'a dyn Fn(&Hook, &Launched) -> Result<()>;
 
 /// Clones the child of `plan` and serves it up to its program (or to waiting for start).
 ///
@@ -102,6 +109,7 @@ pub fn launch(
             .iter()
             .any(|planned| matches!(planned.step, Step::Fork { .. })),
         waits_for_start: around.handshake.is_some(),
+        hooks: around.hooks,
     };
     server.serve(ready)
 }
@@ -114,6 +122,7 @@ struct Server<'a> {
     /// The intermediate has not yet named the process proper.
     forks: bool,
     waits_for_start: bool,
+    hooks: Option<RunHook<'a>>,
 }
 
 impl Server<'_> {
@@ -135,7 +144,7 @@ impl Server<'_> {
                 Some(Report::Reached(barrier)) if self.forks => early = Some(barrier),
                 Some(Report::Reached(barrier)) => {
                     let newborn = self.newborn.as_mut().ok_or_else(gone)?;
-                    actions::perform(self.plan, barrier, newborn.pid)?;
+                    actions::perform(self.plan, barrier, newborn, self.hooks)?;
                     if barrier == Barrier::Ready
                         && let Some(ready) = ready.take()
                     {

@@ -55,6 +55,13 @@ fn open_one(what: &Open) -> Result<OwnedFd> {
     }
 }
 
+/// A directory to be born in.
+pub fn open_directory(path: &Path) -> Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    open(path, flags, Mode::empty())
+        .map_err(|errno| Error::call(Code::Cgroup, "open", errno).path(path))
+}
+
 /// The kind is asked of the kernel, so that a wrong path is refused before anything is made.
 fn open_namespace(wanted: CloneFlags, path: &Path) -> Result<OwnedFd> {
     let doing = format!(

@@ -22,6 +22,7 @@ impl Plan {
             opens: Vec::new(),
             overlay: None,
             program: None,
+            later: Vec::new(),
             notices: Vec::new(),
         }
     }

@@ -8,6 +8,7 @@ mod cgroups;
 mod credentials;
 mod devices;
 mod draft;
+pub mod hooks;
 mod host;
 mod idmap;
 mod live;
@@ -34,7 +35,7 @@ use crate::notice::Notice;
 use crate::step::{Barrier, Root, Step, Turn};
 
 use credentials::Groups;
-
+use hooks::{Hook, Streams};
 use namespaces::Namespaces;
 use rootfs::Scene;
 
@@ -70,6 +71,8 @@ pub struct Plan {
     pub overlay: Option<OverlayDirectories>,
     /// What the child executes at last.
     pub program: Option<Program>,
+    /// The hooks that start and delete run.
+    pub later: Vec<Hook>,
     /// Settings that will not act as they were written.
     pub notices: Vec<Notice>,
 }
@@ -162,6 +165,8 @@ pub enum ParentAction {
     },
     /// Write /proc/PID/oom_score_adj.
     OomScoreAdj(i32),
+    /// Run a hook to its end.
+    Hook(Hook),
 }
 
 /// The maps of a user namespace.
@@ -239,6 +244,8 @@ pub struct ExecRequest<'a> {
     pub limiter: Limiter,
     /// The process keeps the session keyring of whoever calls exec.
     pub inherits_keyring: bool,
+    /// The process becomes this hook instead of its own program.
+    pub hook: Option<(&'a Hook, Streams)>,
 }
 
 /// The plan of a container's first process.
@@ -315,6 +322,10 @@ pub fn exec(request: ExecRequest) -> Result<Plan> {
     // From the join on, a container with CAP_SYS_PTRACE sees this process's descriptors.
     plan.step(Step::Undumpable);
     let init = plan.open(Open::Descriptor(request.init));
+    let hook = request.hook.map(|(hook, streams)| {
+        streams.take(&mut plan);
+        hook
+    });
     plan.step(Step::CloseHostFds {
         preserve: request.options.preserve_fds,
     });
@@ -339,6 +350,9 @@ pub fn exec(request: ExecRequest) -> Result<Plan> {
         plan.step_for(Step::Terminal(terminal), format!("{pointer}/terminal"));
     }
     confine(process, pointer, groups, &mut plan)?;
+    if let Some(hook) = hook {
+        become_hook(hook, &mut plan)?;
+    }
     let limiter = match differs(CloneFlags::CLONE_NEWUSER) {
         false => request.limiter,
         true => Limiter::Parent,
@@ -373,6 +387,19 @@ fn confine(process: &Process, pointer: &str, groups: Groups, plan: &mut Plan) ->
     }
     plan.program = Some(program);
     plan.step_for(Step::FindProgram, format!("{pointer}/args/0"));
+    Ok(())
+}
+
+/// A startContainer hook has all of the process but its program.
+fn become_hook(hook: &Hook, plan: &mut Plan) -> Result<()> {
+    let own = plan.program.take();
+    let home =
+        own.as_ref().is_some_and(|own| own.home) && hook.env.as_ref().is_none_or(Vec::is_empty);
+    let env = own.map(|own| own.envp).unwrap_or_default();
+    plan.program = Some(Program {
+        home,
+        ..hook.program(env)?
+    });
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use super::draft::{c_string, target};
 use super::host::Host;
 use super::mounts::Wanted;
 use super::namespaces::Namespaces;
-use super::{CreateRequest, OverlayDirectories, Plan, Planned, process};
+use super::{CreateRequest, OverlayDirectories, Plan, Planned, hooks, process};
 use oci_spec::runtime::Spec;
 
 use crate::error::{Code, Error, Result};
@@ -58,7 +58,11 @@ impl Scene<'_> {
             .enumerate()
             .map(|(n, entry)| Wanted::parse(entry, format!("/mounts/{n}"), plan))
             .collect::<Result<Vec<_>>>()?;
-        let turn = self.join_turn(&mounts);
+        let turn = match self.join_turn(&mounts) {
+            // They look for the container's cgroups.
+            JoinTurn::Last if hooks::before_start(self.config) => JoinTurn::BeforeMasks,
+            turn => turn,
+        };
         let propagation = self.propagation()?;
         let mut at_end = Vec::new();
 
@@ -81,6 +85,7 @@ impl Scene<'_> {
         if turn == JoinTurn::BeforeMasks {
             self.join_and_mount_cgroups(&mounts, plan)?;
         }
+        plan.hooks(self.config);
         self.hide(plan)?;
         if turn == JoinTurn::Last {
             self.join_and_mount_cgroups(&mounts, plan)?;

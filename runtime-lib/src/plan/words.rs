@@ -35,6 +35,9 @@ impl fmt::Display for Plan {
             writeln!(f, "program: {:?}", program.argv)?;
             writeln!(f, "  found as the first of: {:?}", program.candidates)?;
         }
+        for hook in &self.later {
+            writeln!(f, "later: {hook}   {}", hook.pointer())?;
+        }
         for notice in &self.notices {
             writeln!(f, "notice: {notice}")?;
         }
@@ -53,6 +56,7 @@ impl fmt::Display for ParentAction {
                 hard,
                 pointer,
             } => write!(f, "{}   {pointer}", limit_words(*resource, *soft, *hard)),
+            ParentAction::Hook(hook) => write!(f, "{hook}   {}", hook.pointer()),
             ParentAction::OomScoreAdj(score) => write!(f, "set oom_score_adj to {score}"),
         }
     }

@@ -31,6 +31,7 @@ const CONFIG: &[Shape] = &[
     shape("", &[]),
     shape("/root", &[]),
     shape("/hooks", &[]),
+    shape("/hooks/*/*", &["path"]),
     shape("/mounts/*", &[]),
     shape("/linux", &[]),
     shape("/linux/namespaces/*", &["type"]),

@@ -176,7 +176,6 @@ fn what_is_unsupported_is_refused_whatever_is_in_it() {
 #[test]
 fn a_zero_value_of_something_unsupported_asks_for_nothing() {
     for (pointer, value) in [
-        ("/hooks", json!({"prestart": [], "poststop": null})),
         (
             "/linux/seccomp",
             json!({"defaultAction": "", "syscalls": null}),
@@ -190,7 +189,6 @@ fn a_zero_value_of_something_unsupported_asks_for_nothing() {
         assert_eq!(unsupported::config(&spec.raw), [], "{pointer}");
     }
     for (pointer, value) in [
-        ("/hooks", json!({"poststop": [{}]})),
         ("/linux/intelRdt", json!({})),
         ("/linux/netDevices", json!({"eth0": {}})),
         (

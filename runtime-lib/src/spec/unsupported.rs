@@ -24,12 +24,6 @@ const fn row(pattern: &'static str, what: &'static str, neutral: fn(&Value) -> b
 
 #[rustfmt::skip]
 const CONFIG: &[Row] = &[
-    row("/hooks/prestart", "prestart hooks are", is_empty),
-    row("/hooks/createRuntime", "createRuntime hooks are", is_empty),
-    row("/hooks/createContainer", "createContainer hooks are", is_empty),
-    row("/hooks/startContainer", "startContainer hooks are", is_empty),
-    row("/hooks/poststart", "poststart hooks are", is_empty),
-    row("/hooks/poststop", "poststop hooks are", is_empty),
     row("/mounts/*/uidMappings", "id-mapped mounts are", is_empty),
     row("/mounts/*/gidMappings", "id-mapped mounts are", is_empty),
     row("/linux/seccomp", "seccomp filters are", is_empty),

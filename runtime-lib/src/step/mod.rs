@@ -22,6 +22,9 @@ pub struct Slot(pub usize);
 pub enum Barrier {
     /// The child exists and has done nothing that needs its identity: ids are mapped here.
     Placed,
+    /// Everything is mounted, nothing is read-only yet, and the old root is still in reach: hooks
+    /// run here.
+    Mounted,
     /// The child would execute the program next: limits are set and the state is recorded here.
     Ready,
 }
@@ -50,6 +53,8 @@ pub enum Step {
     NewSession,
     /// keyctl(2): a session keyring of this name, which its possessor may search.
     SessionKeyring(CString),
+    /// dup3(2) of these onto standard input, output and error: a hook's.
+    Streams([Slot; 3]),
     /// Tell the parent, and wait until it has acted.
     Meet(Barrier),
     /// Open the directories of the root as the caller, who may reach more than the root of the

@@ -32,6 +32,7 @@ impl fmt::Display for Barrier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Barrier::Placed => "placed",
+            Barrier::Mounted => "mounted",
             Barrier::Ready => "ready",
         })
     }
@@ -68,6 +69,7 @@ impl fmt::Display for Step {
             Step::ResetSignals => write!(f, "reset the signals"),
             Step::NewSession => write!(f, "start a session"),
             Step::SessionKeyring(name) => write!(f, "join a new session keyring {}", text(name)),
+            Step::Streams(_) => write!(f, "take the standard streams of a hook"),
             Step::Meet(barrier) => write!(f, "wait for the parent: {barrier}"),
             Step::BecomeRoot => write!(f, "become root of the user namespace"),
             Step::Unshare(flags) => write!(f, "unshare the {} namespace", namespaces(*flags)),

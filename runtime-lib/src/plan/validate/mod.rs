@@ -7,6 +7,7 @@
 
 mod devices;
 mod document;
+mod hooks;
 mod idmaps;
 mod mounts;
 mod namespaces;
@@ -49,6 +50,9 @@ const RULES: &[Rule] = &[
     sysctl::names_are_namespaced,
     sysctl::values_are_one_line,
     sysctl::names_are_written_once,
+    hooks::paths_are_absolute,
+    hooks::timeouts_are_positive,
+    hooks::environment_is_names_with_values,
     strings::no_nul_bytes,
     strings::paths_fit_the_kernel,
 ];

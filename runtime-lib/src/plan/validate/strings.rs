@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::spec::{Spec, join, matches};
 
 /// Members of config.json whose strings reach the kernel.
-const REACHES_THE_KERNEL: &[&str] = &["root", "hostname", "domainname", "mounts", "linux"];
+const REACHES_THE_KERNEL: &[&str] = &["root", "hostname", "domainname", "mounts", "linux", "hooks"];
 
 /// Every path.
 const PATHS: &[&str] = &[
@@ -20,6 +20,7 @@ const PATHS: &[&str] = &[
     "/linux/maskedPaths/*",
     "/linux/readonlyPaths/*",
     "/linux/cgroupsPath",
+    "/hooks/*/*/path",
 ];
 
 /// A string of C ends at the first NUL byte: what comes after it would silently be lost.
