@@ -5,9 +5,9 @@ use serde_json::Value;
 use crate::harness::{Bundle, Outcome, machine};
 use crate::{skip, stage};
 
-const VERBS: [&str; 13] = [
+const VERBS: [&str; 14] = [
     "create", "start", "run", "state", "kill", "delete", "exec", "list", "ps", "pause", "resume",
-    "spec", "features",
+    "spec", "features", "mounts",
 ];
 
 #[test]
@@ -88,6 +88,8 @@ fn features_tells_what_the_specification_asks_for() {
             .and_then(Value::as_array)
             .is_some_and(|list| list.contains(&word.into()))
     };
+    let unsafe_ones = "/potentiallyUnsafeConfigAnnotations";
+    assert!(has(unsafe_ones, "capsid.lxcfs"), "{features}");
     for option in [
         "bind",
         "rbind",

@@ -21,6 +21,7 @@ mod lifecycle;
 mod listing;
 mod live_mounts;
 mod lost_terminals;
+mod lxcfs;
 mod mounts;
 mod namespaces;
 mod overlays;

@@ -29,6 +29,7 @@
 //! | `report` | what may the child say? |
 //! | [`container`] | what can a caller do with a container? |
 //! | [`cgroup`] | where are its processes counted and limited? |
+//! | [`lxcfs`] | which files of /proc does an lxcfs of the host serve? |
 //! | `overlay` | which directories does an overlay root need? |
 //! | [`seal`] | how is the runtime's own executable protected? |
 //! | [`Notice`] | which settings will not act as they were written? |
@@ -45,6 +46,7 @@ mod child;
 pub mod container;
 pub mod error;
 mod launch;
+pub mod lxcfs;
 mod notice;
 mod overlay;
 pub mod plan;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use capsid_runtime::Result;
 use capsid_runtime::cgroup::{CgroupPlan, Group, Hierarchy, Layout};
 use capsid_runtime::container::{Console, CreateOptions, ExecOptions, Overlay};
+use capsid_runtime::lxcfs::Lxcfs;
 use capsid_runtime::plan::{
     AddRequest, CreateRequest, ExecRequest, Host, IdMap, Limiter, OwnIds, Place, Plan, Start,
     Subordinate, add_mount, create, exec, remove_mount, validate,
@@ -47,6 +48,8 @@ const CASES: &[Case] = &[
     ("runc-spec-overlay", "runc-spec", V2, overlay),
     ("runc-spec-rootless-overlay", "runc-spec", Rootless, overlay),
     ("runc-spec-no-pivot", "runc-spec", V2, no_pivot),
+    ("runc-spec-lxcfs", "runc-spec", V2, lxcfs),
+    ("docker-userns-remap-lxcfs", "docker-userns-remap", V2, lxcfs),
     ("rootless-own-id", "rootless-own-id", Rootless, plain),
     ("docker-v1", "docker", V1, plain),
     ("docker-v2", "docker", V2, plain),
@@ -96,6 +99,13 @@ fn no_pivot() -> CreateOptions {
     CreateOptions {
         no_pivot: true,
         no_new_keyring: true,
+        ..plain()
+    }
+}
+
+fn lxcfs() -> CreateOptions {
+    CreateOptions {
+        lxcfs: Some("/var/lib/lxcfs".into()),
         ..plain()
     }
 }
@@ -225,6 +235,15 @@ fn spec(fixture: &str) -> Spec {
 
 fn try_plan(spec: &Spec, machine: Machine, options: &CreateOptions) -> Result<Plan> {
     let host = machine.host();
+    let lxcfs = Lxcfs {
+        directory: "/var/lib/lxcfs".into(),
+        files: vec![
+            "proc/meminfo",
+            "proc/uptime",
+            "sys/devices/system/cpu/online",
+        ],
+        pointer: None,
+    };
     let request = CreateRequest {
         id: "web",
         bundle: Path::new("/bundle"),
@@ -232,6 +251,7 @@ fn try_plan(spec: &Spec, machine: Machine, options: &CreateOptions) -> Result<Pl
         state_dir: Path::new("/run/capsid/web"),
         cgroup: &cgroups(&host.layout),
         options,
+        lxcfs: options.lxcfs.as_ref().map(|_| &lxcfs),
         start: Start::WhenTold,
     };
     create(&spec.config, &host, &request)

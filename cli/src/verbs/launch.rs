@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use capsid_runtime::lxcfs::USUAL_PLACE;
 use capsid_runtime::{Code, Console, CreateOptions, Error, Overlay, Result};
 use clap::Args;
 
@@ -35,6 +36,11 @@ pub struct Launch {
     #[arg(long, value_name = "DIR")]
     overlay_lower: Vec<PathBuf>,
 
+    /// Show the files of the lxcfs mounted on DIR in the container's /proc and /sys, so that `free`,
+    /// `top` and a JVM see its limits [default of DIR: /var/lib/lxcfs]
+    #[arg(long, value_name = "DIR", num_args = 0..=1, require_equals = true, default_missing_value = USUAL_PLACE)]
+    lxcfs: Option<PathBuf>,
+
     #[command(flatten)]
     pub process: ProcessFlags,
 
@@ -58,6 +64,7 @@ impl Launch {
                 keep: self.overlay_dir,
                 lower: self.overlay_lower,
             }),
+            lxcfs: self.lxcfs,
             console: console(self.process.console_socket, stay)?,
             console_size: match stay {
                 Stay::Foreground => terminal::size(),

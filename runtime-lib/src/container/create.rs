@@ -24,6 +24,7 @@ use crate::child::Handshake;
 use crate::error::{Code, Error, Result};
 use crate::launch::opens::open_directory;
 use crate::launch::{Launched, Surroundings, launch};
+use crate::lxcfs;
 use crate::overlay;
 use crate::plan::hooks::{Hook, HookKind};
 use crate::plan::{self, CreateRequest, Host, Plan, Start};
@@ -177,6 +178,8 @@ impl Runtime {
             overlay: overlay::resolve(options.overlay.as_ref(), &bundle.path)?,
             ..options.clone()
         };
+        let annotations = bundle.spec.config.annotations().as_ref();
+        let lxcfs = lxcfs::resolve(options.lxcfs.as_deref(), annotations)?;
         let host = Host::probe()?;
         let linux = bundle.spec.config.linux().as_ref();
         let (cgroup, limits, cgroup_notices) = CgroupPlan::resolve(
@@ -200,6 +203,7 @@ impl Runtime {
                 state_dir: &self.root.join(id.as_str()),
                 cgroup: &cgroup,
                 options,
+                lxcfs: lxcfs.as_ref(),
                 start,
             },
         )?;

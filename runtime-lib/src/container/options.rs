@@ -79,6 +79,10 @@ pub struct CreateOptions {
     pub config: Option<PathBuf>,
     /// Use an overlay over the root filesystem, which then never changes.
     pub overlay: Option<Overlay>,
+    /// Show what the lxcfs mounted on this directory serves in the container's /proc and /sys
+    /// (usually [`crate::lxcfs::USUAL_PLACE`]); relative to the caller's working directory. The
+    /// annotation [`crate::lxcfs::ANNOTATION`] asks for the same.
+    pub lxcfs: Option<PathBuf>,
     /// Where the terminal's master goes.
     pub console: Console,
     /// Rows and columns that the terminal has from the start, instead of process.consoleSize.

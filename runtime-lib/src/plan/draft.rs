@@ -35,11 +35,12 @@ impl Plan {
         });
     }
 
-    /// Appends a step that the setting at `pointer` asked for.
+    /// Appends a step that the setting at `pointer` asked for; an empty one is no place to name.
     pub(super) fn step_for(&mut self, step: Step, pointer: impl Into<String>) {
+        let pointer = pointer.into();
         self.steps.push(Planned {
             step,
-            pointer: Some(pointer.into()),
+            pointer: Some(pointer).filter(|pointer| !pointer.is_empty()),
         });
     }
 

@@ -12,6 +12,7 @@ pub mod hooks;
 mod host;
 mod idmap;
 mod live;
+mod lxcfs;
 mod mount_options;
 mod mounts;
 mod namespaces;
@@ -31,6 +32,7 @@ use serde::{Deserialize, Serialize};
 use crate::cgroup::CgroupPlan;
 use crate::container::{CreateOptions, ExecOptions};
 use crate::error::Result;
+use crate::lxcfs::Lxcfs;
 use crate::notice::Notice;
 use crate::step::{Barrier, Root, Step, Turn};
 
@@ -213,6 +215,8 @@ pub struct CreateRequest<'a> {
     pub cgroup: &'a CgroupPlan,
     /// Overlay directories in here are absolute.
     pub options: &'a CreateOptions,
+    /// What of /proc and /sys an lxcfs of the host serves.
+    pub lxcfs: Option<&'a Lxcfs>,
     pub start: Start,
 }
 

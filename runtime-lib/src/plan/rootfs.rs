@@ -78,6 +78,7 @@ impl Scene<'_> {
                 false => self.mount(wanted, plan, &mut at_end)?,
             }
         }
+        self.lxcfs(&mounts, plan)?;
         self.devices(&mounts, plan)?;
         process::sysctls(self.config, plan)?;
         self.working_directory(plan)?;

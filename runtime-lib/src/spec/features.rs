@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::version;
 use crate::container::hooks::COPIES as HOOK_OUTPUTS;
-use crate::plan;
 use crate::plan::hooks::HookKind;
+use crate::{lxcfs, plan};
 
 /// The namespaces that a configuration may list, by the specification's words.
 const NAMESPACES: [&str; 8] = [
@@ -108,7 +108,8 @@ pub fn features() -> Features {
             // Engines ask runc's key before they offer a checkpoint.
             ("org.opencontainers.runc.checkpoint.enabled", "false"),
         ]),
-        potentially_unsafe_config_annotations: HOOK_OUTPUTS.to_vec(),
+        // Files that are written, and a directory of the host that is shown.
+        potentially_unsafe_config_annotations: [&HOOK_OUTPUTS[..], &[lxcfs::ANNOTATION]].concat(),
     }
 }
 
