@@ -19,6 +19,7 @@ mod nodes;
 mod overlay;
 mod own_files;
 mod paths;
+mod procfs;
 mod program;
 mod root;
 mod streams;
@@ -55,7 +56,7 @@ pub struct Child<'plan> {
     root: Option<Fd>,
     /// The directories of the root that were opened as the caller.
     reached: root::Reached,
-    /// A procfs whose files nothing of the container covers.
+    /// See [`procfs`].
     procfs: Option<Fd>,
     /// The host's /dev/null, read-only, that every masked file shows.
     null: Option<Fd>,

@@ -6,14 +6,15 @@ use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
-use nix::sys::stat::SFlag;
+use nix::sys::stat::{SFlag, makedev};
 
 use super::Child;
-use super::fds::{Fd, clone_tree, fsmount, fsopen, openat2};
+use super::fds::{Fd, clone_tree, fsmount, fsopen};
 use super::paths::{Missing, ensure, kind, open_target};
+use super::procfs;
 use crate::report::{Refused, call};
 use crate::step::{Attributes, FsOption, Mount, Source, Target};
-use crate::sys::mount::{attach, fsconfig, fscreate, resolve, set_attributes};
+use crate::sys::mount::{attach, fsconfig, fscreate, set_attributes};
 
 impl Child<'_> {
     pub(super) fn mount(&mut self, mount: &Mount) -> Result<(), Refused> {
@@ -89,6 +90,11 @@ impl Child<'_> {
             };
             let null = null.map_err(call("open_tree"))?;
             if self.null.is_none() {
+                let device = kind(null.as_fd())?.0;
+                if device.st_rdev != makedev(1, 3) {
+                    return Err(Refused::new("fstat", Errno::ENODEV)
+                        .noting(b"/dev/null of the host is another file"));
+                }
                 set_attributes(null.as_fd(), libc::MOUNT_ATTR_RDONLY, 0, 0, false)
                     .map_err(call("mount_setattr"))?;
             }
@@ -125,17 +131,10 @@ impl Child<'_> {
         attach_at(copy.as_fd(), place.as_fd())
     }
 
-    /// Below a procfs of our own: a mount of the container over /proc/sys can't be reached.
     pub(super) fn sysctl(&mut self, name: &CStr, value: &[u8]) -> Result<(), Refused> {
-        if self.procfs.is_none() {
-            self.procfs = Some(new_mount(c"proc", c"proc", &[], None, 0)?);
-        }
-        let Some(procfs) = &self.procfs else {
-            return Err(Refused::new("fsmount", Errno::EBADF));
-        };
-        let own = resolve::BENEATH | resolve::NO_SYMLINKS | resolve::NO_XDEV;
-        let sys = openat2(procfs.as_fd(), c"sys", libc::O_PATH, 0, own).map_err(call("openat2"))?;
-        let file = openat2(sys.as_fd(), name, libc::O_WRONLY, 0, own).map_err(call("openat2"))?;
+        let procfs = self.procfs()?;
+        let sys = procfs::file(procfs, c"sys", libc::O_PATH)?;
+        let file = procfs::file(sys.as_fd(), name, libc::O_WRONLY)?;
         nix::unistd::write(&file, value).map_err(call("write"))?;
         Ok(())
     }

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use nix::errno::Errno;
+use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 
 use super::{Launched, RunHook};
 use crate::error::{Code, Error, Result, errno_text};
@@ -156,15 +157,25 @@ fn same(maps: &[IdMap], text: &str) -> bool {
     expected == found
 }
 
-/// One write of a file of /proc/PID: the pid is an unreaped child's, so it can't be another's.
+/// One write of a file of /proc/PID: the pid is an unreaped child's, so it can't be another's,
+/// and what is opened has to be of a procfs.
 fn write(pid: i32, file: &str, text: &str) -> Result<()> {
     let path = format!("/proc/{pid}/{file}");
-    let written = fs::OpenOptions::new()
-        .write(true)
-        .open(&path)
-        .and_then(|mut file| io::Write::write_all(&mut file, text.as_bytes()));
+    let doing = || format!("write {} to {path}", text.trim());
+    let opened = fs::OpenOptions::new().write(true).open(&path);
+    let written = opened.and_then(|mut file| {
+        match fstatfs(&file)?.filesystem_type() {
+            PROC_SUPER_MAGIC => {}
+            _ => return Err(Errno::ENODEV.into()),
+        }
+        io::Write::write_all(&mut file, text.as_bytes())
+    });
     written.map_err(|error| {
-        Error::io(Code::Process, "write", &error).doing(format!("write {} to {path}", text.trim()))
+        let refused = Error::io(Code::Process, "write", &error).doing(doing());
+        match refused.os_error() {
+            Some(Errno::ENODEV) => refused.hint("/proc is not a procfs"),
+            _ => refused,
+        }
     })
 }
 

@@ -1,0 +1,60 @@
+//! A procfs that is proven to be one and that no mount of the container covers: all that is
+//! written below /proc is written through it (CVE-2019-16884, CVE-2025-52881).
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
+
+use super::Child;
+use super::fds::{Fd, openat2};
+use super::mounts::new_mount;
+use super::paths::kind;
+use crate::report::{Refused, call};
+use crate::sys::mount::resolve;
+
+/// The inode of the root of every procfs (PROC_ROOT_INO of linux/proc_ns.h).
+const ROOT_INODE: u64 = 1;
+
+impl Child<'_> {
+    /// The container's own, when it has a whole one; else one that nobody else sees; else,
+    /// where the kernel refuses that, the one at /proc.
+    pub(super) fn procfs(&mut self) -> Result<BorrowedFd<'_>, Refused> {
+        if self.procfs.is_none() {
+            self.procfs = Some(match new_mount(c"proc", c"proc", &[], None, 0) {
+                Err(refused) if refused.errno == Errno::EPERM => at_proc()?,
+                made => made?,
+            });
+        }
+        let procfs = self.procfs.as_ref().map(AsFd::as_fd);
+        procfs.ok_or(Refused::new("fsmount", Errno::EBADF))
+    }
+}
+
+/// The procfs at /proc of this process's root.
+pub(super) fn at_proc() -> Result<Fd, Refused> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let root = open(c"/proc", flags, Mode::empty()).map(Fd::from);
+    let root = root.map_err(|errno| Refused::new("open", errno).noting(b"/proc"))?;
+    let procfs = fstatfs(&root).map_err(call("fstatfs"))?.filesystem_type() == PROC_SUPER_MAGIC;
+    match procfs && kind(root.as_fd())?.0.st_ino == ROOT_INODE {
+        true => Ok(root),
+        false => Err(Refused::new("fstatfs", Errno::ENODEV).noting(b"/proc is not a procfs")),
+    }
+}
+
+/// Opens a file of a procfs, and nothing that was mounted over it.
+pub(super) fn file(procfs: BorrowedFd<'_>, path: &CStr, flags: i32) -> Result<Fd, Refused> {
+    // /proc/self is an ordinary link; /proc/PID/fd/N is a magic one.
+    let own = resolve::BENEATH | resolve::NO_MAGICLINKS | resolve::NO_XDEV;
+    openat2(procfs, path, flags, 0, own).map_err(|errno| {
+        let refused = Refused::new("openat2", errno);
+        match errno {
+            Errno::EXDEV => refused.noting(b"something is mounted over it in /proc"),
+            _ => refused,
+        }
+    })
+}
