@@ -2,6 +2,8 @@
 //! of /dev (runtime-spec config-linux.md "Default Devices"). It must not judge whether a
 //! device may be opened: the cgroup does.
 
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
@@ -11,7 +13,7 @@ use super::draft::{c_string, target};
 use super::mounts::Wanted;
 use super::rootfs::Scene;
 use crate::error::{Code, Error, Result};
-use crate::step::{Link, Node, Populate, Step};
+use crate::step::{Link, Node, Populate, Step, Target, Way};
 
 /// Mode of a node that asks for none.
 const MODE: u32 = 0o666;
@@ -26,6 +28,9 @@ const DEFAULT: [(&str, u32, u32); 6] = [
     ("tty", 5, 0),
 ];
 
+/// The pseudoterminal multiplexer.
+const PTMX: (u32, u32) = (5, 2);
+
 const LINKS: [(&str, &str); 5] = [
     ("ptmx", "pts/ptmx"),
     ("fd", "/proc/self/fd"),
@@ -34,92 +39,99 @@ const LINKS: [(&str, &str); 5] = [
     ("stderr", "/proc/self/fd/2"),
 ];
 
-/// Nodes of one directory, with the setting that asked for the first of them.
-struct Directory {
-    path: String,
-    pointer: Option<String>,
-    nodes: Vec<Node>,
+/// A device of the configuration, and where it goes.
+struct Asked<'a> {
+    directory: String,
+    pointer: String,
+    device: &'a LinuxDevice,
+    node: Node,
 }
 
 impl Scene<'_> {
-    /// Devices and links, one step for each directory; nothing when the host's /dev is bound.
+    /// The default devices and links, unless /dev is bound, then one step for each device of
+    /// the configuration.
     pub(super) fn devices(&self, mounts: &[Wanted], plan: &mut Plan) -> Result<()> {
-        let host_dev = |wanted: &Wanted| wanted.options.bind.is_some() && wanted.place() == "dev";
-        if mounts.iter().any(host_dev) {
-            return Ok(());
-        }
-        let mut dev = Directory {
-            path: "dev".to_owned(),
-            pointer: None,
-            nodes: Vec::new(),
-        };
-        for (name, major, minor) in DEFAULT {
-            dev.nodes.push(Node {
-                name: c_string(name, "")?,
-                mode: libc::S_IFCHR | MODE,
-                major,
-                minor,
-                uid: 0,
-                gid: 0,
-                bind: self.bind_of(&format!("/dev/{name}"), "")?,
-            });
-        }
-        let mut directories = vec![dev];
         let linux = self.config.linux().as_ref();
-        let asked = linux.and_then(|linux| linux.devices().as_deref());
-        for (n, device) in asked.unwrap_or_default().iter().enumerate() {
-            self.device(device, &format!("/linux/devices/{n}"), &mut directories)?;
+        let devices = linux.and_then(|linux| linux.devices().as_deref());
+        let devices = devices.unwrap_or_default().iter().enumerate();
+        let asked = devices
+            .filter_map(|(n, device)| self.asked(n, device, mounts).transpose())
+            .collect::<Result<Vec<_>>>()?;
+        if !is_bound("dev", mounts) {
+            let populate = self.default_devices(&asked)?;
+            plan.step(Step::Populate(populate));
         }
-        for (n, directory) in directories.into_iter().enumerate() {
+        say_what_stays(&asked, plan);
+        for asked in asked {
             let populate = Populate {
                 directories: Vec::new(),
-                directory: target(&directory.path, "/linux/devices")?,
-                nodes: directory.nodes,
-                links: if n == 0 { self.links()? } else { Vec::new() },
+                directory: place(&asked.directory)?,
+                nodes: vec![asked.node],
+                links: Vec::new(),
             };
-            match directory.pointer {
-                Some(pointer) => plan.step_for(Step::Populate(populate), pointer),
-                None => plan.step(Step::Populate(populate)),
-            }
+            plan.step_for(Step::Populate(populate), asked.pointer);
         }
         Ok(())
     }
 
-    /// One entry of `linux.devices`; it replaces a default node of the same name.
-    fn device(
+    /// The nodes that every container has, but for those that the configuration describes.
+    fn default_devices(&self, asked: &[Asked]) -> Result<Populate> {
+        let described = |name: &str| {
+            let mut asked = asked.iter().filter(|asked| asked.directory == "dev");
+            asked.any(|asked| asked.node.name.to_bytes() == name.as_bytes())
+        };
+        let nodes = DEFAULT.into_iter().filter(|(name, ..)| !described(name));
+        let nodes = nodes.map(|(name, major, minor)| {
+            Ok(Node {
+                name: c_string(name, "")?,
+                mode: libc::S_IFCHR | MODE,
+                major,
+                minor,
+                owner: None,
+                way: self.way(c_string(format!("/dev/{name}"), "")?),
+            })
+        });
+        Ok(Populate {
+            directory: place("dev")?,
+            directories: Vec::new(),
+            nodes: nodes.collect::<Result<_>>()?,
+            links: self.links()?,
+        })
+    }
+
+    /// One entry of `linux.devices`; None: /dev/ptmx, a link into the container's own devpts.
+    fn asked<'a>(
         &self,
-        device: &LinuxDevice,
-        pointer: &str,
-        directories: &mut Vec<Directory>,
-    ) -> Result<()> {
+        n: usize,
+        device: &'a LinuxDevice,
+        mounts: &[Wanted],
+    ) -> Result<Option<Asked<'a>>> {
+        let pointer = format!("/linux/devices/{n}");
         let here = format!("{pointer}/path");
         let path = target(device.path().to_str().unwrap_or_default(), &here)?;
         let clean = path.path.to_str().unwrap_or_default();
-        let (parent, name) = clean.rsplit_once('/').unwrap_or((".", clean));
+        let (directory, name) = clean.rsplit_once('/').unwrap_or((".", clean));
         if clean == "." {
             let tail = "a device needs a path below the root";
             return Err(Error::new(Code::InvalidConfig, tail).at(here));
         }
-        if clean == "dev/ptmx" {
-            return Ok(()); // it is a link into the container's own devpts
-        }
-        let node = self.node(device, name, pointer)?;
-        let known = directories.iter().position(|d| d.path == parent);
-        let n = known.unwrap_or_else(|| {
-            directories.push(Directory {
-                path: parent.to_owned(),
-                pointer: Some(pointer.to_owned()),
-                nodes: Vec::new(),
-            });
-            directories.len() - 1
-        });
-        if let Some(directory) = directories.get_mut(n) {
-            match directory.nodes.iter_mut().find(|had| had.name == node.name) {
-                Some(had) => *had = node,
-                None => directory.nodes.push(node),
+        let mut node = self.node(device, name, &pointer)?;
+        if is_bound(directory, mounts) {
+            (node.way, node.owner) = (Way::Expect, None);
+        } else if clean == "dev/ptmx" {
+            let character = node.mode & libc::S_IFMT == libc::S_IFCHR;
+            if character && (node.major, node.minor) == PTMX {
+                return Ok(None);
             }
+            let tail = "/dev/ptmx is the pseudoterminal multiplexer, c 5:2";
+            return Err(Error::new(Code::InvalidConfig, tail).at(pointer));
         }
-        Ok(())
+        Ok(Some(Asked {
+            directory: directory.to_owned(),
+            pointer,
+            device,
+            node,
+        }))
     }
 
     fn node(&self, device: &LinuxDevice, name: &str, pointer: &str) -> Result<Node> {
@@ -145,22 +157,23 @@ impl Scene<'_> {
             mode: kind | (device.file_mode().unwrap_or(MODE) & 0o7777),
             major: number(device.major(), "major")?,
             minor: number(device.minor(), "minor")?,
-            uid: device.uid().unwrap_or(0),
-            gid: device.gid().unwrap_or(0),
-            bind: match kind {
-                libc::S_IFIFO => None,
-                _ => self.bind_of(path, pointer)?,
+            owner: Some((device.uid().unwrap_or(0), device.gid().unwrap_or(0))),
+            way: match kind {
+                libc::S_IFIFO => Way::Make,
+                _ => {
+                    let absolute = Path::new("/").join(path);
+                    self.way(c_string(absolute.as_os_str().as_bytes(), pointer)?)
+                }
             },
         })
     }
 
-    /// The host's node, where the child can't make its own.
-    fn bind_of(&self, path: &str, pointer: &str) -> Result<Option<std::ffi::CString>> {
-        let make = !self.namespaces.other_user() && self.host.may_make_devices();
-        let absolute = Path::new("/").join(path);
-        (!make)
-            .then(|| c_string(absolute.to_string_lossy().into_owned(), pointer))
-            .transpose()
+    /// How a node comes to be that the host has at this path.
+    fn way(&self, host: CString) -> Way {
+        match !self.namespaces.other_user() && self.host.may_make_devices() {
+            true => Way::MakeOrBind(host),
+            false => Way::Bind(host),
+        }
     }
 
     fn links(&self) -> Result<Vec<Link>> {
@@ -175,4 +188,46 @@ impl Scene<'_> {
             })
             .collect()
     }
+}
+
+/// The settings of devices that are the host's own nodes.
+fn say_what_stays(asked: &[Asked], plan: &mut Plan) {
+    let described = |device: &LinuxDevice| {
+        device.file_mode().is_some() || device.uid().is_some() || device.gid().is_some()
+    };
+    let stays = |asked: &&Asked| {
+        matches!(asked.node.way, Way::Bind(_) | Way::Expect) && described(asked.device)
+    };
+    let names: Vec<_> = asked
+        .iter()
+        .filter(stays)
+        .map(|asked| asked.node.name.to_string_lossy())
+        .collect();
+    if !names.is_empty() {
+        let text = format!(
+            "{}: shown as on the host, with the mode and owner of its node there",
+            names.join(", ")
+        );
+        plan.note("/linux/devices", text);
+    }
+}
+
+/// Whether a directory lies in a /dev that is bound: nothing is made or changed there.
+fn is_bound(directory: &str, mounts: &[Wanted]) -> bool {
+    let covers = |wanted: &&Wanted| {
+        let rest = directory.strip_prefix(wanted.place());
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    let deepest = mounts.iter().filter(covers);
+    let deepest = deepest.max_by_key(|wanted| wanted.place().len());
+    deepest.is_some_and(|wanted| wanted.options.bind.is_some() && wanted.place() == "dev")
+}
+
+/// An image whose /dev is a link would choose where the devices go.
+fn place(directory: &str) -> Result<Target> {
+    let place = target(directory, "/linux/devices")?;
+    Ok(match directory {
+        "dev" => place.plain(),
+        _ => place,
+    })
 }

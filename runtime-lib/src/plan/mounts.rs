@@ -96,7 +96,8 @@ impl<'a> Wanted<'a> {
             options.bind = Some(false);
         }
         let mut target = target(destination, &here)?;
-        if options.bind.is_none() && ["proc", "sysfs"].contains(&fstype) {
+        let shows_kernel = options.bind.is_none() && ["proc", "sysfs"].contains(&fstype);
+        if shows_kernel || target.path.to_bytes() == b"dev" {
             target = target.plain();
         }
         let wanted = Wanted {

@@ -331,10 +331,22 @@ pub struct Node {
     pub mode: u32,
     pub major: u32,
     pub minor: u32,
-    pub uid: u32,
-    pub gid: u32,
-    /// Some: bind this node of the host instead of mknod(2), which a user namespace refuses.
-    pub bind: Option<CString>,
+    /// None: a default device, which is its directory's.
+    pub owner: Option<(u32, u32)>,
+    pub way: Way,
+}
+
+/// How a node comes to be where it is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// mknod(2)
+    Make,
+    /// mknod(2), or a bind of this node of the host where it is refused (EPERM).
+    MakeOrBind(CString),
+    /// A read-only bind of this node of the host: a user namespace can make none that opens.
+    Bind(CString),
+    /// It has to be there: the directory is the host's.
+    Expect,
 }
 
 /// A symbolic link; one that exists already stays as it is.

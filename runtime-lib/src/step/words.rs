@@ -5,7 +5,7 @@ use std::fmt;
 
 use nix::sched::CloneFlags;
 
-use super::{Barrier, Root, Source, Step, Turn};
+use super::{Barrier, Root, Source, Step, Turn, Way};
 use crate::plan::limit_words;
 
 /// The namespaces in the order in which `explain` names them, with the spec's words.
@@ -232,15 +232,17 @@ impl fmt::Display for super::Node {
     /// "null(c 1:3)", "fuse(c 10:229 0600 5:0)", "tty(bound)": the usual mode and owner unsaid.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}(", text(&self.name))?;
-        let permissions = self.mode & 0o7777;
-        match (&self.bind, self.mode & libc::S_IFMT) {
-            (Some(_), _) => return write!(f, "bound)"),
-            (None, libc::S_IFIFO) => write!(f, "p")?,
-            (None, libc::S_IFBLK) => write!(f, "b {}:{}", self.major, self.minor)?,
-            (None, _) => write!(f, "c {}:{}", self.major, self.minor)?,
+        match (&self.way, self.mode & libc::S_IFMT) {
+            (Way::Bind(_), _) => return write!(f, "bound)"),
+            (Way::Expect, _) => return write!(f, "there already)"),
+            (_, libc::S_IFIFO) => write!(f, "p")?,
+            (_, libc::S_IFBLK) => write!(f, "b {}:{}", self.major, self.minor)?,
+            _ => write!(f, "c {}:{}", self.major, self.minor)?,
         }
-        if (permissions, self.uid, self.gid) != (0o666, 0, 0) {
-            write!(f, " {permissions:04o} {}:{}", self.uid, self.gid)?;
+        let permissions = self.mode & 0o7777;
+        let (uid, gid) = self.owner.unwrap_or_default();
+        if (permissions, uid, gid) != (0o666, 0, 0) {
+            write!(f, " {permissions:04o} {uid}:{gid}")?;
         }
         write!(f, ")")
     }
