@@ -133,26 +133,42 @@ fn a_megabyte_through_a_terminal_arrives_whole_at_a_slow_reader() {
 }
 
 #[test]
-fn a_terminal_is_never_made_in_a_folder_of_the_image() {
+fn s05_a_terminal_is_only_made_by_a_devpts() {
     let stage = stage!();
+    // The kernel lets this node make terminals too: of the devpts that lies beside it.
     let decoy = stage.path("decoy");
-    std::fs::create_dir(&decoy).unwrap();
-    std::fs::write(decoy.join("ptmx"), "").unwrap();
-    std::fs::write(decoy.join("0"), "decoy\n").unwrap();
+    std::fs::create_dir_all(decoy.join("pts")).unwrap();
+    let mut node = Command::new("mknod");
+    Outcome::of(node.arg(decoy.join("ptmx")).args(["c", "5", "2"])).ok();
     let mut bundle = stage.bundle();
     bundle
         .set("/process/terminal", json!(true))
         .args(&["/bin/true"]);
     let mounts = bundle.config["mounts"].as_array_mut().unwrap();
     mounts.retain(|mount| mount["destination"] != "/dev/pts");
-    bundle.bind(&decoy, "/dev/pts", &["rw"]);
+    bundle.bind(&decoy, "/dev/pts", &["rw"]).mount(
+        "/dev/pts/pts",
+        "devpts",
+        "devpts",
+        &["newinstance", "ptmxmode=666"],
+    );
     let socket = ConsoleSocket::at(&stage.path("socket"));
     let path = socket.path.to_string_lossy().into_owned();
+    let options = ["--console-socket", &path];
     stage
-        .try_create_with(&bundle, &["--console-socket", &path])
+        .try_create_with(&bundle, &options)
         .1
-        .refuses(&["/process/terminal"]);
-    assert_eq!(std::fs::read_to_string(decoy.join("0")).unwrap(), "decoy\n");
+        .refuses(&["/process/terminal", "/dev/pts is not a devpts"]);
+    // Nor is another multiplexer taken that was mounted over the one of a devpts.
+    let mounts = bundle.config["mounts"].as_array_mut().unwrap();
+    mounts.retain(|mount| !mount["destination"].as_str().unwrap().contains("/pts"));
+    bundle
+        .mount("/dev/pts", "devpts", "devpts", &["ptmxmode=666"])
+        .bind("/dev/pts/ptmx".as_ref(), "/dev/pts/ptmx", &[]);
+    stage
+        .try_create_with(&bundle, &options)
+        .1
+        .refuses(&["/process/terminal", "/dev/pts/ptmx"]);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use nix::unistd::{Uid, fchown};
 use nix::{errno::Errno, sys::stat::mknodat};
 
 use super::Child;
-use super::fds::{clone_tree, openat2};
+use super::fds::{Fd, clone_tree, openat2};
 use super::paths::{kind, open};
 use crate::report::{self, Refused, call};
 use crate::step::Terminal;
@@ -21,15 +21,7 @@ const DEVPTS: FsType = FsType(0x1cd1);
 
 impl Child<'_> {
     pub(super) fn terminal(&mut self, terminal: &Terminal) -> Result<(), Refused> {
-        let flags = libc::O_RDWR | libc::O_NOCTTY;
-        let master = open(self.root()?, c"dev/pts/ptmx", flags, true)
-            .map_err(|errno| Refused::new("openat2", errno).noting(b"/dev/pts/ptmx"))?;
-        let file_system = fstatfs(&master).map_err(call("fstatfs"))?.filesystem_type();
-        let (stat, _) = kind(master.as_fd())?;
-        if file_system != DEVPTS || stat.st_rdev != makedev(5, 2) {
-            return Err(Refused::new("openat2", Errno::ENOTTY)
-                .noting(b"/dev/pts/ptmx is not the multiplexer of a devpts"));
-        }
+        let master = self.multiplexer()?;
         ioctl::unlock_pty(master.as_fd()).map_err(call("ioctl"))?;
         let peer = ioctl::pty_peer(master.as_fd()).map_err(call("ioctl"))?;
         if terminal.owner != 0 {
@@ -46,6 +38,27 @@ impl Child<'_> {
             fd::duplicate_to(peer.as_raw_fd(), number, false).map_err(call("dup3"))?;
         }
         fd::send(self.channel, &report::terminal(), Some(master.as_fd())).map_err(call("sendmsg"))
+    }
+
+    /// Opens the multiplexer of the container's devpts, and nothing before it is known to be
+    /// that: to open a device is to act on it.
+    fn multiplexer(&self) -> Result<Fd, Refused> {
+        let directory = libc::O_PATH | libc::O_DIRECTORY;
+        let devpts = open(self.root()?, c"dev/pts", directory, true)
+            .map_err(|errno| Refused::new("openat2", errno).noting(b"/dev/pts"))?;
+        if fstatfs(&devpts).map_err(call("fstatfs"))?.filesystem_type() != DEVPTS {
+            let refused = Refused::new("fstatfs", Errno::ENOTTY);
+            return Err(refused.noting(b"/dev/pts is not a devpts"));
+        }
+        let own = resolve::BENEATH | resolve::NO_SYMLINKS | resolve::NO_XDEV;
+        let flags = libc::O_RDWR | libc::O_NOCTTY;
+        let master = openat2(devpts.as_fd(), c"ptmx", flags, 0, own)
+            .map_err(|errno| Refused::new("openat2", errno).noting(b"/dev/pts/ptmx"))?;
+        match kind(master.as_fd())?.0.st_rdev == makedev(5, 2) {
+            true => Ok(master),
+            false => Err(Refused::new("fstat", Errno::ENOTTY)
+                .noting(b"/dev/pts/ptmx is not the multiplexer of its devpts")),
+        }
     }
 
     fn show_as_console(&self, peer: BorrowedFd<'_>) -> Result<(), Refused> {
