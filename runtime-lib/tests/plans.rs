@@ -425,8 +425,6 @@ const REFUSALS: &[Refusal] = &[
      "/mounts/1/destination: \"/proc/\" cannot be mounted because it is not of type proc"),
     ("/linux/namespaces", r#"[{"type": "pid"}]"#,
      "/linux/namespaces: its mounts would stay on the host: a container without a mount namespace is not supported by this version"),
-    ("/linux/rootfsPropagation", r#""sideways""#,
-     "/linux/rootfsPropagation: rootfsPropagation=sideways is not supported"),
     ("/linux/devices", r#"[{"path": "/dev/x", "type": "c", "major": -1, "minor": 0}]"#,
      "/linux/devices/0/major: -1 is not a major number of a device"),
     ("/linux/devices", r#"[{"path": "/dev/..", "type": "p"}]"#,

@@ -135,6 +135,16 @@ pub(crate) fn known() -> impl Iterator<Item = &'static str> {
     now.map(|(word, _)| *word)
 }
 
+/// The propagation that a word asks for, and whether all below gets it as well.
+pub(super) fn propagation(word: &str) -> Option<(u64, bool)> {
+    let (_, effect) = WORDS.iter().find(|(known, _)| *known == word)?;
+    match effect {
+        Propagate(propagation) => Some((*propagation, false)),
+        PropagateAll(propagation) => Some((*propagation, true)),
+        _ => None,
+    }
+}
+
 /// A mount's options, understood.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Options {

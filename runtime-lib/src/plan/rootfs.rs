@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use super::cgroups::JoinTurn;
 use super::draft::{c_string, target};
 use super::host::Host;
+use super::mount_options;
 use super::mounts::Wanted;
 use super::namespaces::Namespaces;
 use super::{CreateRequest, OverlayDirectories, Plan, Planned, hooks, process};
@@ -16,18 +17,6 @@ use oci_spec::runtime::Spec;
 
 use crate::error::{Code, Error, Result};
 use crate::step::{Attributes, OverlayMount, Root, Step};
-
-/// `rootfsPropagation`: the propagation, and whether all below the root gets it as well.
-const PROPAGATION: [(&str, u64, bool); 8] = [
-    ("shared", libc::MS_SHARED, false),
-    ("rshared", libc::MS_SHARED, true),
-    ("slave", libc::MS_SLAVE, false),
-    ("rslave", libc::MS_SLAVE, true),
-    ("private", libc::MS_PRIVATE, false),
-    ("rprivate", libc::MS_PRIVATE, true),
-    ("unbindable", libc::MS_UNBINDABLE, false),
-    ("runbindable", libc::MS_UNBINDABLE, true),
-];
 
 /// Propagation, and whether it holds for all below as well.
 type Propagation = (u64, bool);
@@ -110,13 +99,9 @@ impl Scene<'_> {
     fn propagation(&self) -> Result<Option<Propagation>> {
         let linux = self.config.linux().as_ref();
         let word = linux.and_then(|linux| linux.rootfs_propagation().as_deref());
-        let Some(word) = word.filter(|word| !word.is_empty()) else {
+        // What no word means has been refused by then.
+        let Some((propagation, recursive)) = word.and_then(mount_options::propagation) else {
             return Ok(None);
-        };
-        let found = PROPAGATION.iter().find(|(known, ..)| *known == word);
-        let Some(&(_, propagation, recursive)) = found else {
-            let tail = format!("rootfsPropagation={word} is not supported");
-            return Err(Error::new(Code::InvalidConfig, tail).at(PROPAGATION_POINTER));
         };
         if self.request.options.no_pivot && propagation == libc::MS_PRIVATE {
             let tail = "rootfsPropagation of [r]private is not safe without pivot_root";

@@ -5,19 +5,8 @@ use oci_spec::runtime::LinuxNamespaceType;
 
 use super::{has, linux, refuse};
 use crate::error::Error;
+use crate::plan::mount_options::propagation;
 use crate::spec::{Spec, shorten};
-
-/// mount_namespaces(7), with "r" for the whole tree.
-const PROPAGATION: &[&str] = &[
-    "shared",
-    "rshared",
-    "slave",
-    "rslave",
-    "private",
-    "rprivate",
-    "unbindable",
-    "runbindable",
-];
 
 /// Where covered paths are listed.
 const COVERS: [&str; 2] = ["/linux/maskedPaths", "/linux/readonlyPaths"];
@@ -60,7 +49,7 @@ pub(super) fn covered_paths_are_absolute(spec: &Spec) -> Vec<Error> {
 /// config-linux.md, "Rootfs Mount Propagation".
 pub(super) fn root_propagation_is_known(spec: &Spec) -> Vec<Error> {
     match linux(spec).and_then(|linux| linux.rootfs_propagation().as_deref()) {
-        Some(word) if !PROPAGATION.contains(&word) => {
+        Some(word) if !word.is_empty() && propagation(word).is_none() => {
             let tail = format!("rootfsPropagation={} is not supported", shorten(word));
             vec![refuse("/linux/rootfsPropagation", tail)]
         }
