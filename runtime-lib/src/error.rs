@@ -15,8 +15,9 @@ use nix::errno::Errno;
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// What to say where the kernel doesn't know a call.
-pub(crate) const KERNEL_FLOOR: &str =
-    "this kernel lacks the call, or a filter hides it; capsid needs Linux 5.14";
+pub(crate) fn missing(call: &str) -> String {
+    format!("this kernel lacks {call}, or a filter hides it; capsid needs Linux 5.14")
+}
 
 /// What kind of failure it was, for programs to match on. The words of [`Code::as_str`]
 /// are stable; new ones may be added.
@@ -146,7 +147,7 @@ impl Error {
         error.0.errno = Some(errno);
         if errno == Errno::ENOSYS {
             error.0.code = Code::KernelMissing;
-            error.0.hint = Some(KERNEL_FLOOR.to_owned());
+            error.0.hint = Some(missing(syscall));
         }
         error
     }

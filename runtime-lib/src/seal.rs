@@ -69,8 +69,8 @@ pub fn seal_file(path: &Path) -> Result<OwnedFd> {
     let name = CString::new(path.as_os_str().as_encoded_bytes())
         .map_err(|_| Error::call(Code::InvalidArgument, "open_tree", Errno::EINVAL).path(path))?;
     match read_only_clone(&name) {
-        Err(Errno::EPERM) => {}
-        result => return result.map_err(|errno| refused(errno).path(path)),
+        Err((_, Errno::EPERM)) => {}
+        result => return result.map_err(|(call, errno)| refused(call, errno).path(path)),
     }
     match clone_by_child(&name) {
         Some(sealed) => Ok(sealed),
@@ -97,13 +97,15 @@ pub fn execute(sealed: OwnedFd) -> Error {
     Error::call(Code::Process, "execveat", errno).doing("execute the sealed copy of capsid")
 }
 
-fn refused(errno: Errno) -> Error {
-    Error::call(Code::Process, "open_tree", errno).doing("seal the runtime's executable")
+fn refused(call: &'static str, errno: Errno) -> Error {
+    Error::call(Code::Process, call, errno).doing("seal the runtime's executable")
 }
 
-fn read_only_clone(path: &std::ffi::CStr) -> nix::Result<OwnedFd> {
-    let clone = clone_tree(libc::AT_FDCWD, path, false)?;
-    set_attributes(clone.as_fd(), libc::MOUNT_ATTR_RDONLY, 0, 0, false)?;
+/// The clone, or the call that was refused.
+fn read_only_clone(path: &std::ffi::CStr) -> std::result::Result<OwnedFd, (&'static str, Errno)> {
+    let clone = clone_tree(libc::AT_FDCWD, path, false).map_err(|errno| ("open_tree", errno))?;
+    set_attributes(clone.as_fd(), libc::MOUNT_ATTR_RDONLY, 0, 0, false)
+        .map_err(|errno| ("mount_setattr", errno))?;
     Ok(clone)
 }
 
@@ -121,7 +123,10 @@ fn clone_by_child(path: &std::ffi::CStr) -> Option<OwnedFd> {
     let child = match process::clone3(request).ok()? {
         Born::Parent(child) => child,
         Born::Child => {
-            let by_path = real.as_deref().map_or(Err(Errno::ENOENT), read_only_clone);
+            let by_path = match real.as_deref() {
+                Some(real) => read_only_clone(real),
+                None => Err(("readlink", Errno::ENOENT)),
+            };
             let number = match by_path.or_else(|_| read_only_clone(path)) {
                 Ok(clone) => std::os::fd::IntoRawFd::into_raw_fd(clone),
                 Err(_) => 0,
@@ -150,7 +155,7 @@ fn clone_by_child(path: &std::ffi::CStr) -> Option<OwnedFd> {
 fn memory_copy(path: &Path) -> Result<OwnedFd> {
     let failed = |call, error: std::io::Error| Error::io(Code::Process, call, &error).path(path);
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-    let memory = memfd_create("capsid", flags).map_err(refused)?;
+    let memory = memfd_create("capsid", flags).map_err(|e| refused("memfd_create", e))?;
     let mut copy = File::from(memory);
     let mut original = File::open(path).map_err(|error| failed("open", error))?;
     std::io::copy(&mut original, &mut copy).map_err(|error| failed("write", error))?;
@@ -158,6 +163,6 @@ fn memory_copy(path: &Path) -> Result<OwnedFd> {
         | SealFlag::F_SEAL_SHRINK
         | SealFlag::F_SEAL_GROW
         | SealFlag::F_SEAL_WRITE;
-    fcntl(&copy, FcntlArg::F_ADD_SEALS(seals)).map_err(refused)?;
+    fcntl(&copy, FcntlArg::F_ADD_SEALS(seals)).map_err(|e| refused("fcntl", e))?;
     Ok(copy.into())
 }

@@ -4,6 +4,7 @@
 
 pub mod bundle;
 pub mod container;
+pub mod filter;
 pub mod machine;
 pub mod outcome;
 pub mod stage;

@@ -4,7 +4,7 @@
 use nix::errno::Errno;
 use nix::sys::wait::WaitStatus;
 
-use crate::error::{Code, Error, errno_text};
+use crate::error::{Code, Error, errno_text, missing};
 use crate::plan::{Plan, Planned};
 use crate::step::{Step, words::namespaces};
 
@@ -20,9 +20,11 @@ pub fn refused(plan: &Plan, step: usize, errno: Errno, call: &str, note: &str) -
         Step::FindProgram | Step::Execute => program(&name_of_program(plan), call, errno, note),
         _ => {
             let error = Error::new(code_of(&planned.step, errno), errno_text(errno));
-            match note.is_empty() {
-                true => error,
-                false => error.hint(note.to_owned()),
+            match (errno, note) {
+                (Errno::ENOSYS, "") => error.hint(missing(call)),
+                (Errno::ENOSYS, note) => error.hint(format!("{note}: {}", missing(call))),
+                (_, "") => error,
+                (_, note) => error.hint(note.to_owned()),
             }
         }
     };
@@ -110,7 +112,6 @@ fn code_of(step: &Step, errno: Errno) -> Code {
 /// What to do about the refusals that have a usual cause.
 fn advice(step: &Step, errno: Option<Errno>) -> Option<&'static str> {
     match (step, errno?) {
-        (_, Errno::ENOSYS) => Some(crate::error::KERNEL_FLOOR),
         (Step::PivotRoot, Errno::EINVAL) => {
             Some("the caller's own root may be an initramfs: try --no-pivot")
         }
