@@ -4,6 +4,7 @@
 
 mod harness;
 
+mod attacks;
 mod bad_config;
 mod bare_user;
 mod binary;
@@ -24,6 +25,7 @@ mod lost_terminals;
 mod lxcfs;
 mod mounts;
 mod namespaces;
+mod old_kernels;
 mod overlays;
 mod process;
 mod rootless;

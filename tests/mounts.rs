@@ -324,52 +324,6 @@ fn what_a_link_leads_to_is_made_inside_and_never_on_the_host() {
 }
 
 #[test]
-fn s07_a_link_of_the_image_leads_no_mount_into_proc() {
-    let stage = stage!();
-    let mut bundle = stage.own_bundle();
-    std::os::unix::fs::symlink("/proc/sys", bundle.folder.join("rootfs/data")).unwrap();
-    bundle.mount("/data", "tmpfs", "tmpfs", &[]);
-    let id = stage.id();
-    bundle.write(&id);
-    let folder = bundle.folder.to_string_lossy().into_owned();
-    stage
-        .call(&["run", "--bundle", &folder, &id])
-        .refuses(&["leads into /proc", "/mounts/"]);
-}
-
-#[test]
-fn proc_and_sys_are_never_mounted_through_a_link() {
-    let stage = stage!();
-    for (name, target) in [("proc", "/tmp"), ("sys", "/tmp")] {
-        let mut bundle = stage.own_bundle();
-        let place = bundle.folder.join("rootfs").join(name);
-        std::fs::remove_dir(&place).unwrap();
-        std::os::unix::fs::symlink(target, &place).unwrap();
-        bundle.args(&["/bin/true"]);
-        stage.run(&bundle).refuses(&["/mounts/", name]);
-    }
-}
-
-#[test]
-fn nothing_is_mounted_over_a_file_of_proc_but_what_lxcfs_needs() {
-    let stage = stage!();
-    let source = stage.path("file");
-    std::fs::write(&source, "from lxcfs\n").unwrap();
-    let mut bundle = stage.bundle();
-    bundle.bind(&source, "/proc/uptime", &["ro"]);
-    assert_eq!(stage.prints(&mut bundle, "cat /proc/uptime"), "from lxcfs");
-    for place in [
-        "/proc/sys/kernel/hostname",
-        "/proc/self/attr/current",
-        "/proc/sysrq-trigger",
-    ] {
-        let mut bundle = stage.bundle();
-        bundle.bind(&source, place, &[]);
-        stage.try_create(&bundle).refuses(&["/mounts/7"]);
-    }
-}
-
-#[test]
 fn masked_paths_are_empty_and_read_only_ones_refuse_writes() {
     let stage = stage!();
     let mut bundle = stage.own_bundle();

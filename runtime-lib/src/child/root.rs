@@ -4,18 +4,18 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::{AT_FDCWD, OFlag, open};
 use nix::mount::{MntFlags, umount2};
 use nix::sys::stat::Mode;
 use nix::unistd::{chdir, chroot, fchdir};
 
 use super::Child;
-use super::fds::{Fd, clone_tree, fsmount, fsopen};
+use super::fds::{Fd, clone_tree, fsmount, fsopen, openat2};
 use super::mounts::create;
 use super::overlay::{DIRECTORIES, too_many};
 use crate::report::{Refused, call};
 use crate::step::Root;
-use crate::sys::mount::{attach, set_attributes};
+use crate::sys::mount::{attach, resolve, set_attributes};
 
 impl Child<'_> {
     pub(super) fn propagate_all(&mut self, propagation: u64) -> Result<(), Refused> {
@@ -26,9 +26,9 @@ impl Child<'_> {
 
     pub(super) fn reach_root(&mut self, root: &Root) -> Result<(), Refused> {
         let mut places = self.reached.iter_mut();
-        for path in directories(root) {
+        for (n, path) in directories(root).enumerate() {
             let place = places.next().ok_or_else(too_many)?;
-            *place = Some(open_directory(path)?);
+            *place = Some(open_directory(n, path)?);
         }
         Ok(())
     }
@@ -60,7 +60,7 @@ impl Child<'_> {
     pub(super) fn reached(&mut self, n: usize, path: &CStr) -> Result<Fd, Refused> {
         match self.reached.get_mut(n).and_then(Option::take) {
             Some(directory) => Ok(directory),
-            None => open_directory(path),
+            None => open_directory(n, path),
         }
     }
 
@@ -143,8 +143,17 @@ pub(super) type Reached = [Option<Fd>; 1 + DIRECTORIES];
 
 pub(super) const NOTHING_REACHED: Reached = [const { None }; 1 + DIRECTORIES];
 
-fn open_directory(path: &CStr) -> Result<Fd, Refused> {
-    open_path(path).map_err(|errno| Refused::new("open", errno).noting(path.to_bytes()))
+/// The first, the root's own place, was freed of symbolic links when it was found to be none
+/// of the host's: a link that stands there now would lead elsewhere.
+fn open_directory(n: usize, path: &CStr) -> Result<Fd, Refused> {
+    let opened = match n {
+        0 => {
+            let flags = libc::O_PATH | libc::O_DIRECTORY;
+            openat2(AT_FDCWD, path, flags, 0, resolve::NO_SYMLINKS)
+        }
+        _ => open_path(path),
+    };
+    opened.map_err(|errno| Refused::new("openat2", errno).noting(path.to_bytes()))
 }
 
 fn open_path(path: &CStr) -> nix::Result<Fd> {
