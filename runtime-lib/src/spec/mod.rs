@@ -6,6 +6,7 @@
 //! [`crate::plan::validate`]), look at the machine, or invent a value that nobody wrote.
 
 pub mod default;
+mod document;
 mod features;
 mod file;
 mod pattern;
@@ -15,6 +16,7 @@ mod tolerate;
 pub mod unsupported;
 pub mod version;
 
+use document::Document;
 pub use features::{Features, features};
 pub(crate) use pattern::{join, matches, shorten};
 
@@ -63,7 +65,7 @@ impl Spec {
         let notices = tolerate::config(&mut working);
         shape::config(&working)?;
         Ok(Spec {
-            config: typed(&working)?,
+            config: typed::<Document>(&working)?.into(),
             raw,
             notices,
             text,

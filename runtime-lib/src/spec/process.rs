@@ -5,6 +5,7 @@ use std::path::Path;
 use oci_spec::runtime::Process;
 use serde_json::{Map, Value};
 
+use super::document::ProcessObject;
 use super::{file, json, name_the_file, shape, tolerate, typed, unsupported};
 use crate::error::Result;
 use crate::notice::Notice;
@@ -33,5 +34,5 @@ pub fn parse(text: &str) -> Result<(Process, Vec<Notice>)> {
     }
     let process = document.get("process").unwrap_or(&Value::Null);
     shape::process(process)?;
-    Ok((typed(process)?, notices))
+    Ok((typed::<ProcessObject>(process)?.into(), notices))
 }
