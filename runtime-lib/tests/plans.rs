@@ -8,8 +8,8 @@ use capsid_runtime::cgroup::{CgroupPlan, Group, Hierarchy, Layout};
 use capsid_runtime::container::{Console, CreateOptions, ExecOptions, Overlay};
 use capsid_runtime::lxcfs::Lxcfs;
 use capsid_runtime::plan::{
-    AddRequest, CreateRequest, ExecRequest, Host, IdMap, Limiter, OwnIds, Place, Plan, Start,
-    Subordinate, add_mount, create, exec, remove_mount, validate,
+    AddRequest, Conditions, CreateRequest, ExecRequest, Host, IdMap, Limiter, Modules, OwnIds,
+    Place, Plan, Start, Subordinate, add_mount, create, exec, remove_mount, validate,
 };
 use capsid_runtime::spec::Spec;
 use nix::sched::CloneFlags;
@@ -71,6 +71,9 @@ const CASES: &[Case] = &[
     ("time-offsets", "time-offsets", V2, plain),
     ("time-namespace", "time-namespace", V2, plain),
     ("shared-root", "shared-root", V2, plain),
+    ("scheduled", "scheduled", V2, plain),
+    ("labels", "labels", V2, plain),
+    ("net-devices", "net-devices", V1, plain),
     ("host-dev", "host-dev", V2, plain),
     ("no-process", "no-process", V2, plain),
     ("read-only-cgroups", "read-only-cgroups", V1, plain),
@@ -130,6 +133,10 @@ impl Machine {
             own_ids: None,
             subordinate: None,
             layout: self.layout(),
+            modules: Modules {
+                apparmor: true,
+                selinux: true,
+            },
             kcore: true,
         };
         let helpers = || Some(("/usr/bin/newuidmap".into(), "/usr/bin/newgidmap".into()));
@@ -252,13 +259,15 @@ fn try_plan(spec: &Spec, machine: Machine, options: &CreateOptions) -> Result<Pl
         cgroup: &cgroups(&host.layout),
         options,
         lxcfs: options.lxcfs.as_ref().map(|_| &lxcfs),
+        conditions: &Conditions::of(&spec.config)?,
         start: Start::WhenTold,
     };
     create(&spec.config, &host, &request)
 }
 
 fn exec_plan(fixture: &str, euid: u32, namespaces: CloneFlags, layout: &Layout) -> Plan {
-    let process = spec(fixture).config.process().clone().unwrap();
+    let config = spec(fixture).config;
+    let process = config.process().clone().unwrap();
     let options = ExecOptions {
         process,
         pointer: "",
@@ -276,6 +285,11 @@ fn exec_plan(fixture: &str, euid: u32, namespaces: CloneFlags, layout: &Layout) 
         groups_denied: false,
         cgroup: &cgroups(layout),
         options: &options,
+        conditions: &Conditions::of(&config).unwrap(),
+        modules: Modules {
+            apparmor: true,
+            selinux: true,
+        },
         limiter: Limiter::Parent,
         inherits_keyring: false,
         hook: None,
@@ -332,6 +346,9 @@ fn every_kind_of_exec_gives_its_golden_plan() {
         ("exec-userns", "everything", 0, user, V2),
         ("exec-rootless", "podman-rootless", 1000, user, Rootless),
         ("exec-host-pid", "containerd-ctr", 0, F::CLONE_NEWNS, V2),
+        ("exec-labels", "labels", 0, usual, V2),
+        ("exec-scheduled-v1", "scheduled", 0, usual, V1),
+        ("exec-scheduled-v2", "scheduled", 0, usual, V2),
     ];
     let mut differences = Vec::new();
     for (golden, fixture, euid, namespaces, machine) in cases {

@@ -66,6 +66,14 @@ pub struct Exec {
     #[arg(short, long, value_name = "CAPABILITY", value_parser = capability)]
     cap: Vec<Capability>,
 
+    /// Run the command under this AppArmor profile
+    #[arg(long, value_name = "PROFILE")]
+    apparmor: Option<String>,
+
+    /// Run the command with this SELinux label
+    #[arg(long, value_name = "LABEL")]
+    process_label: Option<String>,
+
     /// The command and its descendants can't gain privileges by execve(2)
     #[arg(long)]
     no_new_privs: bool,
@@ -161,6 +169,12 @@ impl Exec {
         }
         if self.no_new_privs {
             process.set_no_new_privileges(Some(true));
+        }
+        if let Some(profile) = &self.apparmor {
+            process.set_apparmor_profile(Some(profile.clone()));
+        }
+        if let Some(label) = &self.process_label {
+            process.set_selinux_label(Some(label.clone()));
         }
         if !self.cap.is_empty() {
             process.set_capabilities(Some(self.more_capabilities(process)));
@@ -357,6 +371,20 @@ mod tests {
         assert_eq!(sets.ambient().as_ref().unwrap().len(), 1);
         assert_eq!(*sets.inheritable(), None);
         assert!(parse(&["-c", "CAP_NONSENSE", "web", "id"]).is_err());
+    }
+
+    #[test]
+    fn labels_are_those_of_the_flags() {
+        let process = applied(&[
+            "--apparmor",
+            "p",
+            "--process-label",
+            "u:r:t:s0",
+            "web",
+            "id",
+        ]);
+        assert_eq!(process.apparmor_profile().as_deref(), Some("p"));
+        assert_eq!(process.selinux_label().as_deref(), Some("u:r:t:s0"));
     }
 
     #[test]

@@ -45,6 +45,7 @@ const SECTIONS: &[(&str, Section)] = &[
     ("umask", process::umask),
     ("rlimits", process::rlimits),
     ("personality", process::personality),
+    ("scheduling", process::scheduling),
     ("oom_score_adj", process::oom_score_adj),
     ("clocks", process::clocks),
     ("pids", process::visible_pids),

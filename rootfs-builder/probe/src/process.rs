@@ -121,10 +121,36 @@ pub(crate) fn rlimits() -> Answer {
     Ok(Value::Object(limits))
 }
 
-/// The persona of personality(2) as hexadecimal.
+/// The persona of personality(2) as hexadecimal. Not by the call: nix knows its flags only, and
+/// drops the domain.
 pub(crate) fn personality() -> Answer {
-    let persona = nix::sys::personality::get()?;
-    Ok(json!(format!("{:#x}", persona.bits())))
+    let text = fs::read_to_string("/proc/self/personality")?;
+    let persona = u32::from_str_radix(text.trim(), 16).map_err(|_| "not hexadecimal")?;
+    Ok(json!(format!("{persona:#x}")))
+}
+
+/// What /proc/self says of scheduling: the numbers of sched(7), the CPUs and memory nodes that
+/// are allowed, and the memory policy of pages that have none of their own.
+pub(crate) fn scheduling() -> Answer {
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    // The name before it may hold anything.
+    let (_, rest) = stat.rsplit_once(") ").ok_or("no such line")?;
+    let fields: Vec<&str> = rest.split(' ').collect();
+    // proc_pid_stat(5) counts from 1, and the rest begins with the third.
+    let number = |n: usize| -> Option<i64> { fields.get(n - 3)?.trim().parse().ok() };
+    let policies = fs::read_to_string("/proc/self/numa_maps").ok();
+    let policy = policies.as_deref().and_then(|text| {
+        let line = text.lines().find(|line| line.contains("stack"))?;
+        line.split(' ').nth(1).map(str::to_owned)
+    });
+    Ok(json!({
+        "nice": number(19),
+        "rt_priority": number(40),
+        "policy": number(41),
+        "cpus": status::line("Cpus_allowed_list"),
+        "nodes": status::line("Mems_allowed_list"),
+        "memory_policy": policy,
+    }))
 }
 
 pub(crate) fn oom_score_adj() -> Answer {

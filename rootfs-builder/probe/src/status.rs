@@ -89,6 +89,12 @@ pub(crate) fn whole() -> Answer {
     Ok(Value::Object(pairs.collect::<Map<_, _>>()))
 }
 
+/// One line's value.
+pub(crate) fn line(key: &str) -> Option<String> {
+    let lines = lines().ok()?;
+    value(&lines, key).map(str::to_owned)
+}
+
 /// The fourth number of a `Uid` or `Gid` line: the file system id.
 pub(crate) fn fourth_number(key: &str) -> Option<u32> {
     let lines = lines().ok()?;
@@ -120,7 +126,7 @@ fn capability(number: usize) -> String {
     }
 }
 
-/// NoNewPrivs, the seccomp mode and filter count, and the label of the LSM.
+/// NoNewPrivs, the seccomp mode and filter count, the securebits, and the label of the LSM.
 pub(crate) fn security() -> Answer {
     let lines = lines()?;
     let mut section = Map::new();
@@ -128,6 +134,8 @@ pub(crate) fn security() -> Answer {
         let number: Option<u32> = value(&lines, key).and_then(|text| text.parse().ok());
         section.insert((*name).to_owned(), json!(number));
     }
+    let secure = rustix::thread::capabilities_secure_bits().map_err(|_| "no such call")?;
+    section.insert("securebits".to_owned(), json!(secure.bits()));
     let label = fs::read_to_string("/proc/self/attr/current").ok();
     let label = label.map(|text| text.trim_end_matches(['\n', '\0']).to_owned());
     section.insert("label".to_owned(), json!(label));

@@ -11,6 +11,7 @@
 mod capabilities;
 mod fds;
 mod keyring;
+mod labels;
 mod links;
 mod live;
 mod loopback;
@@ -33,13 +34,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
 use fds::Fd;
 use nix::errno::Errno;
+use nix::sys::personality::{self, Persona};
 use nix::sys::stat::Mode;
 
 use crate::plan::Planned;
 use crate::report::{self, Refused, call};
 use crate::step::{Barrier, Slot, Step};
 use crate::sys::exec::Image;
-use crate::sys::{credentials, fd, process};
+use crate::sys::{credentials, fd, process, scheduling};
 
 /// What a child is born with.
 pub struct Child<'plan> {
@@ -149,6 +151,7 @@ impl<'plan> Child<'plan> {
             }
             Step::Fork { namespaces } => self.fork(*namespaces),
             Step::ResetSignals => process::reset_signals().map_err(call("sigprocmask")),
+            Step::Label(label) => labels::take(label),
             Step::NewSession => match nix::unistd::setsid() {
                 Ok(_) => Ok(()),
                 Err(errno) => Err(Refused::new("setsid", errno)),
@@ -193,6 +196,25 @@ impl<'plan> Child<'plan> {
             Step::ReadOnlyPath(target) => self.read_only_path(target),
             Step::RemoveTree(path) => trees::remove(path),
             Step::JoinCgroup { tasks } => self.join_cgroup(tasks),
+            Step::JoinUnified { processes } => self.join_cgroup(std::slice::from_ref(processes)),
+            Step::CpuAffinity(cpus) => {
+                scheduling::set_affinity(cpus.mask()).map_err(call("sched_setaffinity"))
+            }
+            Step::Scheduler(scheduler) => {
+                scheduling::set_scheduler(scheduler).map_err(call("sched_setattr"))
+            }
+            Step::IoPriority(priority) => {
+                scheduling::set_io_priority(priority.value()).map_err(call("ioprio_set"))
+            }
+            Step::MemoryPolicy(policy) => {
+                scheduling::set_memory_policy(policy.mode | policy.flags, policy.nodes.mask())
+                    .map_err(call("set_mempolicy"))
+            }
+            Step::Personality(persona) => {
+                personality::set(Persona::from_bits_retain(*persona))
+                    .map_err(call("personality"))?;
+                Ok(())
+            }
             Step::Attributes { target, attributes } => self.remount(target, attributes),
             Step::Terminal(terminal) => self.terminal(terminal),
             Step::PivotRoot => self.pivot_root(),

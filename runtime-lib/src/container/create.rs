@@ -27,7 +27,7 @@ use crate::launch::{Launched, Surroundings, launch};
 use crate::lxcfs;
 use crate::overlay;
 use crate::plan::hooks::{Hook, HookKind};
-use crate::plan::{self, CreateRequest, Host, Plan, Start};
+use crate::plan::{self, Conditions, CreateRequest, Host, Modules, Plan, Start};
 
 /// A container that exists, and its process, which is a child of the caller.
 #[derive(Debug)]
@@ -43,6 +43,7 @@ pub(super) struct Prepared {
     pub limits: Limits,
     pub plan: Plan,
     pub inherits_keyring: bool,
+    pub conditions: Conditions,
 }
 
 impl Runtime {
@@ -180,8 +181,11 @@ impl Runtime {
         };
         let annotations = bundle.spec.config.annotations().as_ref();
         let lxcfs = lxcfs::resolve(options.lxcfs.as_deref(), annotations)?;
-        let host = Host::probe()?;
         let linux = bundle.spec.config.linux().as_ref();
+        let host = Host {
+            modules: Modules::probe(process, linux),
+            ..Host::probe()?
+        };
         let (cgroup, limits, cgroup_notices) = CgroupPlan::resolve(
             &host.layout,
             &CgroupRequest {
@@ -193,6 +197,7 @@ impl Runtime {
                 rootless: host.rootless(),
             },
         )?;
+        let conditions = Conditions::of(&bundle.spec.config)?;
         let mut plan = plan::create(
             &bundle.spec.config,
             &host,
@@ -204,6 +209,7 @@ impl Runtime {
                 cgroup: &cgroup,
                 options,
                 lxcfs: lxcfs.as_ref(),
+                conditions: &conditions,
                 start,
             },
         )?;
@@ -215,6 +221,7 @@ impl Runtime {
             limits,
             plan,
             inherits_keyring: options.no_new_keyring,
+            conditions,
         })
     }
 }
@@ -255,6 +262,7 @@ impl Prepared {
                 pid: newborn.pid,
                 pidfd: pidfd.map_err(|error| Error::io(Code::Process, "fcntl", &error))?,
                 cgroup: &self.cgroup,
+                conditions: &self.conditions,
                 process: process.clone(),
                 inherits_keyring: self.inherits_keyring,
             },
@@ -283,6 +291,7 @@ impl Prepared {
             init,
             shares_pids: !self.plan.makes(CloneFlags::CLONE_NEWPID),
             inherits_keyring: self.inherits_keyring,
+            conditions: self.conditions.clone(),
             annotations: self
                 .bundle
                 .spec

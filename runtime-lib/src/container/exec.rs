@@ -20,7 +20,7 @@ use crate::error::{Code, Error, Result};
 use crate::launch::opens::open_directory;
 use crate::launch::{Surroundings, launch};
 use crate::plan::hooks::{Hook, Streams};
-use crate::plan::{self, ExecRequest, Limiter, Plan, validate};
+use crate::plan::{self, Conditions, ExecRequest, Limiter, Modules, Plan, validate};
 use crate::sys::CLONE_NEWTIME;
 
 impl Container {
@@ -50,6 +50,7 @@ impl Container {
             pid,
             pidfd: init,
             cgroup: &self.journal.cgroup,
+            conditions: &record.conditions,
             inherits_keyring: record.inherits_keyring,
         };
         let mut plan = joined.plan(options, None)?;
@@ -124,6 +125,7 @@ pub(super) struct Joined<'a> {
     pub pid: i32,
     pub pidfd: OwnedFd,
     pub cgroup: &'a CgroupPlan,
+    pub conditions: &'a Conditions,
     pub inherits_keyring: bool,
 }
 
@@ -137,6 +139,8 @@ impl Joined<'_> {
             namespaces: differing_namespaces(self.pid)?,
             groups_denied: groups_denied(self.pid),
             cgroup: self.cgroup,
+            conditions: self.conditions,
+            modules: Modules::probe(Some(&options.process), None),
             options,
             limiter: Limiter::here(),
             inherits_keyring: self.inherits_keyring,

@@ -16,6 +16,7 @@ use crate::cgroup::CgroupPlan;
 use crate::error::{Code, Error, Result};
 use crate::launch::Launched;
 use crate::launch::hook::{Copies, run};
+use crate::plan::Conditions;
 use crate::plan::hooks::{Hook, HookKind, Waiting, before_pivot, in_runtime};
 
 /// Files on the host that get the output of all hooks, by annotation: what crun calls them.
@@ -49,6 +50,7 @@ pub(super) struct Inside<'a> {
     pub pid: i32,
     pub pidfd: OwnedFd,
     pub cgroup: &'a CgroupPlan,
+    pub conditions: &'a Conditions,
     /// The process of the configuration, whose confinement is the hook's.
     pub process: Process,
     pub inherits_keyring: bool,
@@ -132,6 +134,7 @@ impl Told<'_> {
                     pid: inside.pid,
                     pidfd: copy(&inside.pidfd)?,
                     cgroup: inside.cgroup,
+                    conditions: inside.conditions,
                     inherits_keyring: inside.inherits_keyring,
                 }
                 .plan(&options, Some((hook, streams)))

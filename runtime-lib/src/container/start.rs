@@ -129,6 +129,7 @@ impl Container {
                 pid: record.init.pid,
                 pidfd,
                 cgroup: &self.journal.cgroup,
+                conditions: &record.conditions,
                 process: self.process()?,
                 inherits_keyring: record.inherits_keyring,
             },

@@ -13,8 +13,8 @@ use super::identity::Identity;
 use super::store::{GO, Versioned};
 use crate::cgroup::CgroupPlan;
 use crate::error::{Code, Error, Result};
-use crate::plan::IdMaps;
 use crate::plan::hooks::Hook;
+use crate::plan::{Conditions, IdMaps};
 
 /// Where a container is in its life (runtime-spec, runtime.md "State").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -96,6 +96,9 @@ pub struct Record {
     pub shares_pids: bool,
     /// Its processes have the session keyring of whoever starts them.
     pub inherits_keyring: bool,
+    /// What processes of exec execute under as well.
+    #[serde(default, skip_serializing_if = "Conditions::is_empty")]
+    pub conditions: Conditions,
     #[serde(default, skip_serializing_if = "HashMap::is_empty")]
     pub annotations: HashMap<String, String>,
 }

@@ -1,4 +1,4 @@
-//! What only the parent may do to its child: map its ids, limit it, score it.
+//! What only the parent may do to its child: map its ids, limit it, score it, give it devices.
 
 use std::fs;
 use std::io;
@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use nix::errno::Errno;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 
+use super::devices::Moved;
 use super::{Launched, RunHook};
 use crate::error::{Code, Error, Result, errno_text};
 use crate::plan::{IdMap, IdMaps, ParentAction, Plan};
@@ -20,6 +21,7 @@ pub fn perform(
     barrier: Barrier,
     newborn: &Launched,
     hooks: Option<RunHook<'_>>,
+    devices: &mut Moved,
 ) -> Result<()> {
     let pid = newborn.pid;
     let due = plan.parent.iter().filter(|(when, _)| *when == barrier);
@@ -46,6 +48,7 @@ pub fn perform(
                 Some(run) => run(hook, newborn)?,
                 None => return Err(Error::new(Code::Hook, format!("{hook}: nobody runs it"))),
             },
+            ParentAction::MoveDevices(asked) => *devices = Moved::take(asked, pid)?,
             ParentAction::OomScoreAdj(score) => {
                 match write(pid, "oom_score_adj", &score.to_string()) {
                     // Engines of ordinary users ask for it all the same.

@@ -4,7 +4,9 @@
 //! It changes nothing of the calling process: no chdir, umask, signal or environment.
 
 mod actions;
+mod devices;
 pub mod hook;
+mod netlink;
 pub mod opens;
 pub mod refusal;
 
@@ -13,6 +15,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+
+use devices::Moved;
 
 use crate::child::{Channel, Child, Handshake};
 use crate::error::{Code, Error, Result};
@@ -104,6 +108,7 @@ pub fn launch(
             terminal: None,
             shown: Vec::new(),
         }),
+        devices: Moved::default(),
         forks: plan
             .steps
             .iter()
@@ -119,6 +124,8 @@ struct Server<'a> {
     plan: &'a Plan,
     channel: OwnedFd,
     newborn: Option<Launched>,
+    /// They return with the child's end.
+    devices: Moved,
     /// The intermediate has not yet named the process proper.
     forks: bool,
     waits_for_start: bool,
@@ -144,7 +151,7 @@ impl Server<'_> {
                 Some(Report::Reached(barrier)) if self.forks => early = Some(barrier),
                 Some(Report::Reached(barrier)) => {
                     let newborn = self.newborn.as_mut().ok_or_else(gone)?;
-                    actions::perform(self.plan, barrier, newborn, self.hooks)?;
+                    actions::perform(self.plan, barrier, newborn, self.hooks, &mut self.devices)?;
                     if barrier == Barrier::Ready
                         && let Some(ready) = ready.take()
                     {
@@ -167,6 +174,7 @@ impl Server<'_> {
                 None => return Err(self.death()),
             }
         }
+        self.devices.keep();
         self.newborn.take().ok_or_else(gone)
     }
 

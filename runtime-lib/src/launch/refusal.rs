@@ -6,7 +6,7 @@ use nix::sys::wait::WaitStatus;
 
 use crate::error::{Code, Error, errno_text, missing};
 use crate::plan::{Plan, Planned};
-use crate::step::{Step, words::namespaces};
+use crate::step::{Label, Step, words::namespaces};
 
 /// The refusal of one step.
 pub fn refused(plan: &Plan, step: usize, errno: Errno, call: &str, note: &str) -> Error {
@@ -136,6 +136,23 @@ fn advice(step: &Step, errno: Option<Errno>) -> Option<&'static str> {
         (Step::Mount(_) | Step::MakeMount(_), Errno::EPERM) => Some(
             "the kernel refuses this mount without privileges over the namespace that it shows",
         ),
+        (Step::Label(Label::Profile(_)), Errno::ENOENT) => {
+            Some("the profile is not loaded: see apparmor_parser(8)")
+        }
+        (Step::Label(Label::Context(_) | Label::Keyrings(_)), Errno::EINVAL) => {
+            Some("the machine's policy has no such label")
+        }
+        (Step::CpuAffinity(_), Errno::EINVAL) => {
+            Some("none of these CPUs is there, or in the container's cpuset")
+        }
+        (Step::MemoryPolicy(_), Errno::EINVAL) => {
+            Some("none of these nodes is there, or in the container's cpuset")
+        }
+        (Step::Scheduler(_), Errno::EPERM) => Some(
+            "it needs CAP_SYS_NICE outside of any user namespace; a real-time policy needs a \
+             budget in the v1 cpu cgroup (realtimeRuntime), a deadline every CPU",
+        ),
+        (Step::Scheduler(_), Errno::EBUSY) => Some("the CPUs have no bandwidth left for it"),
         (Step::Sysctl { .. }, Errno::ENOENT) => Some("this kernel has no such sysctl"),
         _ => None,
     }

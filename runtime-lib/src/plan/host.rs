@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::IdMap;
+use super::{IdMap, Modules};
 use crate::cgroup::Layout;
 use crate::error::Result;
 
@@ -26,6 +26,8 @@ pub struct Host {
     pub subordinate: Option<Subordinate>,
     /// The cgroup hierarchies.
     pub layout: Layout,
+    /// The security modules that are on, as far as the configuration asks for their labels.
+    pub modules: Modules,
     /// `/proc/kcore` exists, so that `/dev/core` has something to point to.
     pub kcore: bool,
 }
@@ -65,6 +67,7 @@ impl Host {
             own_ids: own_ids(),
             subordinate: (euid != 0).then(|| subordinate(euid)),
             layout: Layout::probe()?,
+            modules: Modules::default(),
             kcore: Path::new("/proc/kcore").exists(),
         })
     }

@@ -202,6 +202,7 @@ mod tests {
                 helpers: helpers.then(|| (helper("newuidmap"), helper("newgidmap"))),
             }),
             layout: Layout::None,
+            modules: Default::default(),
             kcore: false,
         }
     }

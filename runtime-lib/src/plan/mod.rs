@@ -11,13 +11,16 @@ mod draft;
 pub mod hooks;
 mod host;
 mod idmap;
+mod labels;
 mod live;
 mod lxcfs;
 mod mount_options;
 mod mounts;
 mod namespaces;
+mod net_devices;
 mod process;
 mod rootfs;
+mod scheduling;
 pub mod validate;
 mod words;
 
@@ -40,13 +43,17 @@ use credentials::Groups;
 use hooks::{Hook, Streams};
 use namespaces::Namespaces;
 use rootfs::Scene;
+use scheduling::ExecAffinity;
 
 pub use host::{Host, OwnIds, Subordinate};
+pub use labels::Modules;
 pub(crate) use live::may_cover_proc;
 pub use live::{AddRequest, Place, add_mount, remove_mount};
 pub(crate) use mount_options::known as known_mount_options;
+pub use net_devices::NetDevice;
 pub use process::Limiter;
 pub(crate) use process::limit_words;
+pub use scheduling::Conditions;
 
 /// A step, and the setting of config.json that asked for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -169,6 +176,8 @@ pub enum ParentAction {
     OomScoreAdj(i32),
     /// Run a hook to its end.
     Hook(Hook),
+    /// Move network devices of the host into the child's network namespace.
+    MoveDevices(Vec<NetDevice>),
 }
 
 /// The maps of a user namespace.
@@ -217,6 +226,8 @@ pub struct CreateRequest<'a> {
     pub options: &'a CreateOptions,
     /// What of /proc and /sys an lxcfs of the host serves.
     pub lxcfs: Option<&'a Lxcfs>,
+    /// Those of the configuration: [`Conditions::of`].
+    pub conditions: &'a Conditions,
     pub start: Start,
 }
 
@@ -244,6 +255,10 @@ pub struct ExecRequest<'a> {
     /// The container's cgroups.
     pub cgroup: &'a CgroupPlan,
     pub options: &'a ExecOptions,
+    /// What every process of the container executes under.
+    pub conditions: &'a Conditions,
+    /// The security modules, as far as the process asks for their labels.
+    pub modules: Modules,
     /// Who may limit a process in the caller's own user namespace.
     pub limiter: Limiter,
     /// The process keeps the session keyring of whoever calls exec.
@@ -270,9 +285,13 @@ pub fn create(config: &Spec, host: &Host, request: &CreateRequest) -> Result<Pla
     plan.cgroup = request.cgroup.clone_into();
 
     plan.step(Step::ResetSignals);
+    if let Some(process) = process {
+        labels::label_process(process, host.modules, "/process", &mut plan)?;
+    }
     namespaces.enter(score, request.options.preserve_fds, &mut plan);
     plan.step(Step::NewSession);
     namespaces.map_ids(score, &mut plan);
+    net_devices::move_in(config, host, namespaces, &mut plan)?;
     let root = scene.root(&mut plan)?;
     scene.reach_root(&root, &mut plan);
     namespaces.become_root(&mut plan);
@@ -280,9 +299,11 @@ pub fn create(config: &Spec, host: &Host, request: &CreateRequest) -> Result<Pla
     namespaces.furnish(config, &mut plan)?;
     plan.step(Step::Umask(0));
     scene.rootfs(root, &mut plan)?;
+    labels::label_mounts(config.linux().as_ref(), host.modules, &mut plan)?;
     match process {
         Some(process) => {
             let groups = namespaces.check(process)?;
+            request.conditions.set(&mut plan);
             confine(process, "/process", groups, &mut plan)?;
             let limiter = match host.has(caps::Capability::CAP_SYS_RESOURCE) {
                 false if !namespaces.other_user() => Limiter::Child,
@@ -318,9 +339,16 @@ pub fn exec(request: ExecRequest) -> Result<Plan> {
     let pointer = request.options.pointer;
     let differs = |flag| request.namespaces.contains(flag);
     let groups = Groups::of(request.groups_denied);
+    let mut affinity = match request.hook {
+        None => ExecAffinity::of(process, pointer)?,
+        // It precedes init, which has none.
+        Some(_) => ExecAffinity::default(),
+    };
     plan.cgroup = request.cgroup.clone_into();
 
     plan.step(Step::ResetSignals);
+    labels::label_process(process, request.modules, pointer, &mut plan)?;
+    affinity.before_cgroups(&mut plan);
     let ordinary = request.euid != 0;
     process::oom_score(process.oom_score_adj(), ordinary, pointer, &mut plan);
     // From the join on, a container with CAP_SYS_PTRACE sees this process's descriptors.
@@ -344,6 +372,7 @@ pub fn exec(request: ExecRequest) -> Result<Plan> {
         plan.step(Step::Fork { namespaces });
     }
     cgroups::join(request.cgroup, &mut plan);
+    affinity.in_cgroups(&mut plan);
     plan.step(Step::NewSession);
     if differs(CloneFlags::CLONE_NEWUSER) {
         plan.step(Step::BecomeRoot);
@@ -353,6 +382,7 @@ pub fn exec(request: ExecRequest) -> Result<Plan> {
         plan.step(Step::OpenRoot(Root::Current));
         plan.step_for(Step::Terminal(terminal), format!("{pointer}/terminal"));
     }
+    request.conditions.set(&mut plan);
     confine(process, pointer, groups, &mut plan)?;
     if let Some(hook) = hook {
         become_hook(hook, &mut plan)?;
@@ -372,6 +402,7 @@ pub fn exec(request: ExecRequest) -> Result<Plan> {
 
 /// From the runtime's rights to the process's own, and to the program.
 fn confine(process: &Process, pointer: &str, groups: Groups, plan: &mut Plan) -> Result<()> {
+    scheduling::schedule(process, pointer, plan);
     let (cwd, cwd_pointer) = process::cwd(process, pointer)?;
     let turn = |turn| Step::ChangeDirectory {
         path: cwd.clone(),

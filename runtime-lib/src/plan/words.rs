@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::process::limit_words;
-use super::{IdMap, IdMaps, ParentAction, Plan};
+use super::{IdMap, IdMaps, NetDevice, ParentAction, Plan};
 use crate::step::{Step, namespaces};
 
 impl fmt::Display for Plan {
@@ -45,6 +45,17 @@ impl fmt::Display for Plan {
     }
 }
 
+impl fmt::Display for NetDevice {
+    /// "eth1", "eth1 as net0"
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.host)?;
+        match self.container == self.host {
+            true => Ok(()),
+            false => write!(f, " as {}", self.container),
+        }
+    }
+}
+
 impl fmt::Display for ParentAction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -58,6 +69,15 @@ impl fmt::Display for ParentAction {
             } => write!(f, "{}   {pointer}", limit_words(*resource, *soft, *hard)),
             ParentAction::Hook(hook) => write!(f, "{hook}   {}", hook.pointer()),
             ParentAction::OomScoreAdj(score) => write!(f, "set oom_score_adj to {score}"),
+            ParentAction::MoveDevices(devices) => {
+                let mut comma = "";
+                f.write_str("move network devices: ")?;
+                for device in devices {
+                    write!(f, "{comma}{device}")?;
+                    comma = ", ";
+                }
+                Ok(())
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::version;
 use crate::container::hooks::COPIES as HOOK_OUTPUTS;
 use crate::plan::hooks::HookKind;
+use crate::step::scheduling::{MEMORY_FLAGS, MEMORY_MODES};
 use crate::{lxcfs, plan};
 
 /// The namespaces that a configuration may list, by the specification's words.
@@ -61,8 +62,8 @@ struct Enabled {
 
 #[derive(Debug, Serialize)]
 struct MemoryPolicy {
-    modes: [&'static str; 0],
-    flags: [&'static str; 0],
+    modes: [&'static str; 7],
+    flags: [&'static str; 3],
 }
 
 #[derive(Debug, Serialize)]
@@ -77,6 +78,7 @@ pub fn features() -> Features {
     let mut capabilities: Vec<_> = caps::all().into_iter().collect();
     capabilities.sort_unstable_by_key(caps::Capability::index);
     let absent = || Enabled { enabled: false };
+    let present = || Enabled { enabled: true };
     Features {
         oci_version_min: version::MIN,
         oci_version_max: version::MAX,
@@ -93,15 +95,15 @@ pub fn features() -> Features {
                 rdma: false,
             },
             seccomp: absent(),
-            apparmor: absent(),
-            selinux: absent(),
+            apparmor: present(),
+            selinux: present(),
             intel_rdt: absent(),
             memory_policy: MemoryPolicy {
-                modes: [],
-                flags: [],
+                modes: MEMORY_MODES.map(|(word, _)| word),
+                flags: MEMORY_FLAGS.map(|(word, _)| word),
             },
             mount_extensions: MountExtensions { idmap: absent() },
-            net_devices: absent(),
+            net_devices: present(),
         },
         annotations: BTreeMap::from([
             ("capsid.version", env!("CARGO_PKG_VERSION")),

@@ -5,7 +5,11 @@
 //! missing the value 0 (a map to root, a limit of nothing), and name a bad word with a list
 //! of all good ones. Settings of [`super::unsupported`] and resources are not listed.
 
-use oci_spec::runtime::{LinuxDeviceType, LinuxNamespaceType, PosixRlimitType};
+use oci_spec::runtime::{
+    IOPriorityClass, LinuxDeviceType, LinuxNamespaceType, LinuxPersonalityDomain,
+    LinuxSchedulerFlag, LinuxSchedulerPolicy, MemoryPolicyFlagType, MemoryPolicyModeType,
+    PosixRlimitType,
+};
 use serde::de::DeserializeOwned;
 use serde::de::value::{Error as WordError, StrDeserializer};
 use serde_json::Value;
@@ -39,6 +43,9 @@ const CONFIG: &[Shape] = &[
     shape("/linux/gidMappings/*", MAP),
     shape("/linux/devices/*", &["type", "path"]),
     shape("/linux/timeOffsets/*", &[]),
+    shape("/linux/netDevices/*", &[]),
+    shape("/linux/personality", &["domain"]),
+    shape("/linux/memoryPolicy", &["mode"]),
     shape("/linux/resources", &[]),
     shape("/linux/resources/devices/*", &["allow"]),
     shape("/linux/resources/memory", &[]),
@@ -63,6 +70,9 @@ const PROCESS: &[Shape] = &[
     shape("/consoleSize", &["height", "width"]),
     shape("/capabilities", &[]),
     shape("/rlimits/*", &["type", "soft", "hard"]),
+    shape("/scheduler", &["policy"]),
+    shape("/ioPriority", &["class"]),
+    shape("/execCPUAffinity", &[]),
 ];
 
 /// A setting that knows only certain words, and what is said of another one.
@@ -88,13 +98,45 @@ const CONFIG_WORDS: &[Words] = &[
         knows: knows::<LinuxDeviceType>,
         refusal: |word| format!("invalid cgroup device type {word:?}"),
     },
+    Words {
+        pattern: "/linux/personality/domain",
+        knows: knows::<LinuxPersonalityDomain>,
+        refusal: |word| format!("invalid personality domain {word:?}"),
+    },
+    Words {
+        pattern: "/linux/memoryPolicy/mode",
+        knows: knows::<MemoryPolicyModeType>,
+        refusal: |word| format!("invalid memory policy mode {word:?}"),
+    },
+    Words {
+        pattern: "/linux/memoryPolicy/flags/*",
+        knows: knows::<MemoryPolicyFlagType>,
+        refusal: |word| format!("invalid memory policy flag {word:?}"),
+    },
 ];
 
-const PROCESS_WORDS: &[Words] = &[Words {
-    pattern: "/rlimits/*/type",
-    knows: knows::<PosixRlimitType>,
-    refusal: |word| format!("wrong rlimit value: {word}"),
-}];
+const PROCESS_WORDS: &[Words] = &[
+    Words {
+        pattern: "/rlimits/*/type",
+        knows: knows::<PosixRlimitType>,
+        refusal: |word| format!("wrong rlimit value: {word}"),
+    },
+    Words {
+        pattern: "/scheduler/policy",
+        knows: knows::<LinuxSchedulerPolicy>,
+        refusal: |word| format!("invalid scheduler policy: {word}"),
+    },
+    Words {
+        pattern: "/scheduler/flags/*",
+        knows: knows::<LinuxSchedulerFlag>,
+        refusal: |word| format!("invalid scheduler flag: {word}"),
+    },
+    Words {
+        pattern: "/ioPriority/class",
+        knows: knows::<IOPriorityClass>,
+        refusal: |word| format!("invalid ioPriority.Class: {word}"),
+    },
+];
 
 /// Whether `oci-spec` has a variant for the word: the list is not kept twice.
 fn knows<T: DeserializeOwned>(word: &str) -> bool {

@@ -175,27 +175,14 @@ fn what_is_unsupported_is_refused_whatever_is_in_it() {
 
 #[test]
 fn a_zero_value_of_something_unsupported_asks_for_nothing() {
-    for (pointer, value) in [
-        (
-            "/linux/seccomp",
-            json!({"defaultAction": "", "syscalls": null}),
-        ),
-        ("/linux/mountLabel", json!("")),
-        ("/linux/netDevices", json!({})),
-        ("/process/apparmorProfile", json!("")),
-        ("/process/ioPriority", json!({"class": "", "priority": 0})),
-    ] {
+    for (pointer, value) in [(
+        "/linux/seccomp",
+        json!({"defaultAction": "", "syscalls": null}),
+    )] {
         let spec = Spec::parse(with(pointer, value)).unwrap();
         assert_eq!(unsupported::config(&spec.raw), [], "{pointer}");
     }
-    for (pointer, value) in [
-        ("/linux/intelRdt", json!({})),
-        ("/linux/netDevices", json!({"eth0": {}})),
-        (
-            "/process/ioPriority",
-            json!({"class": "IOPRIO_CLASS_RT", "priority": 0}),
-        ),
-    ] {
+    for (pointer, value) in [("/linux/intelRdt", json!({}))] {
         let spec = Spec::parse(with(pointer, value)).unwrap();
         assert_eq!(unsupported::config(&spec.raw).len(), 1, "{pointer}");
     }
@@ -238,9 +225,9 @@ fn a_process_has_pointers_of_its_own() {
         refused(uid),
         "/user/uid: invalid value: integer `-1`, expected u32"
     );
-    let profile = json!({"cwd": "/", "apparmorProfile": "x"});
-    let tail = "AppArmor profiles are not supported by this version";
-    assert_eq!(refused(profile), format!("/apparmorProfile: {tail}"));
+    let line = json!({"cwd": "/", "commandLine": "x"});
+    let tail = "Windows command lines are not supported by this version";
+    assert_eq!(refused(line), format!("/commandLine: {tail}"));
     assert_eq!(
         refused(json!([])),
         "invalid type: array, expected an object"
@@ -256,4 +243,35 @@ fn a_process_has_pointers_of_its_own() {
     assert_eq!(process.user().uid(), 1);
     assert_eq!(process.cwd().as_os_str(), "");
     assert_eq!(notices[0].pointer, "/capabilities/bounding/0");
+}
+
+#[test]
+fn words_that_the_types_spell_in_another_way_are_read() {
+    let flags = json!([
+        "SCHED_FLAG_RESET_ON_FORK",
+        "SCHED_FLAG_DL_OVERRUN",
+        "SCHED_FLAG_RECLAIM"
+    ]);
+    let asked = json!({"policy": "SCHED_OTHER", "flags": flags});
+    let spec = Spec::parse(with("/process/scheduler", asked)).unwrap();
+    let process = spec.config.process().as_ref().unwrap();
+    let flags = process.scheduler().as_ref().unwrap().flags().as_ref();
+    use oci_spec::runtime::LinuxSchedulerFlag as Flag;
+    let expected = [
+        Flag::SchedResetOnFork,
+        Flag::SchedFlagDLOverrun,
+        Flag::SchedFlagReclaim,
+    ];
+    assert_eq!(flags.unwrap(), &expected);
+}
+
+#[test]
+fn an_affinity_that_is_empty_is_none() {
+    let asked = json!({"initial": "", "final": ""});
+    let spec = Spec::parse(with("/process/execCPUAffinity", asked)).unwrap();
+    let process = spec.config.process().as_ref().unwrap();
+    assert_eq!(
+        *process.exec_cpu_affinity().as_ref().unwrap().initial(),
+        None
+    );
 }

@@ -10,7 +10,7 @@ use crate::notice::Notice;
 
 /// Maps whose keys are names that the author chose: a null below them is a mistake, not an
 /// unset field.
-const NAMED: &[&str] = &["annotations", "sysctl", "unified", "rdma"];
+const NAMED: &[&str] = &["annotations", "netDevices", "sysctl", "unified", "rdma"];
 
 /// Strings that mean the same empty as absent: Go's `omitempty`.
 const EMPTY_IS_ABSENT: &[&str] = &[
@@ -24,6 +24,8 @@ const EMPTY_IS_ABSENT: &[&str] = &[
     "/linux/resources/devices/*/type",
     "/linux/resources/cpu/cpus",
     "/linux/resources/cpu/mems",
+    "/process/execCPUAffinity/initial",
+    "/process/execCPUAffinity/final",
 ];
 
 /// A member that `oci-spec` can't be without and whose absence is judged later, with words
@@ -56,6 +58,20 @@ const JUDGED_LATER: &[JudgedLater] = &[
 /// Blocks for other platforms.
 const FOREIGN: &[&str] = &["vm", "windows", "solaris", "zos", "freebsd"];
 
+/// Words of the specification that `oci-spec` spells in another way.
+const SPELLED: &[(&str, &str, &str)] = &[
+    (
+        "/process/scheduler/flags/*",
+        "SCHED_FLAG_RESET_ON_FORK",
+        "SCHED_RESET_ON_FORK",
+    ),
+    (
+        "/process/scheduler/flags/*",
+        "SCHED_FLAG_DL_OVERRUN",
+        "SCHED_FLAG_D_L_OVERRUN",
+    ),
+];
+
 /// The five capability sets of a process.
 const CAPABILITY_SETS: &[&str] = &[
     "/process/capabilities/bounding",
@@ -72,6 +88,7 @@ pub(super) fn config(value: &mut Value) -> Vec<Notice> {
     unsupported::strip(value);
     empty_is_absent(value);
     judged_later(value);
+    spelled(value);
     empty_pids(value);
     newer_version(value, &mut notices);
     foreign_platforms(value, &mut notices);
@@ -119,6 +136,16 @@ fn judged_later(value: &mut Value) {
         for pointer in pointers(value, row.object, lacks) {
             if let Some(Value::Object(object)) = value.pointer_mut(&pointer) {
                 object.insert(row.member.to_owned(), (row.zero)());
+            }
+        }
+    }
+}
+
+fn spelled(value: &mut Value) {
+    for (pattern, word, spelled) in SPELLED {
+        for pointer in pointers(value, pattern, |value| value == word) {
+            if let Some(place) = value.pointer_mut(&pointer) {
+                *place = Value::from(*spelled);
             }
         }
     }

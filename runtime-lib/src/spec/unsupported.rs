@@ -27,24 +27,12 @@ const CONFIG: &[Row] = &[
     row("/mounts/*/uidMappings", "id-mapped mounts are", is_empty),
     row("/mounts/*/gidMappings", "id-mapped mounts are", is_empty),
     row("/linux/seccomp", "seccomp filters are", is_empty),
-    row("/linux/mountLabel", "SELinux labels are", is_empty),
     // An intelRdt without members still asks for a group named after the container.
     row("/linux/intelRdt", "Intel RDT is", Value::is_null),
-    row("/linux/memoryPolicy", "memory policies are", is_empty),
-    row("/linux/personality", "personality is", is_empty),
-    // A device without members still asks to be moved.
-    row("/linux/netDevices", "network devices are", has_no_members),
 ];
 
 /// The same for a process, below /process of config.json or at the top of process.json.
-const PROCESS: &[Row] = &[
-    row("/commandLine", "Windows command lines are", is_empty),
-    row("/apparmorProfile", "AppArmor profiles are", is_empty),
-    row("/selinuxLabel", "SELinux labels are", is_empty),
-    row("/scheduler", "scheduler settings are", is_empty),
-    row("/ioPriority", "I/O priorities are", is_empty),
-    row("/execCPUAffinity", "CPU affinities are", is_empty),
-];
+const PROCESS: &[Row] = &[row("/commandLine", "Windows command lines are", is_empty)];
 
 /// Every setting of a config.json that this version does not have: [`Code::Unsupported`],
 /// with its pointer.
@@ -99,12 +87,5 @@ pub(super) fn is_empty(value: &Value) -> bool {
         Value::String(text) => text.is_empty(),
         Value::Array(elements) => elements.is_empty(),
         Value::Object(members) => members.values().all(is_empty),
-    }
-}
-
-fn has_no_members(value: &Value) -> bool {
-    match value {
-        Value::Object(members) => members.is_empty(),
-        other => is_empty(other),
     }
 }

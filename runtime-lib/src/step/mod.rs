@@ -4,8 +4,12 @@
 //! neither allocates nor decides. `Display` is what `explain` prints and what an error says
 //! was being done. Nothing here makes a system call.
 
+mod number_set;
+pub mod scheduling;
 pub mod words;
 
+pub use number_set::NumberSet;
+pub use scheduling::{IoPriority, MemoryPolicy, Scheduler};
 pub use words::namespaces;
 
 use std::ffi::CString;
@@ -49,6 +53,8 @@ pub enum Step {
     Fork { namespaces: CloneFlags },
     /// An empty signal mask, and the default action for every signal that was ignored.
     ResetSignals,
+    /// Write the label to the process's own file below a /proc that is the host's.
+    Label(Label),
     /// setsid(2)
     NewSession,
     /// keyctl(2): a session keyring of this name, which its possessor may search.
@@ -116,6 +122,18 @@ pub enum Step {
     },
     /// End: there is no program to execute.
     Finish,
+    /// The same for cgroup.procs of v2, where the child could not be born in it.
+    JoinUnified { processes: Slot },
+    /// sched_setaffinity(2)
+    CpuAffinity(NumberSet),
+    /// sched_setattr(2)
+    Scheduler(Scheduler),
+    /// ioprio_set(2)
+    IoPriority(IoPriority),
+    /// set_mempolicy(2)
+    MemoryPolicy(MemoryPolicy),
+    /// personality(2)
+    Personality(i32),
     /// rm -r of a path of the host, for what only root of a user namespace may remove.
     RemoveTree(CString),
     /// mount_setattr(2) on a mount that is attached already.
@@ -354,6 +372,17 @@ pub enum Way {
 pub struct Link {
     pub name: CString,
     pub to: CString,
+}
+
+/// What a security module is told of the process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Label {
+    /// AppArmor's profile, from execve(2) on.
+    Profile(CString),
+    /// SELinux's context, from execve(2) on.
+    Context(CString),
+    /// SELinux's context of the keyrings that the process makes before execve(2).
+    Keyrings(CString),
 }
 
 /// The container's terminal.

@@ -5,7 +5,7 @@ use std::fmt;
 
 use nix::sched::CloneFlags;
 
-use super::{Barrier, Root, Source, Step, Turn, Way};
+use super::{Barrier, Label, Root, Source, Step, Turn, Way};
 use crate::plan::limit_words;
 
 /// The namespaces in the order in which `explain` names them, with the spec's words.
@@ -67,6 +67,15 @@ impl fmt::Display for Step {
                 write!(f, "make a time namespace: {lines}")
             }
             Step::ResetSignals => write!(f, "reset the signals"),
+            Step::Label(Label::Profile(name)) => {
+                write!(f, "take the AppArmor profile {} at execve", text(name))
+            }
+            Step::Label(Label::Context(label)) => {
+                write!(f, "take the SELinux label {} at execve", text(label))
+            }
+            Step::Label(Label::Keyrings(label)) => {
+                write!(f, "give new keyrings the SELinux label {}", text(label))
+            }
             Step::NewSession => write!(f, "start a session"),
             Step::SessionKeyring(name) => write!(f, "join a new session keyring {}", text(name)),
             Step::Streams(_) => write!(f, "take the standard streams of a hook"),
@@ -131,6 +140,12 @@ impl fmt::Display for Step {
             Step::ReadOnlyPath(target) => write!(f, "make {target} read-only with all below it"),
             Step::RemoveTree(path) => write!(f, "remove {} with all in it", text(path)),
             Step::JoinCgroup { tasks } => write!(f, "join {} v1 cgroups", tasks.len()),
+            Step::JoinUnified { .. } => write!(f, "join the cgroup"),
+            Step::CpuAffinity(cpus) => write!(f, "run on the CPUs {cpus}"),
+            Step::Scheduler(scheduler) => write!(f, "be scheduled as {scheduler}"),
+            Step::IoPriority(priority) => write!(f, "set the I/O priority to {priority}"),
+            Step::MemoryPolicy(policy) => write!(f, "set the memory policy to {policy}"),
+            Step::Personality(persona) => write!(f, "set the personality to {persona:#x}"),
             Step::Attributes { target, attributes } => write!(f, "remount {target}{attributes}"),
             Step::Terminal(terminal) => {
                 let console = if terminal.console {

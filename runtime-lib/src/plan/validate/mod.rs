@@ -5,14 +5,17 @@
 //! is that namespace the host's own) is decided where it is planned. Nothing is changed here,
 //! and a rule never repeats what the reader ([`crate::spec`]) has refused already.
 
+mod conditions;
 mod devices;
 mod document;
 mod hooks;
 mod idmaps;
 mod mounts;
 mod namespaces;
+mod net_devices;
 mod paths;
 mod process;
+mod scheduling;
 mod strings;
 pub mod sysctl;
 
@@ -47,6 +50,11 @@ const RULES: &[Rule] = &[
     paths::covers_have_a_mount_namespace,
     paths::covered_paths_are_absolute,
     paths::root_propagation_is_known,
+    conditions::personality_has_no_flags,
+    conditions::memory_policy_fits_together,
+    net_devices::devices_have_a_namespace,
+    net_devices::device_names_are_names,
+    net_devices::device_names_are_given_once,
     sysctl::names_are_namespaced,
     sysctl::values_are_one_line,
     sysctl::names_are_written_once,

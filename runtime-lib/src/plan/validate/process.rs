@@ -2,7 +2,7 @@
 
 use oci_spec::runtime::{PosixRlimit, Process, User};
 
-use super::refuse;
+use super::{refuse, scheduling};
 use crate::error::Error;
 use crate::spec::shorten;
 
@@ -30,6 +30,10 @@ const RULES: &[Rule] = &[
     rlimits_are_set_once,
     rlimits_are_not_above_their_own_maximum,
     oom_score_adj_is_in_range,
+    scheduling::scheduler_fits_its_policy,
+    scheduling::deadlines_are_in_order,
+    scheduling::io_priority_is_in_range,
+    scheduling::affinities_are_lists,
     console_fits_a_terminal,
 ];
 
