@@ -175,14 +175,20 @@ fn what_is_unsupported_is_refused_whatever_is_in_it() {
 
 #[test]
 fn a_zero_value_of_something_unsupported_asks_for_nothing() {
-    for (pointer, value) in [(
-        "/linux/seccomp",
-        json!({"defaultAction": "", "syscalls": null}),
-    )] {
+    for (pointer, value) in [
+        (
+            "/linux/seccomp",
+            json!({"defaultAction": "", "syscalls": null}),
+        ),
+        ("/process/commandLine", json!("")),
+    ] {
         let spec = Spec::parse(with(pointer, value)).unwrap();
         assert_eq!(unsupported::config(&spec.raw), [], "{pointer}");
     }
-    for (pointer, value) in [("/linux/intelRdt", json!({}))] {
+    for (pointer, value) in [
+        ("/linux/intelRdt", json!({})),
+        ("/process/commandLine", json!("x")),
+    ] {
         let spec = Spec::parse(with(pointer, value)).unwrap();
         assert_eq!(unsupported::config(&spec.raw).len(), 1, "{pointer}");
     }
