@@ -24,6 +24,7 @@ mod listing;
 mod live_mounts;
 mod lost_terminals;
 mod lxcfs;
+mod mount_options;
 mod mounts;
 mod namespaces;
 mod net_devices;

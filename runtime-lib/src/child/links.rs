@@ -1,124 +1,104 @@
-//! mkdir -p along symbolic links of the image that lead nowhere yet: what they point to is
-//! made below the root, as a process of the container would see it. Only [`super::paths`]
-//! comes here, when a plain walk has met such a link.
+//! Symbolic links: mkdir -p along those of the image that lead nowhere yet (what they point
+//! to is made below the root, as a process of the container would see it; only
+//! [`super::paths`] comes here, when a plain walk has met such a link), and copies of the
+//! host's.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::errno::Errno;
+use nix::unistd::symlinkat;
 
 use super::fds::{Fd, openat2};
-use super::paths::{Missing, make, open};
+use super::path_text::{PATH_BYTES, PathText};
+use super::paths::{Missing, ensure_parent, make, open};
+use crate::report::{Refused, call};
+use crate::step::Target;
 use crate::sys::fd::read_link;
 use crate::sys::mount::resolve;
 
 /// Linux follows no more links in one path (path_resolution(7)).
 const LINKS: usize = 40;
-/// PATH_MAX, the NUL included.
-const PATH_BYTES: usize = 4096;
 
 /// Opens `path` below `root` with O_PATH, and makes what is missing.
 pub fn ensure(root: BorrowedFd<'_>, path: &CStr, missing: Missing) -> nix::Result<Fd> {
-    let mut walk = Walk {
-        text: [0; PATH_BYTES],
-        length: 0,
-    };
-    walk.set(&[path.to_bytes()])?;
+    let mut path = PathText::new(path.to_bytes())?;
     for _ in 0..LINKS {
-        if let Some(place) = walk.once(root, missing)? {
+        if let Some(place) = walk_once(root, &mut path, missing)? {
             return Ok(place);
         }
     }
     Err(Errno::ELOOP)
 }
 
-/// A path that grows by what its links say.
-struct Walk {
-    text: [u8; PATH_BYTES],
-    length: usize,
+/// Makes the link that `link` is open on once more at `target`; one that says the same may be
+/// there already.
+pub fn copy_link(
+    link: BorrowedFd<'_>,
+    root: BorrowedFd<'_>,
+    target: &Target,
+) -> Result<(), Refused> {
+    let mut text = [0; PATH_BYTES];
+    let length = read_link(link, c"", &mut text).map_err(call("readlinkat"))?;
+    let said = CStr::from_bytes_until_nul(&text).map_err(|_| {
+        let refused = Refused::new("readlinkat", Errno::ENAMETOOLONG);
+        refused.noting(b"the source says too long a path")
+    })?;
+    let (parent, mut last) = ensure_parent(root, target)?;
+    let name = last.name().map_err(call("symlinkat"))?;
+    match symlinkat(said, parent.as_fd(), name) {
+        Err(Errno::EEXIST) => {
+            let mut there = [0; PATH_BYTES];
+            match read_link(parent.as_fd(), name, &mut there) {
+                Ok(same) if there.get(..same) == text.get(..length) => Ok(()),
+                _ => Err(Refused::new("symlinkat", Errno::EEXIST)
+                    .noting(b"what is there is not this link")),
+            }
+        }
+        made => made.map_err(call("symlinkat")),
+    }
 }
 
-impl Walk {
-    /// Walks the path from the root. None: a link has been replaced by what it says.
-    fn once(&mut self, root: BorrowedFd<'_>, missing: Missing) -> nix::Result<Option<Fd>> {
-        let mut parent = open(root, c".", libc::O_PATH, false)?;
-        let mut end = 0;
-        while let Some((from, to)) = self.component(end) {
-            match open(root, self.part(0, to)?, libc::O_PATH, false) {
-                Err(Errno::ENOENT) => {
-                    let last = self.component(to).is_none();
-                    let kind = if last { missing } else { Missing::Directory };
-                    match make(parent.as_fd(), self.part(from, to)?, kind) {
-                        Err(Errno::EEXIST) => {
-                            self.follow(parent.as_fd(), from, to)?;
-                            return Ok(None);
-                        }
-                        made => made?,
+/// Walks the path from the root. None: a link has been replaced by what it says.
+fn walk_once(
+    root: BorrowedFd<'_>,
+    path: &mut PathText,
+    missing: Missing,
+) -> nix::Result<Option<Fd>> {
+    let mut parent = open(root, c".", libc::O_PATH, false)?;
+    let mut end = 0;
+    while let Some((from, to)) = path.component(end) {
+        match open(root, path.part(0, to)?, libc::O_PATH, false) {
+            Err(Errno::ENOENT) => {
+                let last = path.component(to).is_none();
+                let kind = if last { missing } else { Missing::Directory };
+                match make(parent.as_fd(), path.part(from, to)?, kind) {
+                    Err(Errno::EEXIST) => {
+                        follow(parent.as_fd(), path, from, to)?;
+                        return Ok(None);
                     }
-                    let own = resolve::BENEATH | resolve::NO_SYMLINKS;
-                    let name = self.part(from, to)?;
-                    parent = openat2(parent.as_fd(), name, libc::O_PATH, 0, own)?;
+                    made => made?,
                 }
-                found => parent = found?,
+                let own = resolve::BENEATH | resolve::NO_SYMLINKS;
+                let name = path.part(from, to)?;
+                parent = openat2(parent.as_fd(), name, libc::O_PATH, 0, own)?;
             }
-            end = to;
+            found => parent = found?,
         }
-        Ok(Some(parent))
+        end = to;
     }
+    Ok(Some(parent))
+}
 
-    /// Where the next component begins and ends.
-    fn component(&self, at: usize) -> Option<(usize, usize)> {
-        let between = |b: &u8| [b'/', 0].contains(b);
-        let rest = self.text.get(at..self.length)?;
-        let from = at + rest.iter().position(|b| !between(b))?;
-        let rest = self.text.get(from..self.length)?;
-        let length = rest.iter().position(between).unwrap_or(rest.len());
-        Some((from, from + length))
-    }
-
-    /// A part of the path as a string of its own: the slash after it becomes its NUL, and
-    /// that of the part before a slash again.
-    fn part(&mut self, from: usize, to: usize) -> nix::Result<&CStr> {
-        let path = self.text.get_mut(..self.length).unwrap_or_default();
-        if let Some(end) = path.iter_mut().find(|byte| **byte == 0) {
-            *end = b'/';
-        }
-        *self.text.get_mut(to).ok_or(Errno::ENAMETOOLONG)? = 0;
-        let part = self.text.get(from..=to).ok_or(Errno::ENAMETOOLONG)?;
-        CStr::from_bytes_with_nul(part).map_err(|_| Errno::EINVAL)
-    }
-
-    /// Replaces the link at `from..to` by what it says; an absolute one begins at the root.
-    fn follow(&mut self, parent: BorrowedFd<'_>, from: usize, to: usize) -> nix::Result<()> {
-        let mut link = [0; PATH_BYTES];
-        let length = match read_link(parent, self.part(from, to)?, &mut link) {
-            // Somebody has made it meanwhile: the next walk finds it.
-            Err(Errno::EINVAL) => return Ok(()),
-            length => length?,
-        };
-        let before = self.text;
-        let link = link.get(..length).unwrap_or_default();
-        let parents = match link.first() {
-            Some(b'/') => &[],
-            _ => before.get(..from).unwrap_or_default(),
-        };
-        let rest = before.get(to..self.length).unwrap_or_default();
-        let rest = rest.get(1..).unwrap_or_default();
-        self.set(&[parents, link, b"/", rest])
-    }
-
-    fn set(&mut self, parts: &[&[u8]]) -> nix::Result<()> {
-        let mut length = 0;
-        for part in parts {
-            let place = self.text.get_mut(length..length + part.len());
-            place.ok_or(Errno::ENAMETOOLONG)?.copy_from_slice(part);
-            length += part.len();
-        }
-        // The byte after the last is a NUL in every part that ends there.
-        *self.text.get_mut(length).ok_or(Errno::ENAMETOOLONG)? = 0;
-        self.length = length;
-        Ok(())
-    }
+/// Replaces the link at `from..to` by what it says; an absolute one begins at the root.
+fn follow(parent: BorrowedFd<'_>, path: &mut PathText, from: usize, to: usize) -> nix::Result<()> {
+    let mut link = [0; PATH_BYTES];
+    let length = match read_link(parent, path.part(from, to)?, &mut link) {
+        // Somebody has made it meanwhile: the next walk finds it.
+        Err(Errno::EINVAL) => return Ok(()),
+        length => length?,
+    };
+    path.replace(from, to, link.get(..length).unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -9,16 +9,19 @@
 )]
 
 mod capabilities;
+mod copy_up;
 mod fds;
 mod keyring;
 mod labels;
 mod links;
 mod live;
+mod locked;
 mod loopback;
 mod mounts;
 mod nodes;
 mod overlay;
 mod own_files;
+mod path_text;
 mod paths;
 mod procfs;
 mod program;
@@ -216,6 +219,7 @@ impl<'plan> Child<'plan> {
                 Ok(())
             }
             Step::Attributes { target, attributes } => self.remount(target, attributes),
+            Step::Reconfigure { target, options } => self.reconfigure(target, options),
             Step::Terminal(terminal) => self.terminal(terminal),
             Step::PivotRoot => self.pivot_root(),
             Step::MoveRoot => self.move_root(),

@@ -8,13 +8,14 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use nix::errno::Errno;
 use nix::sys::stat::{SFlag, makedev};
 
-use super::Child;
 use super::fds::{Fd, clone_tree, fsmount, fsopen};
-use super::paths::{Missing, ensure, kind, open_target};
-use super::procfs;
+use super::links::copy_link;
+use super::paths::{Missing, ensure, kind, open, open_target};
+use super::{Child, copy_up, locked, procfs};
 use crate::report::{Refused, call};
-use crate::step::{Attributes, FsOption, Mount, Source, Target};
-use crate::sys::mount::{attach, fsconfig, fscreate, set_attributes};
+use crate::step::words::not_mapped;
+use crate::step::{Attributes, FsOption, MappedOwners, Mount, Source, SourceLink, Target};
+use crate::sys::mount::{self, attach, clone_tree_at_link, fsconfig, fscreate, set_attributes};
 
 impl Child<'_> {
     pub(super) fn mount(&mut self, mount: &Mount) -> Result<(), Refused> {
@@ -26,13 +27,20 @@ impl Child<'_> {
                 options,
             } => {
                 // What is made only now has no mode that anybody chose.
-                let covered = match mount.inherit_mode {
+                let covered = match mount.inherit_mode || mount.copy_up {
                     true => open_target(self.root()?, &mount.target).ok(),
                     false => None,
                 };
                 let place = ensure(self.root()?, &mount.target, Missing::Directory)?;
-                let inherit = covered.as_ref().map(AsFd::as_fd);
+                let covered = covered.as_ref().map(AsFd::as_fd);
+                let inherit = covered.filter(|_| mount.inherit_mode);
                 let mounted = new_mount(fstype, label, options, inherit, attributes.set)?;
+                if let Some(covered) = covered.filter(|_| mount.copy_up) {
+                    copy_up::all(covered, mounted.as_fd())?;
+                }
+                if let Some(owners) = &mount.owners {
+                    self.map_owners(mounted.as_fd(), owners)?;
+                }
                 let rest = Attributes {
                     set: 0,
                     clear: 0,
@@ -42,14 +50,22 @@ impl Child<'_> {
                 attach_at(mounted.as_fd(), place.as_fd())?;
                 give_propagation(mounted.as_fd(), attributes)?;
                 let whole = fstype.to_bytes() == b"proc" && options.is_empty();
-                if whole && self.procfs.is_none() {
+                if mount.target.is_root() {
+                    self.root = Some(mounted);
+                } else if whole && self.procfs.is_none() {
                     self.procfs = Some(mounted);
                 }
                 Ok(())
             }
             Source::Bind { path, recursive } => {
-                let tree = clone_tree(libc::AT_FDCWD, path, *recursive)
-                    .map_err(|errno| Refused::new("open_tree", errno).noting(path.to_bytes()))?;
+                let tree = match mount.source_link {
+                    SourceLink::Follow => clone_tree(libc::AT_FDCWD, path, *recursive),
+                    _ => clone_tree_at_link(path, *recursive).map(Fd::from),
+                }
+                .map_err(|errno| Refused::new("open_tree", errno).noting(path.to_bytes()))?;
+                if let Some(owners) = &mount.owners {
+                    self.map_owners(tree.as_fd(), owners)?;
+                }
                 self.attach_tree(tree.as_fd(), mount)
             }
             Source::Opened { tree, .. } => self.attach_tree(self.opened(*tree)?, mount),
@@ -57,19 +73,48 @@ impl Child<'_> {
         }
     }
 
-    fn attach_tree(&self, tree: BorrowedFd<'_>, mount: &Mount) -> Result<(), Refused> {
+    fn attach_tree(&mut self, tree: BorrowedFd<'_>, mount: &Mount) -> Result<(), Refused> {
         let missing = match kind(tree)?.1 {
             SFlag::S_IFDIR => Missing::Directory,
+            SFlag::S_IFLNK if mount.source_link == SourceLink::Copy => {
+                return copy_link(tree, self.root()?, &mount.target);
+            }
             _ => Missing::File,
         };
         give_flags(tree, &mount.attributes)?;
         let place = ensure(self.root()?, &mount.target, missing)?;
         attach_at(tree, place.as_fd())?;
-        give_propagation(tree, &mount.attributes)
+        give_propagation(tree, &mount.attributes)?;
+        if mount.target.is_root() {
+            // Everything from here on is below what now covers the root.
+            self.root = Some(open(tree, c".", libc::O_PATH, true).map_err(call("openat2"))?);
+        }
+        Ok(())
+    }
+
+    fn map_owners(&self, mount: BorrowedFd<'_>, owners: &MappedOwners) -> Result<(), Refused> {
+        let user = self.opened(owners.user)?;
+        mount::map_owners(mount, user, owners.recursive).map_err(|errno| {
+            Refused::new("mount_setattr", errno).noting(not_mapped(errno).as_bytes())
+        })
+    }
+
+    pub(super) fn reconfigure(&self, target: &Target, options: &[FsOption]) -> Result<(), Refused> {
+        let mounted = open_target(self.root()?, target).map_err(call("openat2"))?;
+        let context = mount::fspick(mounted.as_fd()).map(Fd::from);
+        let context = context.map_err(|errno| match errno {
+            Errno::EINVAL => Refused::new("fspick", errno).noting(b"nothing is mounted there"),
+            errno => Refused::new("fspick", errno),
+        })?;
+        for option in options {
+            configure(context.as_fd(), &option.key, option.value.as_deref())?;
+        }
+        mount::fsreconfigure(context.as_fd())
+            .map_err(|errno| with_log(context.as_fd(), Refused::new("fsconfig", errno)))
     }
 
     pub(super) fn remount(&self, target: &Target, attributes: &Attributes) -> Result<(), Refused> {
-        if target.path.to_bytes() == b"." {
+        if target.is_root() {
             return give(self.root()?, attributes);
         }
         let mounted = open_target(self.root()?, target).map_err(call("openat2"))?;
@@ -219,7 +264,8 @@ pub(super) fn give_flags(mount: BorrowedFd<'_>, wanted: &Attributes) -> Result<(
     ];
     for (recursive, set, clear) in sides {
         if set | clear != 0 {
-            set_attributes(mount, set, clear, 0, recursive).map_err(call("mount_setattr"))?;
+            set_attributes(mount, set, clear, 0, recursive)
+                .map_err(|errno| locked::flags(mount, errno, set, clear, recursive))?;
         }
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! Paths of the container, walked below its root by descriptors only (openat2(2)).
 
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::errno::Errno;
@@ -9,8 +9,9 @@ use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 
 use super::fds::{Fd, openat2};
 use super::links;
+use super::path_text::PathText;
 use crate::report::{Refused, call};
-use crate::step::Target;
+use crate::step::{Links, Target};
 use crate::sys::mount::resolve;
 
 /// What is made where a target does not exist.
@@ -52,57 +53,89 @@ fn walk(root: BorrowedFd<'_>, path: &CStr, flags: i32, links: u64) -> nix::Resul
 
 /// Opens a target with O_PATH.
 pub fn open_target(root: BorrowedFd<'_>, target: &Target) -> nix::Result<Fd> {
-    open(root, &target.path, libc::O_PATH, target.plain)
+    let flags = match target.links {
+        Links::KeepLast => libc::O_PATH | libc::O_NOFOLLOW,
+        Links::Follow | Links::Refuse => libc::O_PATH,
+    };
+    open(root, &target.path, flags, target.links == Links::Refuse)
 }
 
 /// Opens a target with O_PATH; what is missing is made first: directories 0755, a file 0644.
 pub fn ensure(root: BorrowedFd<'_>, target: &Target, missing: Missing) -> Result<Fd, Refused> {
-    let refused = |name| move |errno| describe(name, errno, target);
     match open_target(root, target) {
         Err(Errno::ENOENT) => {}
-        result => return result.map_err(refused("openat2")),
+        result => return result.map_err(|errno| describe("openat2", errno, target)),
     }
-    let prefixes = &target.prefixes;
-    // The deepest prefix that exists, and how many are to be made below it.
-    let (mut at, mut depth) = (None, prefixes.len());
-    while depth > 0 && at.is_none() {
-        depth -= 1;
-        at = match depth {
-            0 => Some(open(root, c".", libc::O_PATH, true)),
-            _ => match prefixes.get(depth - 1) {
-                Some(prefix) => match open(root, prefix, libc::O_PATH, target.plain) {
-                    Err(Errno::ENOENT) => None,
-                    result => Some(result),
-                },
-                None => None,
-            },
-        };
+    let (parent, mut rest) = ensure_parent(root, target)?;
+    let refused = |name| move |errno| describe(name, errno, target);
+    let name = rest.name().map_err(refused("openat2"))?;
+    match make(parent.as_fd(), name, missing) {
+        // Either somebody was faster, or a symbolic link leads nowhere: the open tells.
+        Ok(()) | Err(Errno::EEXIST) => {}
+        Err(errno) => return Err(describe("mkdirat", errno, target)),
     }
-    let mut parent = at
-        .unwrap_or(Err(Errno::ENOENT))
-        .map_err(refused("openat2"))?;
-    let missed = prefixes.get(depth..).unwrap_or_default();
-    for (left, prefix) in (1..=missed.len()).rev().zip(missed) {
-        let name = last_name(prefix);
-        let kind = if left == 1 {
-            missing
-        } else {
-            Missing::Directory
+    match openat2(parent.as_fd(), name, libc::O_PATH, 0, OWN) {
+        Err(Errno::ELOOP) if target.links != Links::Refuse => {
+            links::ensure(root, &target.path, missing).map_err(refused("openat2"))
+        }
+        made => made.map_err(refused("openat2")),
+    }
+}
+
+/// A step down must lead to what was just made.
+const OWN: u64 = resolve::BENEATH | resolve::NO_SYMLINKS;
+
+/// The last component of a target.
+pub struct LastName(PathText);
+
+impl LastName {
+    pub fn name(&mut self) -> nix::Result<&CStr> {
+        let end = self.0.length();
+        let from = self.0.parent(end).map_or(0, |slash| slash + 1);
+        self.0.part(from, end)
+    }
+}
+
+/// Opens the directory that a target lies in, made if it is missing. From the deepest one that
+/// exists: a thousand mounts below each other then cost a thousand walks, not their square.
+pub fn ensure_parent(root: BorrowedFd<'_>, target: &Target) -> Result<(Fd, LastName), Refused> {
+    let refused = |name| move |errno| describe(name, errno, target);
+    let plain = target.links == Links::Refuse;
+    let mut path = PathText::new(target.path.to_bytes()).map_err(refused("openat2"))?;
+    let whole = path.parent(path.length()).unwrap_or(0);
+    let mut end = whole;
+    let mut parent = loop {
+        let prefix = match end {
+            0 => Ok(c"."),
+            end => path.part(0, end),
         };
-        match make(parent.as_fd(), name, kind) {
-            // Either somebody was faster, or a symbolic link leads nowhere: the open tells.
+        match prefix.and_then(|prefix| open(root, prefix, libc::O_PATH, plain)) {
+            Err(Errno::ENOENT) if end > 0 => end = path.parent(end).unwrap_or(0),
+            result => break result.map_err(refused("openat2"))?,
+        }
+    };
+    while end < whole {
+        let Some((from, to)) = path.component(end) else {
+            break;
+        };
+        let name = path.part(from, to).map_err(refused("openat2"))?;
+        match make(parent.as_fd(), name, Missing::Directory) {
             Ok(()) | Err(Errno::EEXIST) => {}
             Err(errno) => return Err(describe("mkdirat", errno, target)),
         }
-        let beneath = resolve::BENEATH | resolve::NO_SYMLINKS;
-        parent = match openat2(parent.as_fd(), name, libc::O_PATH, 0, beneath) {
-            Err(Errno::ELOOP) if !target.plain => {
-                return links::ensure(root, &target.path, missing).map_err(refused("openat2"));
+        parent = match openat2(parent.as_fd(), name, libc::O_PATH, 0, OWN) {
+            Err(Errno::ELOOP) if !plain => {
+                let directory = path.part(0, whole).map_err(refused("openat2"))?;
+                end = whole;
+                links::ensure(root, directory, Missing::Directory).map_err(refused("openat2"))?
             }
-            made => made.map_err(refused("openat2"))?,
+            made => {
+                end = to;
+                made.map_err(refused("openat2"))?
+            }
         };
     }
-    Ok(parent)
+    Ok((parent, LastName(path)))
 }
 
 /// Makes what is missing; EEXIST when it is not.
@@ -116,24 +149,17 @@ pub fn make(parent: BorrowedFd<'_>, name: &CStr, missing: Missing) -> nix::Resul
     }
 }
 
-/// The last component of a cleaned path.
-fn last_name(path: &CString) -> &CStr {
-    let bytes = path.to_bytes_with_nul();
-    let start = bytes
-        .iter()
-        .rposition(|b| *b == b'/')
-        .map_or(0, |at| at + 1);
-    CStr::from_bytes_with_nul(bytes.get(start..).unwrap_or(bytes)).unwrap_or(path)
-}
-
 fn describe(name: &'static str, errno: Errno, target: &Target) -> Refused {
     let refused = Refused::new(name, errno);
     match errno {
-        Errno::ELOOP if target.plain => {
+        Errno::ELOOP if target.links == Links::Refuse => {
             refused.noting(b"the path has a symbolic link, and must be an ordinary directory")
         }
         Errno::EXDEV => refused.noting(b"a symbolic link in the path leads into /proc"),
         Errno::ELOOP => refused.noting(b"symbolic links in the path go round in a circle"),
+        Errno::EACCES | Errno::EROFS if name == "mkdirat" => {
+            refused.noting(b"the mount point does not exist and can't be made")
+        }
         _ => refused,
     }
 }

@@ -10,16 +10,22 @@ use nix::fcntl::{OFlag, open};
 use nix::sched::CloneFlags;
 use nix::sys::stat::Mode;
 
+use super::{Surroundings, launch, reap};
 use crate::error::{Code, Error, Result};
-use crate::plan::Open;
+use crate::plan::{self, IdMaps, Open};
 use crate::step::words;
 use crate::sys::{ioctl, mount};
 
 pub fn open_all(opens: &[Open]) -> Result<Vec<OwnedFd>> {
-    opens.iter().map(open_one).collect()
+    let mut opened = Vec::with_capacity(opens.len());
+    for what in opens {
+        opened.push(open_one(what, &opened)?);
+    }
+    Ok(opened)
 }
 
-fn open_one(what: &Open) -> Result<OwnedFd> {
+/// `before` is what the slots before this one hold.
+fn open_one(what: &Open, before: &[OwnedFd]) -> Result<OwnedFd> {
     match what {
         Open::Descriptor(fd) => fd
             .try_clone()
@@ -34,23 +40,32 @@ fn open_one(what: &Open) -> Result<OwnedFd> {
         Open::Tree {
             path,
             recursive,
+            follow,
+            owners,
             propagation,
             pointer,
         } => {
-            let refused = |call| {
-                move |errno| {
-                    Error::call(Code::Filesystem, call, errno)
-                        .path(path)
-                        .at(pointer.as_str())
-                }
-            };
+            let refused = |call| move |errno| tree_refused(call, errno, path, pointer);
             let name = CString::new(path.as_os_str().as_bytes())
                 .map_err(|_| refused("open_tree")(Errno::EINVAL))?;
-            let tree = mount::clone_tree(libc::AT_FDCWD, &name, *recursive)
-                .map_err(refused("open_tree"))?;
+            let tree = match follow {
+                true => mount::clone_tree(libc::AT_FDCWD, &name, *recursive),
+                false => mount::clone_tree_at_link(&name, *recursive),
+            }
+            .map_err(refused("open_tree"))?;
+            if let Some(owners) = owners {
+                let user = before.get(owners.user.0);
+                let user = user.ok_or_else(|| refused("mount_setattr")(Errno::EBADF))?;
+                mount::map_owners(tree.as_fd(), user.as_fd(), owners.recursive).map_err(
+                    |errno| refused("mount_setattr")(errno).hint(words::not_mapped(errno)),
+                )?;
+            }
             mount::set_attributes(tree.as_fd(), 0, 0, *propagation, true)
                 .map_err(refused("mount_setattr"))?;
             Ok(tree)
+        }
+        Open::UserNamespace { maps, pointer } => {
+            user_namespace(maps).map_err(|error| error.at(pointer.as_str()))
         }
     }
 }
@@ -60,6 +75,38 @@ pub fn open_directory(path: &Path) -> Result<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     open(path, flags, Mode::empty())
         .map_err(|errno| Error::call(Code::Cgroup, "open", errno).path(path))
+}
+
+fn tree_refused(call: &'static str, errno: Errno, path: &Path, pointer: &str) -> Error {
+    let error = Error::call(Code::Filesystem, call, errno)
+        .path(path)
+        .at(pointer);
+    match errno {
+        Errno::EMFILE => error.hint(
+            "every source of a container in a user namespace is opened first: the caller's \
+             limit of open files (ulimit -n) is too low",
+        ),
+        _ => error,
+    }
+}
+
+/// A user namespace with these maps. The process that it was made with is gone by the return.
+fn user_namespace(maps: &IdMaps) -> Result<OwnedFd> {
+    let mut file = None;
+    let around = Surroundings {
+        cgroup: None,
+        handshake: None,
+        hooks: None,
+    };
+    let holder = launch(&plan::holder(maps.clone()), around, |holder| {
+        let path = format!("/proc/{}/ns/user", holder.pid);
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        let opened = open(path.as_str(), flags, Mode::empty());
+        file = Some(opened.map_err(|e| Error::call(Code::Namespace, "open", e).path(&path))?);
+        Ok(())
+    })?;
+    reap(holder.pidfd.as_fd());
+    file.ok_or_else(|| Error::new(Code::Died, "the holder of a user namespace is gone"))
 }
 
 /// The kind is asked of the kernel, so that a wrong path is refused before anything is made.

@@ -14,7 +14,7 @@ use super::rootfs::Scene;
 use crate::cgroup::{CgroupMounts, CgroupPlan, LegacyMount};
 use crate::error::Result;
 use crate::plan::Open;
-use crate::step::{Attributes, FsOption, Link, Mount, Populate, Source, Step};
+use crate::step::{Attributes, FsOption, Link, Mount, Populate, Source, SourceLink, Step};
 
 /// What no cgroup mount allows, whatever was asked.
 const HARDENED: u64 = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC;
@@ -111,6 +111,9 @@ impl Scene<'_> {
             target: wanted.target.clone(),
             attributes,
             inherit_mode: false,
+            copy_up: false,
+            source_link: SourceLink::Follow,
+            owners: None,
         };
         plan.step_for(Step::Mount(tmpfs), here.clone());
         // All places at once: each mount then finds its own by one walk.
@@ -199,6 +202,9 @@ impl Scene<'_> {
             },
             attributes: wanted.options.attributes,
             inherit_mode: false,
+            copy_up: false,
+            source_link: SourceLink::Follow,
+            owners: None,
         };
         plan.step_for(Step::Mount(mount), here.clone());
         Ok(())

@@ -13,7 +13,7 @@ use super::draft::{c_string, target};
 use super::mounts::{Wanted, over_proc};
 use super::{Open, Plan};
 use crate::error::{Code, Error, Result};
-use crate::step::{Barrier, Mount, Root, Source, Step, Target};
+use crate::step::{Barrier, Mount, Root, Source, SourceLink, Step, Target};
 
 /// The container, and how the caller stands to it.
 #[derive(Debug)]
@@ -55,6 +55,8 @@ pub fn add_mount(place: Place, request: &AddRequest) -> Result<Plan> {
                     tree: plan.open(Open::Tree {
                         path: request.source.clone(),
                         recursive,
+                        follow: true,
+                        owners: None,
                         propagation,
                         pointer: "/source".to_owned(),
                     }),
@@ -81,6 +83,9 @@ pub fn add_mount(place: Place, request: &AddRequest) -> Result<Plan> {
         target: target.clone(),
         attributes,
         inherit_mode: fresh && wanted.options.value("mode").is_none(),
+        copy_up: false,
+        source_link: SourceLink::Follow,
+        owners: None,
     }));
     plan.step(Step::Meet(Barrier::Ready));
     plan.step(Step::AttachMount { attributes, target });
@@ -113,7 +118,7 @@ pub fn remove_mount(place: Place, point: &Path, lazy: bool) -> Result<Plan> {
 fn wanted<'a>(entry: &'a Entry, plan: &mut Plan) -> Result<Wanted<'a>> {
     let refuse = |tail: &str, at: &str| Err(Error::new(Code::InvalidArgument, tail).at(at));
     let destination = entry.destination().to_string_lossy();
-    if target(&destination, "/destination")?.prefixes.is_empty() {
+    if target(&destination, "/destination")?.is_root() {
         return refuse("it would hide the whole container", "/destination");
     }
     let mut wanted = Wanted::parse(entry, String::new(), plan)?;
@@ -132,6 +137,12 @@ fn wanted<'a>(entry: &'a Entry, plan: &mut Plan) -> Result<Wanted<'a>> {
                 "/type",
             );
         }
+    }
+    let options = &wanted.options;
+    if options.copy_up || options.source_link.is_some() || wanted.asks_for_maps().is_some() {
+        let tail = "idmap, tmpcopyup, copy-symlink and src-nofollow are for a container in the \
+                    making";
+        return refuse(tail, "/options");
     }
     if !wanted.options.superblock.is_empty() && wanted.options.bind.is_some() {
         return refuse("a bind has no file system of its own to set up", "/options");

@@ -14,6 +14,7 @@ mod idmap;
 mod labels;
 mod live;
 mod lxcfs;
+mod mapped_owners;
 mod mount_options;
 mod mounts;
 mod namespaces;
@@ -37,7 +38,7 @@ use crate::container::{CreateOptions, ExecOptions};
 use crate::error::Result;
 use crate::lxcfs::Lxcfs;
 use crate::notice::Notice;
-use crate::step::{Barrier, Root, Step, Turn};
+use crate::step::{Barrier, MappedOwners, Root, Step, Turn};
 
 use credentials::Groups;
 use hooks::{Hook, Streams};
@@ -126,6 +127,17 @@ pub fn removal(path: CString, maps: IdMaps) -> Plan {
     plan
 }
 
+/// The plan of a child that does nothing but hold a user namespace with these maps.
+pub fn holder(maps: IdMaps) -> Plan {
+    let mut plan = Plan::empty();
+    plan.namespaces = CloneFlags::CLONE_NEWUSER;
+    plan.act(Barrier::Placed, ParentAction::MapIds(maps));
+    plan.step(Step::ResetSignals);
+    plan.step(Step::Meet(Barrier::Placed));
+    plan.step(Step::Meet(Barrier::Ready));
+    plan
+}
+
 /// Where an overlay root keeps what the container writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OverlayDirectories {
@@ -150,10 +162,16 @@ pub enum Open {
     Tree {
         path: PathBuf,
         recursive: bool,
+        /// What a link leads to, instead of the link.
+        follow: bool,
+        /// The files' owners are seen through the maps of a slot before this one.
+        owners: Option<MappedOwners>,
         /// What the whole clone gets at once: one MS_* propagation.
         propagation: u64,
         pointer: String,
     },
+    /// A user namespace with these maps, for nothing but id-mapped mounts.
+    UserNamespace { maps: IdMaps, pointer: String },
     /// Open already: the pidfd of the container that exec joins.
     Descriptor(OwnedFd),
 }

@@ -11,9 +11,9 @@ use libc::{
 };
 
 use super::draft::c_string;
-use crate::error::{Code, Error, Result};
+use crate::error::Result;
 use crate::notice::Notice;
-use crate::step::{Attributes, FsOption};
+use crate::step::{Attributes, FsOption, SourceLink};
 use crate::sys::MOUNT_ATTR_NOSYMFOLLOW as NOSYMFOLLOW;
 
 /// What one word does.
@@ -34,19 +34,31 @@ enum Effect {
     /// Propagation of this mount, or of it and all below it.
     Propagate(u64),
     PropagateAll(u64),
-    /// A flag of the superblock, for fsconfig(2), and what takes it back.
+    /// A flag of the superblock, for fsconfig(2); one that is there already is taken back by
+    /// a word of its own, if it can be.
     Flag(&'static str),
-    NoFlag(&'static str),
+    NoFlag {
+        flag: &'static str,
+        back: &'static str,
+    },
     Bind,
     BindAll,
     Remount,
+    /// The owners of files are seen through maps: those of this mount, or with all below it.
+    MapOwners,
+    MapOwnersAll,
+    CopyUp,
+    CopyLink,
+    BindLink,
+    OntoLink,
     Nothing,
     /// The kernel has no such setting (any more) in the mount API that we use.
     Void(&'static str),
-    /// A later version has it.
-    Later,
 }
 use Effect::*;
+
+const INODE_VERSIONS: &str = "the file system decides on inode versions";
+const KERNEL_LOG: &str = "it only concerned messages in the kernel's log";
 
 /// The words, in the order of the specification's tables.
 const WORDS: &[(&str, Effect)] = &[
@@ -99,40 +111,45 @@ const WORDS: &[(&str, Effect)] = &[
     ("rprivate", PropagateAll(MS_PRIVATE)),
     ("runbindable", PropagateAll(MS_UNBINDABLE)),
     ("sync", Flag("sync")),
-    ("async", NoFlag("sync")),
+    (
+        "async",
+        NoFlag {
+            flag: "sync",
+            back: "async",
+        },
+    ),
     ("dirsync", Flag("dirsync")),
     ("lazytime", Flag("lazytime")),
-    ("nolazytime", NoFlag("lazytime")),
+    (
+        "nolazytime",
+        NoFlag {
+            flag: "lazytime",
+            back: "nolazytime",
+        },
+    ),
     ("mand", Flag("mand")),
-    ("nomand", NoFlag("mand")),
     (
-        "iversion",
-        Void("the file system decides on inode versions"),
+        "nomand",
+        NoFlag {
+            flag: "mand",
+            back: "nomand",
+        },
     ),
-    (
-        "noiversion",
-        Void("the file system decides on inode versions"),
-    ),
-    (
-        "silent",
-        Void("it only concerned messages in the kernel's log"),
-    ),
-    (
-        "loud",
-        Void("it only concerned messages in the kernel's log"),
-    ),
-    ("idmap", Later),
-    ("ridmap", Later),
-    ("tmpcopyup", Later),
-    ("copy-symlink", Later),
-    ("src-nofollow", Later),
-    ("dest-nofollow", Later),
+    ("iversion", Void(INODE_VERSIONS)),
+    ("noiversion", Void(INODE_VERSIONS)),
+    ("silent", Void(KERNEL_LOG)),
+    ("loud", Void(KERNEL_LOG)),
+    ("idmap", MapOwners),
+    ("ridmap", MapOwnersAll),
+    ("tmpcopyup", CopyUp),
+    ("copy-symlink", CopyLink),
+    ("src-nofollow", BindLink),
+    ("dest-nofollow", OntoLink),
 ];
 
 /// Every word that has a meaning here, for the features document.
 pub(crate) fn known() -> impl Iterator<Item = &'static str> {
-    let now = WORDS.iter().filter(|(_, effect)| !matches!(effect, Later));
-    now.map(|(word, _)| *word)
+    WORDS.iter().map(|(word, _)| *word)
 }
 
 /// The propagation that a word asks for, and whether all below gets it as well.
@@ -151,13 +168,33 @@ pub(super) struct Options {
     pub attributes: Attributes,
     /// For fsconfig(2): flags of the superblock, then the file system's own, in their order.
     pub superblock: Vec<&'static str>,
+    /// Words that take such flags back.
+    pub superblock_back: Vec<&'static str>,
     pub data: Vec<FsOption>,
     /// A bind mount; true: with all mounts below it.
     pub bind: Option<bool>,
     /// It changes the mount that is there already.
     pub remount: bool,
+    pub map_owners: Option<MapOwners>,
+    /// tmpcopyup
+    pub copy_up: bool,
+    /// What is done with a source that is a link, when not what it leads to is bound.
+    pub source_link: Option<SourceLink>,
+    /// dest-nofollow
+    pub onto_link: bool,
     /// Words without an effect, with the reason.
     pub notices: Vec<Notice>,
+}
+
+/// `idmap` or `ridmap`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct MapOwners {
+    /// For all mounts below as well.
+    pub recursive: bool,
+    /// The maps that came with the word: `uids=…;gids=…`.
+    pub inline: Option<String>,
+    /// JSON pointer of the word.
+    pub pointer: String,
 }
 
 impl Options {
@@ -166,14 +203,21 @@ impl Options {
         let mut options = Options::default();
         for (n, word) in words.iter().enumerate() {
             let here = || format!("{pointer}/options/{n}");
-            match WORDS.iter().find(|(known, _)| known == word) {
-                Some((_, Later)) => {
-                    let tail = format!("the mount option {word} is not supported yet");
-                    return Err(Error::new(Code::Unsupported, tail).at(here()));
-                }
+            let (name, inline) = match word.split_once('=') {
+                Some((name @ ("idmap" | "ridmap"), maps)) => (name, Some(maps.to_owned())),
+                _ => (word.as_str(), None),
+            };
+            match WORDS.iter().find(|(known, _)| *known == name) {
                 Some((_, Void(reason))) => {
                     let text = format!("{word} has no effect: {reason}");
                     options.notices.push(Notice::new(here(), text));
+                }
+                Some((_, effect @ (MapOwners | MapOwnersAll))) => {
+                    options.map_owners = Some(self::MapOwners {
+                        recursive: matches!(effect, MapOwnersAll),
+                        inline,
+                        pointer: here(),
+                    });
                 }
                 Some((_, effect)) => options.apply(*effect),
                 None => options.file_system(word, &here())?,
@@ -199,19 +243,29 @@ impl Options {
             SetAll(bit) => turn(&mut a.recursive_set, &mut a.recursive_clear, bit),
             ClearAll(bit) => turn(&mut a.recursive_clear, &mut a.recursive_set, bit),
             AtimeAll(value) => atime(&mut a.recursive_set, &mut a.recursive_clear, value),
-            NotAtimeAll(value) => not_atime(&mut a.recursive_set, &mut a.recursive_clear, value),
+            NotAtimeAll(value) => {
+                not_atime_all(&mut a.recursive_set, &mut a.recursive_clear, value)
+            }
             Propagate(kind) => a.propagation = kind,
             PropagateAll(kind) => a.recursive_propagation = kind,
             Flag(flag) => {
                 if !self.superblock.contains(&flag) {
                     self.superblock.push(flag);
                 }
+                self.superblock_back.retain(|back| !back.ends_with(flag));
             }
-            NoFlag(flag) => self.superblock.retain(|set| *set != flag),
+            NoFlag { flag, back } => {
+                self.superblock.retain(|set| *set != flag);
+                self.superblock_back.push(back);
+            }
             Bind => self.bind = Some(self.bind.unwrap_or(false)),
             BindAll => self.bind = Some(true),
             Remount => self.remount = true,
-            Nothing | Void(_) | Later => {}
+            CopyUp => self.copy_up = true,
+            CopyLink => self.source_link = Some(SourceLink::Copy),
+            BindLink => self.source_link = Some(SourceLink::Bind),
+            OntoLink => self.onto_link = true,
+            Nothing | Void(_) | MapOwners | MapOwnersAll => {}
         }
     }
 
@@ -219,7 +273,7 @@ impl Options {
     fn file_system(&mut self, word: &str, pointer: &str) -> Result<()> {
         for part in split_at_commas(word) {
             let (key, value) = match part.split_once('=') {
-                Some((key, value)) => (key, Some(value)),
+                Some((key, value)) => (key, Some(unquoted(key, value))),
                 None => (part, None),
             };
             self.data.push(FsOption {
@@ -243,6 +297,15 @@ fn atime(set: &mut u64, clear: &mut u64, value: u64) {
     *clear |= ATIME;
 }
 
+/// Without a value, mount_setattr(2) goes back to the kernel's own way, relatime.
+fn not_atime_all(set: &mut u64, clear: &mut u64, value: u64) {
+    match *clear & ATIME {
+        0 if value != RELATIME => *clear |= ATIME,
+        _ if *set & ATIME == value => *set &= !ATIME,
+        _ => {}
+    }
+}
+
 fn not_atime(set: &mut u64, clear: &mut u64, value: u64) {
     if *clear & ATIME != 0 && *set & ATIME == value {
         *set &= !ATIME;
@@ -250,16 +313,31 @@ fn not_atime(set: &mut u64, clear: &mut u64, value: u64) {
     }
 }
 
-/// A comma after a backslash belongs to the value (overlayfs paths are written so).
+/// A comma after a backslash belongs to the value (overlayfs paths are written so), and so does
+/// one between quotation marks (SELinux contexts are).
 fn split_at_commas(word: &str) -> impl Iterator<Item = &str> {
-    let mut escaped = false;
+    let (mut escaped, mut quoted) = (false, false);
     word.split(move |c| {
-        let comma = c == ',' && !escaped;
+        let comma = c == ',' && !escaped && !quoted;
+        quoted ^= c == '"' && !escaped;
         escaped = c == '\\' && !escaped;
         comma
     })
     .filter(|part| !part.is_empty())
 }
+
+/// fsconfig(2) takes a value as it is: the quotation marks of an SELinux context were for
+/// mount(2), which cuts at commas.
+fn unquoted<'a>(key: &str, value: &'a str) -> &'a str {
+    let inner = value.strip_prefix('"').and_then(|v| v.strip_suffix('"'));
+    match inner {
+        Some(inner) if CONTEXTS.contains(&key) => inner,
+        _ => value,
+    }
+}
+
+/// The options of SELinux (mount(8)).
+const CONTEXTS: [&str; 4] = ["context", "fscontext", "defcontext", "rootcontext"];
 
 #[cfg(test)]
 mod tests {
@@ -340,11 +418,42 @@ mod tests {
     }
 
     #[test]
-    fn a_word_of_a_later_version_is_refused_by_its_pointer() {
-        let words = ["rw".to_owned(), "tmpcopyup".to_owned()];
-        let error = Options::parse(&words, "/mounts/3").unwrap_err();
-        assert_eq!(error.pointer(), Some("/mounts/3/options/1"));
-        assert_eq!(error.code(), Code::Unsupported);
+    fn a_context_keeps_its_commas_and_loses_its_quotes() {
+        let options = parse(&[
+            r#"size=1m,context="system_u:object_r:t:s0:c1,c2""#,
+            "x=\"y\"",
+        ]);
+        let value = |key| options.value(key).unwrap();
+        assert_eq!(value("context"), "system_u:object_r:t:s0:c1,c2");
+        assert_eq!((value("size"), value("x")), ("1m", "\"y\""));
+    }
+
+    #[test]
+    fn a_flag_of_the_file_system_is_taken_back_by_its_own_word() {
+        let options = parse(&["async", "sync", "nolazytime", "dirsync"]);
+        assert_eq!(options.superblock, ["sync", "dirsync"]);
+        assert_eq!(options.superblock_back, ["nolazytime"]);
+    }
+
+    #[test]
+    fn a_recursive_no_goes_back_to_the_kernels_own_way() {
+        let all = |words| parse(words).attributes;
+        assert_eq!(all(&["rnostrictatime"]).recursive_clear, ATIME);
+        assert_eq!(all(&["rnoatime", "rnostrictatime"]).recursive_set, NOATIME);
+        let taken = all(&["rstrictatime", "rnostrictatime"]);
+        assert_eq!((taken.recursive_set, taken.recursive_clear), (0, ATIME));
+        assert_eq!(all(&["rnorelatime"]), Attributes::default());
+    }
+
+    #[test]
+    fn maps_may_come_with_the_word() {
+        let words = ["ro", "ridmap=uids=0-1-2;gids=0-3-4"];
+        let asked = parse(&words).map_owners.unwrap();
+        assert!(asked.recursive);
+        assert_eq!(asked.inline.as_deref(), Some("uids=0-1-2;gids=0-3-4"));
+        assert_eq!(asked.pointer, "/mounts/0/options/1");
+        let asked = parse(&["idmap"]).map_owners.unwrap();
+        assert_eq!((asked.recursive, asked.inline), (false, None));
     }
 
     #[test]

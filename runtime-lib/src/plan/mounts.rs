@@ -12,7 +12,9 @@ use super::mount_options::Options;
 use super::rootfs::Scene;
 use super::{Open, Plan};
 use crate::error::{Code, Error, Result};
-use crate::step::{Attributes, FsOption, Mount, Source, Step, Target, namespaces};
+use crate::step::{
+    Attributes, FsOption, Links, Mount, Source, SourceLink, Step, Target, namespaces,
+};
 
 /// A mount of the configuration, before its step is written down.
 #[derive(Clone)]
@@ -96,6 +98,9 @@ impl<'a> Wanted<'a> {
             options.bind = Some(false);
         }
         let mut target = target(destination, &here)?;
+        if options.onto_link {
+            target.links = Links::KeepLast;
+        }
         let shows_kernel = options.bind.is_none() && ["proc", "sysfs"].contains(&fstype);
         if shows_kernel || target.path.to_bytes() == b"dev" {
             target = target.plain();
@@ -109,7 +114,64 @@ impl<'a> Wanted<'a> {
             pointer,
         };
         refuse_place(&wanted)?;
+        wanted.refuse_words()?;
+        wanted.note_words(plan);
         Ok(wanted)
+    }
+
+    /// Refuses words that this kind of mount can't follow.
+    fn refuse_words(&self) -> Result<()> {
+        let (options, at) = (&self.options, |word: &str| self.option_pointer(word));
+        let refused = |tail: &str, word| {
+            let error = Error::new(Code::InvalidConfig, tail);
+            Err(error.at(at(word)))
+        };
+        if options.copy_up && (options.bind.is_some() || self.fstype != "tmpfs") {
+            return refused("tmpcopyup needs a mount of type tmpfs", "tmpcopyup");
+        }
+        if options.copy_up && self.target.is_root() {
+            return refused("tmpcopyup can't copy the whole root", "tmpcopyup");
+        }
+        Ok(())
+    }
+
+    /// Notes words that have no effect on this kind of mount, and what a place hides.
+    fn note_words(&self, plan: &mut Plan) {
+        let options = &self.options;
+        if options.bind.is_some() && !options.remount {
+            let flags = options.superblock.iter().chain(&options.superblock_back);
+            for word in flags {
+                let text = format!(
+                    "{word} has no effect on a bind: it is the whole file system's, which \
+                     belongs to others too"
+                );
+                plan.note(self.option_pointer(word), text);
+            }
+        }
+        if options.bind.is_none() {
+            let word = match options.source_link {
+                Some(SourceLink::Copy) => "copy-symlink",
+                Some(_) => "src-nofollow",
+                None => "",
+            };
+            if !word.is_empty() {
+                let text = format!("{word} has no effect: only a bind has a source to follow");
+                plan.note(self.option_pointer(word), text);
+            }
+        }
+        if self.target.is_root() && !options.remount {
+            let text = "it covers the root filesystem, and the mounts before it";
+            plan.note(format!("{}/destination", self.pointer), text);
+        }
+    }
+
+    /// JSON pointer of one of the options.
+    fn option_pointer(&self, said: &str) -> String {
+        let words = self.entry.options().as_deref().unwrap_or_default();
+        match words.iter().position(|word| word == said) {
+            Some(n) => format!("{}/options/{n}", self.pointer),
+            None => format!("{}/options", self.pointer),
+        }
     }
 
     /// The path below the root, without a leading slash; "." is the root.
@@ -206,6 +268,9 @@ impl Scene<'_> {
             target: wanted.target.clone(),
             attributes: wanted.options.attributes,
             inherit_mode: fstype == "tmpfs" && wanted.options.value("mode").is_none(),
+            copy_up: wanted.options.copy_up,
+            source_link: SourceLink::Follow,
+            owners: self.mapped_file_system(wanted, plan)?,
         };
         plan.step_for(Step::Mount(mount), wanted.pointer.clone());
         Ok(())
@@ -229,7 +294,7 @@ impl Scene<'_> {
         match id.and_then(|id| id.parse().ok()) {
             Some(id) if !idmap::covers(map, id) => {
                 let said = format!("{key}={id}");
-                let place = self.option_pointer(wanted, &said);
+                let place = wanted.option_pointer(&said);
                 if wanted.fstype != "devpts" {
                     let tail = format!(
                         "cannot specify {said} mount option for rootless container: it is not mapped"
@@ -240,14 +305,6 @@ impl Scene<'_> {
                 Ok(false)
             }
             _ => Ok(true),
-        }
-    }
-
-    fn option_pointer(&self, wanted: &Wanted, said: &str) -> String {
-        let words = wanted.entry.options().as_deref().unwrap_or_default();
-        match words.iter().position(|word| word == said) {
-            Some(n) => format!("{}/options/{n}", wanted.pointer),
-            None => format!("{}/options", wanted.pointer),
         }
     }
 
@@ -318,11 +375,15 @@ impl Scene<'_> {
         plan: &mut Plan,
     ) -> Result<()> {
         let name = c_string(path, &pointer)?;
+        let owners = self.mapped_owners(wanted, plan)?;
+        let source_link = wanted.options.source_link.unwrap_or(SourceLink::Follow);
         let source = if self.parent_opens() {
             Source::Opened {
                 tree: plan.open(Open::Tree {
                     path: path.into(),
                     recursive,
+                    follow: source_link == SourceLink::Follow,
+                    owners: owners.clone(),
                     propagation: self.tree_propagation(),
                     pointer,
                 }),
@@ -340,28 +401,52 @@ impl Scene<'_> {
             target: wanted.target.clone(),
             attributes,
             inherit_mode: false,
+            copy_up: false,
+            source_link,
+            owners,
         };
         plan.step_for(Step::Mount(mount), wanted.pointer.clone());
         Ok(())
     }
 
     /// Root of a user namespace can't walk to every source that its privileged creator can.
-    fn parent_opens(&self) -> bool {
+    pub(super) fn parent_opens(&self) -> bool {
         self.namespaces.other_user() && self.host.has(caps::Capability::CAP_SYS_ADMIN)
     }
 
+    /// Other flags for the mount that is there, then other options for its file system, which
+    /// everybody who has it mounted sees.
     fn remount(&self, wanted: &Wanted, plan: &mut Plan) -> Result<()> {
-        if !wanted.options.data.is_empty() || !wanted.options.superblock.is_empty() {
-            let tail = "a remount cannot have any filesystem-specific options applied";
-            return Err(
-                Error::new(Code::Unsupported, tail).at(format!("{}/options", wanted.pointer))
-            );
+        let options = &wanted.options;
+        let flags = options.superblock.iter().chain(&options.superblock_back);
+        let flags = flags.map(|word| {
+            Ok(FsOption {
+                key: c_string(*word, &wanted.pointer)?,
+                value: None,
+            })
+        });
+        let mut asked = flags.collect::<Result<Vec<_>>>()?;
+        asked.extend(options.data.iter().cloned());
+        if !asked.is_empty() && options.bind.is_some() {
+            let tail = "bind mounts cannot have any filesystem-specific options applied";
+            let place = format!("{}/options", wanted.pointer);
+            return Err(Error::new(Code::InvalidConfig, tail).at(place));
         }
-        let step = Step::Attributes {
-            target: wanted.target.clone(),
-            attributes: wanted.options.attributes,
-        };
-        plan.step_for(step, wanted.pointer.clone());
+        let attributes = options.attributes;
+        if attributes != Attributes::default() || asked.is_empty() {
+            let step = Step::Attributes {
+                target: wanted.target.clone(),
+                attributes,
+            };
+            plan.step_for(step, wanted.pointer.clone());
+        }
+        if !asked.is_empty() {
+            let step = Step::Reconfigure {
+                target: wanted.target.clone(),
+                options: asked,
+            };
+            plan.step_for(step, wanted.pointer.clone());
+        }
         Ok(())
     }
 }
@@ -371,7 +456,7 @@ pub(super) fn over_proc(place: &str) -> bool {
     OVER_PROC.contains(&place)
 }
 
-/// Refuses to cover the root, and what processes trust in /proc (CVE-2019-16884).
+/// Refuses to cover what processes trust in /proc (CVE-2019-16884).
 pub(super) fn refuse_place(wanted: &Wanted) -> Result<()> {
     let Wanted {
         destination,
@@ -379,7 +464,6 @@ pub(super) fn refuse_place(wanted: &Wanted) -> Result<()> {
         ..
     } = wanted;
     let tail = match wanted.place() {
-        "." => "a mount on / is not supported by this version".to_owned(),
         "proc" if wanted.options.bind.is_none() && *fstype != "proc" => {
             format!("{destination:?} cannot be mounted because it is not of type proc")
         }

@@ -178,7 +178,7 @@ impl Scene<'_> {
         };
         let (path, pointer) = process::cwd(process, "/process")?;
         let target = target(&path.to_string_lossy(), &pointer)?;
-        if !target.prefixes.is_empty() {
+        if !target.is_root() {
             plan.step_for(Step::MakeDirectory(target), pointer);
         }
         Ok(())

@@ -102,7 +102,7 @@ pub fn features() -> Features {
                 modes: MEMORY_MODES.map(|(word, _)| word),
                 flags: MEMORY_FLAGS.map(|(word, _)| word),
             },
-            mount_extensions: MountExtensions { idmap: absent() },
+            mount_extensions: MountExtensions { idmap: present() },
             net_devices: present(),
         },
         annotations: BTreeMap::from([
@@ -169,12 +169,20 @@ mod tests {
     }
 
     #[test]
-    fn mount_options_that_a_later_version_brings_are_not_named() {
+    fn every_mount_option_of_the_table_is_named() {
         let options = document()["mountOptions"].clone();
         let options = options.as_array().unwrap();
-        for known in ["ro", "rbind", "rro", "nosymfollow", "iversion", "rslave"] {
+        assert_eq!(options.len(), plan::known_mount_options().count());
+        for known in [
+            "ro",
+            "rbind",
+            "rro",
+            "nosymfollow",
+            "iversion",
+            "rslave",
+            "idmap",
+        ] {
             assert!(options.contains(&json!(known)), "{known}");
         }
-        assert!(!options.contains(&json!("idmap")));
     }
 }

@@ -37,6 +37,8 @@ const CONFIG: &[Shape] = &[
     shape("/hooks", &[]),
     shape("/hooks/*/*", &["path"]),
     shape("/mounts/*", &[]),
+    shape("/mounts/*/uidMappings/*", MAP),
+    shape("/mounts/*/gidMappings/*", MAP),
     shape("/linux", &[]),
     shape("/linux/namespaces/*", &["type"]),
     shape("/linux/uidMappings/*", MAP),

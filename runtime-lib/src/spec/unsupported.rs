@@ -24,8 +24,6 @@ const fn row(pattern: &'static str, what: &'static str, neutral: fn(&Value) -> b
 
 #[rustfmt::skip]
 const CONFIG: &[Row] = &[
-    row("/mounts/*/uidMappings", "id-mapped mounts are", is_empty),
-    row("/mounts/*/gidMappings", "id-mapped mounts are", is_empty),
     row("/linux/seccomp", "seccomp filters are", is_empty),
     // An intelRdt without members still asks for a group named after the container.
     row("/linux/intelRdt", "Intel RDT is", Value::is_null),

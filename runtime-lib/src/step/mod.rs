@@ -17,6 +17,8 @@ use std::fmt;
 
 use nix::sched::CloneFlags;
 
+use crate::plan::IdMaps;
+
 /// Index of something that the parent opened before the clone; see [`crate::plan::Open`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slot(pub usize);
@@ -141,6 +143,11 @@ pub enum Step {
         target: Target,
         attributes: Attributes,
     },
+    /// fspick(2): other options for the file system that is mounted there.
+    Reconfigure {
+        target: Target,
+        options: Vec<FsOption>,
+    },
     /// A pty of the container's own devpts becomes stdio; its master goes to the parent.
     Terminal(Terminal),
     /// pivot_root(2), and the old root is detached.
@@ -207,10 +214,18 @@ pub enum Turn {
 pub struct Target {
     /// Without a leading slash; "." is the root itself.
     pub path: CString,
-    /// Every prefix of `path`, the shortest first, for mkdir -p.
-    pub prefixes: Vec<CString>,
-    /// Refuse symbolic links instead of following them below the root.
-    pub plain: bool,
+    pub links: Links,
+}
+
+/// What the walk to a target does with symbolic links.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Links {
+    /// Follow them, below the root.
+    Follow,
+    /// Follow them, but for the last one, which is the target itself.
+    KeepLast,
+    /// Refuse them.
+    Refuse,
 }
 
 impl Target {
@@ -227,20 +242,25 @@ impl Target {
                 part => parts.push(part),
             }
         }
-        let prefixes = (1..=parts.len())
-            .map(|n| CString::new(parts[..n].join("/")).ok())
-            .collect::<Option<Vec<_>>>()?;
+        let path = match parts.is_empty() {
+            true => ".".to_owned(),
+            false => parts.join("/"),
+        };
         Some(Target {
-            path: prefixes.last().cloned().unwrap_or_else(|| c".".to_owned()),
-            prefixes,
-            plain: false,
+            path: CString::new(path).ok()?,
+            links: Links::Follow,
         })
     }
 
     /// The same target, refusing symbolic links.
     pub fn plain(mut self) -> Target {
-        self.plain = true;
+        self.links = Links::Refuse;
         self
+    }
+
+    /// Whether it is the root itself.
+    pub fn is_root(&self) -> bool {
+        self.path.to_bytes() == b"."
     }
 }
 
@@ -286,6 +306,33 @@ pub struct Mount {
     pub attributes: Attributes,
     /// tmpfs without a mode: it takes the mode of the directory that it covers.
     pub inherit_mode: bool,
+    /// It begins with a copy of what it covers.
+    pub copy_up: bool,
+    pub source_link: SourceLink,
+    /// The files' owners are seen through maps. Of [`Source::Opened`] the parent did it.
+    pub owners: Option<MappedOwners>,
+}
+
+/// An id-mapped mount.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MappedOwners {
+    /// The user namespace whose maps are taken.
+    pub user: Slot,
+    /// All mounts below get them as well.
+    pub recursive: bool,
+    /// What its maps say; None: it exists already, and only the kernel knows.
+    pub maps: Option<IdMaps>,
+}
+
+/// What is done when the source of a bind is a symbolic link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceLink {
+    /// What it leads to is bound.
+    Follow,
+    /// The link itself is bound.
+    Bind,
+    /// The same link is made at the target, and nothing is bound.
+    Copy,
 }
 
 /// What is mounted.
@@ -413,21 +460,6 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn the_prefixes_of_a_target_grow_by_one_name_each(path in "[a./]{0,24}") {
-            let target = Target::new(&path).unwrap();
-            let mut before = String::new();
-            for prefix in &target.prefixes {
-                let prefix = prefix.to_str().unwrap();
-                let (parent, name) = prefix.rsplit_once('/').unwrap_or(("", prefix));
-                prop_assert_eq!(parent, before.as_str());
-                prop_assert!(!["", ".", ".."].contains(&name));
-                before = prefix.to_owned();
-            }
-            let whole = if before.is_empty() { "." } else { before.as_str() };
-            prop_assert_eq!(target.path.to_str().unwrap(), whole);
-        }
-
         #[test]
         fn cleaning_a_target_twice_changes_nothing(path in "[ab./]{0,24}") {
             let once = Target::new(&path).unwrap();

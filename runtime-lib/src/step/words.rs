@@ -3,9 +3,10 @@
 use std::ffi::CStr;
 use std::fmt;
 
+use nix::errno::Errno;
 use nix::sched::CloneFlags;
 
-use super::{Barrier, Label, Root, Source, Step, Turn, Way};
+use super::{Barrier, FsOption, Label, Root, Source, SourceLink, Step, Turn, Way};
 use crate::plan::limit_words;
 
 /// The namespaces in the order in which `explain` names them, with the spec's words.
@@ -147,6 +148,10 @@ impl fmt::Display for Step {
             Step::MemoryPolicy(policy) => write!(f, "set the memory policy to {policy}"),
             Step::Personality(persona) => write!(f, "set the personality to {persona:#x}"),
             Step::Attributes { target, attributes } => write!(f, "remount {target}{attributes}"),
+            Step::Reconfigure { target, options } => {
+                write!(f, "reconfigure the file system on {target}")?;
+                write_options(f, options)
+            }
             Step::Terminal(terminal) => {
                 let console = if terminal.console {
                     ", shown as /dev/console"
@@ -222,12 +227,9 @@ impl fmt::Display for super::Mount {
                 fstype, options, ..
             } => {
                 write!(f, "mount {} on {}", text(fstype), self.target)?;
-                for (n, option) in options.iter().enumerate() {
-                    let before = if n == 0 { " with " } else { "," };
-                    write!(f, "{before}{}", text(&option.key))?;
-                    if let Some(value) = &option.value {
-                        write!(f, "={}", text(value))?;
-                    }
+                write_options(f, options)?;
+                if self.copy_up {
+                    write!(f, ", with a copy of what it covers")?;
                 }
             }
             Source::Bind { path, recursive }
@@ -236,11 +238,58 @@ impl fmt::Display for super::Mount {
                 path, recursive, ..
             } => {
                 let how = if *recursive { "rbind" } else { "bind" };
-                write!(f, "{how} {} on {}", text(path), self.target)?;
+                let what = match self.source_link {
+                    SourceLink::Follow => "",
+                    SourceLink::Bind => " without following it",
+                    SourceLink::Copy => ", or copy it if it is a link,",
+                };
+                write!(f, "{how} {}{what} on {}", text(path), self.target)?;
             }
         }
-        self.attributes.fmt(f)
+        self.attributes.fmt(f)?;
+        if let Some(owners) = &self.owners {
+            owners.fmt(f)?;
+        }
+        match self.source {
+            Source::Opened { .. } => write!(f, ", opened by the parent"),
+            _ => Ok(()),
+        }
     }
+}
+
+impl fmt::Display for super::MappedOwners {
+    /// ", id-mapped: map uids 0+10 to 1000, gids 0+10 to 1000"
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let below = match self.recursive {
+            true => " with all below it",
+            false => "",
+        };
+        match &self.maps {
+            Some(maps) => write!(f, ", id-mapped{below}: {maps}"),
+            None => write!(f, ", id-mapped{below} as the joined user namespace"),
+        }
+    }
+}
+
+/// Why a mount could not be id-mapped.
+pub(crate) fn not_mapped(errno: Errno) -> &'static str {
+    match errno {
+        Errno::EINVAL => "a file system in it can't be id-mapped, or is already",
+        Errno::EPERM => "id-mapping needs CAP_SYS_ADMIN over the file system",
+        _ => "it can't be id-mapped",
+    }
+}
+
+/// " with size=1m,mode=755", or nothing.
+fn write_options(f: &mut fmt::Formatter<'_>, options: &[FsOption]) -> fmt::Result {
+    for (n, option) in options.iter().enumerate() {
+        let before = if n == 0 { " with " } else { "," };
+        write!(f, "{before}{}", text(&option.key))?;
+        if let Some(value) = &option.value {
+            write!(f, "={}", text(value))?;
+        }
+    }
+    Ok(())
 }
 
 impl fmt::Display for super::Node {

@@ -44,6 +44,14 @@ pub fn read_link(directory: BorrowedFd<'_>, name: &CStr, buffer: &mut [u8]) -> R
     Ok(checked(length as libc::c_long)? as usize)
 }
 
+/// sendfile(2): copies on from where both are, as much as the call will; 0 at the end.
+pub fn send_file(to: RawFd, from: RawFd) -> Result<usize> {
+    const AT_ONCE: usize = 1 << 24;
+    // SAFETY: without an offset, the call takes no pointer.
+    let copied = unsafe { libc::sendfile(to, from, std::ptr::null_mut(), AT_ONCE) };
+    Ok(checked(copied as libc::c_long)? as usize)
+}
+
 /// fcntl(2) F_GETFD: whether the number is an open descriptor.
 pub fn is_open(fd: RawFd) -> Result<()> {
     // SAFETY: the call takes ints only.

@@ -62,6 +62,20 @@ pub fn clone_tree(directory: RawFd, path: &CStr, recursive: bool) -> Result<Owne
     Ok(owned(fd))
 }
 
+/// As [`clone_tree`], of a symbolic link itself when `path` leads to one (AT_SYMLINK_NOFOLLOW).
+pub fn clone_tree_at_link(path: &CStr, recursive: bool) -> Result<OwnedFd> {
+    let mut flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
+    flags |= libc::AT_SYMLINK_NOFOLLOW as libc::c_uint;
+    if recursive {
+        flags |= libc::AT_RECURSIVE as libc::c_uint;
+    }
+    // SAFETY: `path` is NUL-terminated; the call takes no other pointer.
+    let fd = checked(unsafe {
+        libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags)
+    })?;
+    Ok(owned(fd))
+}
+
 /// move_mount(2): attaches `mount` at the place that `target` names.
 pub fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<()> {
     let flags = libc::MOVE_MOUNT_F_EMPTY_PATH | libc::MOVE_MOUNT_T_EMPTY_PATH;
@@ -109,19 +123,38 @@ pub fn fsconfig(context: BorrowedFd<'_>, key: &CStr, value: Option<&CStr>) -> Re
 
 /// fsconfig(2) FSCONFIG_CMD_CREATE
 pub fn fscreate(context: BorrowedFd<'_>) -> Result<()> {
+    fscommand(context, libc::FSCONFIG_CMD_CREATE)
+}
+
+/// fsconfig(2) FSCONFIG_CMD_RECONFIGURE
+pub fn fsreconfigure(context: BorrowedFd<'_>) -> Result<()> {
+    fscommand(context, libc::FSCONFIG_CMD_RECONFIGURE)
+}
+
+fn fscommand(context: BorrowedFd<'_>, command: libc::c_uint) -> Result<()> {
     let null = ptr::null::<libc::c_char>();
-    // SAFETY: CMD_CREATE takes neither key nor value.
+    // SAFETY: the commands take neither key nor value.
     checked(unsafe {
         libc::syscall(
             libc::SYS_fsconfig,
             context.as_raw_fd(),
-            libc::FSCONFIG_CMD_CREATE,
+            command,
             null,
             null,
             0,
         )
     })?;
     Ok(())
+}
+
+/// fspick(2): the context of the file system whose mount `mount` is open on.
+pub fn fspick(mount: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let flags = libc::FSPICK_CLOEXEC | libc::FSPICK_EMPTY_PATH;
+    // SAFETY: the path is the empty string.
+    let fd = checked(unsafe {
+        libc::syscall(libc::SYS_fspick, mount.as_raw_fd(), c"".as_ptr(), flags)
+    })?;
+    Ok(owned(fd))
 }
 
 /// fsmount(2) with MOUNT_ATTR_* bits.
@@ -152,6 +185,26 @@ pub fn set_attributes(
         propagation,
         userns_fd: 0,
     };
+    mount_setattr(mount, &attributes, recursive)
+}
+
+/// mount_setattr(2) with MOUNT_ATTR_IDMAP: the owners of files are seen through the maps of a
+/// user namespace. Only once, and only before the mount is attached.
+pub fn map_owners(mount: BorrowedFd<'_>, user: BorrowedFd<'_>, recursive: bool) -> Result<()> {
+    let attributes = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_IDMAP,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: user.as_raw_fd() as u64,
+    };
+    mount_setattr(mount, &attributes, recursive)
+}
+
+fn mount_setattr(
+    mount: BorrowedFd<'_>,
+    attributes: &libc::mount_attr,
+    recursive: bool,
+) -> Result<()> {
     let mut flags = libc::AT_EMPTY_PATH;
     if recursive {
         flags |= libc::AT_RECURSIVE;
@@ -163,7 +216,7 @@ pub fn set_attributes(
             mount.as_raw_fd(),
             c"".as_ptr(),
             flags,
-            &raw const attributes,
+            attributes as *const libc::mount_attr,
             size_of::<libc::mount_attr>(),
         )
     })?;

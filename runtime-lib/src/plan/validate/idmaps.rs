@@ -56,7 +56,8 @@ pub(super) fn ranges_are_disjoint(spec: &Spec) -> Vec<Error> {
         .collect()
 }
 
-fn ranges(pointer: &str, kind: &str, maps: &[LinuxIdMapping]) -> Vec<Error> {
+/// What is wrong with one map.
+pub(super) fn ranges(pointer: &str, kind: &str, maps: &[LinuxIdMapping]) -> Vec<Error> {
     if maps.len() > LINES_MAX {
         let tail = format!(
             "{} {kind} mappings, the kernel takes {LINES_MAX}",

@@ -44,6 +44,7 @@ const RULES: &[Rule] = &[
     idmaps::ranges_are_disjoint,
     mounts::destinations_are_given,
     mounts::idmapped_mounts_map_both_kinds,
+    mounts::maps_of_mounts_are_disjoint,
     devices::numbers_are_given_and_in_range,
     devices::paths_are_plain,
     devices::owners_and_modes_are_in_range,

@@ -3,7 +3,7 @@
 use oci_spec::runtime::Mount;
 use serde_json::Value;
 
-use super::refuse;
+use super::{idmaps, refuse};
 use crate::error::Error;
 use crate::spec::{Spec, matches};
 
@@ -31,4 +31,18 @@ pub(super) fn idmapped_mounts_map_both_kinds(spec: &Spec) -> Vec<Error> {
     let tail = "id-mapped mounts must have both uid and gid mappings specified";
     let found = matches(&spec.raw, "/mounts/*", one).into_iter();
     found.map(|(pointer, _)| refuse(pointer, tail)).collect()
+}
+
+/// user_namespaces(7): the maps of a mount are those of a user namespace made for it.
+pub(super) fn maps_of_mounts_are_disjoint(spec: &Spec) -> Vec<Error> {
+    let mut errors = Vec::new();
+    for (n, mount) in listed(spec) {
+        let kinds = [("uid", mount.uid_mappings()), ("gid", mount.gid_mappings())];
+        for (kind, maps) in kinds {
+            let pointer = format!("/mounts/{n}/{kind}Mappings");
+            let maps = maps.as_deref().unwrap_or_default();
+            errors.extend(idmaps::ranges(&pointer, kind, maps));
+        }
+    }
+    errors
 }
