@@ -158,7 +158,7 @@ fn describe(name: &'static str, errno: Errno, target: &Target) -> Refused {
         Errno::EXDEV => refused.noting(b"a symbolic link in the path leads into /proc"),
         Errno::ELOOP => refused.noting(b"symbolic links in the path go round in a circle"),
         Errno::EACCES | Errno::EROFS if name == "mkdirat" => {
-            refused.noting(b"the mount point does not exist and can't be made")
+            refused.noting(b"the place for it doesn't exist, and can't be made")
         }
         _ => refused,
     }
