@@ -1,9 +1,10 @@
 //! Promise: exec runs one more process in a container, in all its namespaces, as confined as the first one,
 //! from the configuration that the container was created with.
 
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Bundle, Outcome, end, until};
+use crate::harness::{Bundle, Outcome, View, end, until};
 use crate::stage;
 
 #[test]
@@ -108,7 +109,7 @@ fn exec_refuses_a_paused_container_unless_told_otherwise() {
 }
 
 #[test]
-fn exec_is_as_confined_as_the_first_process() {
+fn s23_exec_is_as_confined_as_the_first_process() {
     let stage = stage!();
     let mut bundle = stage.bundle();
     let report = "grep -E '^(Cap|NoNewPrivs|Seccomp:|Groups|Uid|Gid)' /proc/self/status; umask; ulimit -n; ulimit -c";
@@ -185,7 +186,7 @@ fn exec_sets_the_working_directory_and_the_environment() {
 }
 
 #[test]
-fn exec_takes_the_user_by_number() {
+fn s10_exec_takes_the_user_by_number_and_never_falls_back_to_root() {
     let stage = stage!();
     let container = stage.running();
     for (user, expected) in [
@@ -206,7 +207,7 @@ fn exec_takes_the_user_by_number() {
         "1:x",
         "1:-2",
         "",
-        "root",
+        "nobody-of-that-name",
         "1:2:3",
         " 1",
     ] {
@@ -255,7 +256,7 @@ fn exec_adds_groups() {
 }
 
 #[test]
-fn exec_adds_capabilities_and_never_inheritable_ones() {
+fn s09_exec_adds_capabilities_and_never_inheritable_ones() {
     let stage = stage!();
     let mut bundle = stage.bundle();
     bundle
@@ -409,7 +410,7 @@ fn exec_keeps_the_descriptors_it_was_asked_to_and_no_others() {
 }
 
 #[test]
-fn many_short_execs_all_return_their_status() {
+fn f09_many_short_execs_all_return_their_status() {
     let stage = stage!();
     let container = stage.running();
     for round in 0..crate::harness::machine::count("CAPSID_EXECS", 40, 1000) {
@@ -421,4 +422,182 @@ fn many_short_execs_all_return_their_status() {
     let children =
         Outcome::of(std::process::Command::new("ps").args(["-o", "stat=", "--ppid", "1"])).stdout;
     assert!(!children.contains('Z'), "zombies: {children}");
+}
+
+#[test]
+fn exec_enters_a_cgroup_below_the_containers() {
+    for view in [View::V1, View::V2] {
+        let stage = stage!(view);
+        let container = stage.running();
+        let controller = match view {
+            View::V1 => "memory",
+            _ => "",
+        };
+        let own = container.cgroup(controller);
+        let sub = own.join("sub");
+        std::fs::create_dir(&sub).unwrap();
+        let line = |options: &[&str]| {
+            let outcome = container.exec_with(options, &["cat", "/proc/self/cgroup"]);
+            let outcome = outcome.ok().stdout;
+            let own = |line: &&str| line.contains(&format!(":{controller}:"));
+            outcome.lines().find(own).unwrap().to_owned()
+        };
+        let named = format!("{controller}:sub");
+        let wanted = match view {
+            View::V1 => named.as_str(),
+            _ => "sub",
+        };
+        let inside = line(&["--cgroup", wanted]);
+        assert!(inside.ends_with("/sub"), "{inside}");
+        assert!(!line(&[]).ends_with("/sub") && !line(&["--cgroup", "/"]).ends_with("/sub"));
+        for path in ["../other", "a/../../b", "/..", "sub/.."] {
+            container
+                .exec_with(&["--cgroup", path], &["true"])
+                .fails_with(255, &["bad sub cgroup path"]);
+        }
+        container
+            .exec_with(&["--cgroup", "nosuch"], &["true"])
+            .fails_with(255, &["nosuch", "no such file or directory"]);
+        container
+            .exec_with(&["--cgroup", "nosuch:sub"], &["true"])
+            .fails_with(255, &["unknown controller nosuch"]);
+        std::fs::remove_dir(&sub).unwrap();
+    }
+}
+
+#[test]
+fn exec_takes_users_and_groups_by_their_names_in_the_container() {
+    let stage = stage!();
+    let mut bundle = stage.own_bundle();
+    let etc = std::path::PathBuf::from(bundle.config["root"]["path"].as_str().unwrap()).join("etc");
+    std::fs::write(
+        etc.join("passwd"),
+        "root:x:0:0::/root:/bin/sh\nuser:x:1000:1001::/home/user:/bin/sh\n7:x:0:0::/:/bin/sh\nbad:x:-1:0::/:\nhuge:x:4294967295:0::/:\n",
+    )
+    .unwrap();
+    std::fs::write(
+        etc.join("group"),
+        "root:x:0:\nusers:x:1001:\naudio:x:29:other,user\nvideo:x:44:user\nno:x:45:usero\n",
+    )
+    .unwrap();
+    bundle.sleeps();
+    let container = stage.create(&bundle);
+    container.start().ok();
+    let ids = [
+        "sh",
+        "-c",
+        "echo $(id -u) $(id -g) $(grep Groups /proc/self/status) $HOME",
+    ];
+    for (user, expected) in [
+        ("user", "1000 1001 Groups: 29 44 /home/user"),
+        ("user:audio", "1000 29 Groups: 29 44 /home/user"),
+        ("user:5", "1000 5 Groups: 29 44 /home/user"),
+        ("1000:video", "1000 44 Groups: /home/user"),
+        // Digits are a number, also where a name looks the same.
+        ("7", "7 0 Groups: /"),
+        ("root", "0 0 Groups: /root"),
+    ] {
+        let outcome = container.exec_with(&["--user", user], &ids).ok();
+        assert_eq!(outcome.line(), expected, "{user}");
+    }
+    container
+        .exec_with(&["-g", "audio", "-g", "7"], &ids)
+        .ok()
+        .prints("Groups: 7 29");
+    for (user, tail) in [
+        ("nobody", "no matching entries in passwd file"),
+        ("bad", "no matching entries in passwd file"),
+        ("huge", "no matching entries in passwd file"),
+        ("user:nobody", "no matching entries in group file"),
+    ] {
+        container
+            .exec_with(&["--user", user], &ids)
+            .fails_with(255, &[tail]);
+    }
+}
+
+#[test]
+fn s13_account_files_that_are_no_files_are_refused_in_time() {
+    let stage = stage!();
+    let mut bundle = stage.own_bundle();
+    let etc = std::path::PathBuf::from(bundle.config["root"]["path"].as_str().unwrap()).join("etc");
+    bundle.sleeps();
+    let container = stage.create(&bundle);
+    container.start().ok();
+    for make in [
+        "mkfifo $1/passwd",
+        "mknod $1/passwd c 1 5",
+        "mkdir $1/passwd",
+        "ln -s /proc/self/fd/0 $1/passwd",
+        "ln -s ../../../../../../../../etc/secret $1/passwd",
+        "truncate -s 1G $1/passwd",
+    ] {
+        let script = format!("rm -rf $1/passwd; {make}");
+        stage.shell(&script, &[&etc.to_string_lossy()]).ok();
+        let outcome = container.exec_with(&["--user", "user"], &["id"]);
+        assert_eq!(outcome.code, 255, "{make}: {outcome}");
+        assert!(
+            outcome.took < std::time::Duration::from_secs(10),
+            "{make}: {outcome}"
+        );
+    }
+}
+
+#[test]
+fn exec_into_a_paused_container_is_ended_by_a_signal_and_leaves_no_process() {
+    for view in [View::V1, View::V2] {
+        let stage = stage!(view);
+        let container = stage.running();
+        container.call("pause", &[]).ok();
+        for (earlier, signal) in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]
+            .iter()
+            .enumerate()
+        {
+            let mut command = stage.capsid();
+            command.args(["exec", "--ignore-paused", &container.id, "sleep", "617"]);
+            let waiting = command.stderr(std::process::Stdio::null()).spawn().unwrap();
+            let pid = waiting.id() as i32;
+            // Its process is there, and frozen. On v1 those before it end when they are thawed.
+            let frozen = if view == View::V1 { earlier } else { 0 };
+            until("the process is in the container's cgroup", || {
+                let list = stage
+                    .call(&["ps", "--format", "json", &container.id])
+                    .ok()
+                    .json();
+                list.as_array().unwrap().len() > 2 + frozen
+            });
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), *signal).unwrap();
+            assert_eq!(end(waiting), Some(255), "{view:?} {signal}");
+        }
+        container.call("resume", &[]).ok();
+        until("what was given up is gone", || {
+            let list = stage
+                .call(&["ps", "--format", "json", &container.id])
+                .ok()
+                .json();
+            list.as_array().unwrap().len() == 2
+        });
+    }
+}
+
+#[test]
+fn f09_exec_that_races_the_containers_end_says_that_it_has_stopped() {
+    let stage = stage!();
+    for _ in 0..crate::harness::machine::count("CAPSID_RACES", 20, 300) {
+        let container = stage.running();
+        let mut command = stage.capsid();
+        command.args(["exec", &container.id, "sleep", "618"]);
+        let racing = std::thread::scope(|scope| {
+            let racing = scope.spawn(|| Outcome::of(&mut command));
+            container.kill("KILL").ok();
+            racing.join().unwrap()
+        });
+        // It ran and was killed with the container, or it never ran.
+        match racing.code {
+            137 => assert_eq!(racing.stderr, "", "{racing}"),
+            255 => drop(racing.fails_with(255, &["cannot exec in a stopped container"])),
+            _ => panic!("{racing}"),
+        }
+        container.delete_force().ok();
+    }
 }

@@ -224,9 +224,6 @@ mod tests {
             "capsid --systemd-cgroup list",
             "capsid --rootless auto list",
             "capsid --criu /bin/criu list",
-            "capsid exec --apparmor p web id",
-            "capsid exec --process-label p web id",
-            "capsid exec --cgroup c web id",
             "capsid update web",
             "capsid checkpoint web",
         ] {

@@ -62,6 +62,8 @@ pub enum Code {
     ExecFailed,
     /// The container's process died before it could execute the program.
     Died,
+    /// The caller gave up before it was done.
+    Cancelled,
     /// A hook failed.
     Hook,
     /// Something did not happen within its deadline.
@@ -91,6 +93,7 @@ impl Code {
             Code::ExecDenied => "exec.denied",
             Code::ExecFailed => "exec.failed",
             Code::Died => "process.died",
+            Code::Cancelled => "cancelled",
             Code::Hook => "hook",
             Code::Deadline => "deadline",
         }

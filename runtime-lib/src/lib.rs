@@ -57,8 +57,9 @@ pub mod step;
 mod sys;
 
 pub use container::{
-    Added, CgroupDriver, Console, Container, ContainerId, CreateOptions, Created, Detach,
+    Account, Added, CgroupDriver, Console, Container, ContainerId, CreateOptions, Created, Detach,
     ExecOptions, Exit, Explanation, Listed, Mounts, Overlay, Process, Runtime, Seal, State, Status,
+    SubCgroup,
 };
 pub use error::{Code, Error, Result};
 pub use notice::Notice;

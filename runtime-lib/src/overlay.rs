@@ -131,6 +131,7 @@ pub fn remove(path: &Path, ids: &IdMaps) -> Result<()> {
         cgroup: None,
         handshake: None,
         hooks: None,
+        cancel: None,
     };
     let removed = launch(&removal(name, ids.clone()), around, |_| Ok(()))?;
     reap(removed.pidfd.as_fd());

@@ -106,6 +106,8 @@ fn make(folder: &Path, enclosure: &str, number: usize) {
             pidfd_socket: None,
             preserve_fds: 0,
             ignore_paused: false,
+            cgroups: Vec::new(),
+            cancel: None,
         };
         let process = container.exec(&exec, &Seal::AlreadySealed).unwrap();
         assert_eq!(process.wait().unwrap().code(), 40 + round as i32);

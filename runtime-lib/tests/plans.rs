@@ -278,6 +278,8 @@ fn exec_plan(fixture: &str, euid: u32, namespaces: CloneFlags, layout: &Layout) 
         pidfd_socket: None,
         preserve_fds: 0,
         ignore_paused: false,
+        cgroups: Vec::new(),
+        cancel: None,
     };
     let request = ExecRequest {
         id: "web",

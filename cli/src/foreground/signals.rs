@@ -1,7 +1,7 @@
 //! The signals that a foreground command hands on, read from a signalfd(2) instead of
 //! interrupting it.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use capsid_runtime::{Code, Error, Result};
 use nix::errno::Errno;
@@ -33,6 +33,23 @@ impl Signals {
             .map_err(|errno| Error::call(Code::Io, "rt_sigprocmask", errno))?;
         SignalFd::with_flags(&caught, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
             .map(Signals)
+            .map_err(|errno| Error::call(Code::Io, "signalfd4", errno))
+    }
+
+    /// Readable once one of these has come that ask for this process's end. It takes nothing
+    /// away: [`Signals::next`] gives it as well.
+    pub fn asks_for_the_end(&self) -> Result<OwnedFd> {
+        let mut asking = SigSet::empty();
+        for signal in [
+            Signal::SIGHUP,
+            Signal::SIGINT,
+            Signal::SIGQUIT,
+            Signal::SIGTERM,
+        ] {
+            asking.add(signal);
+        }
+        SignalFd::with_flags(&asking, SfdFlags::SFD_CLOEXEC)
+            .map(|fd| fd.into())
             .map_err(|errno| Error::call(Code::Io, "signalfd4", errno))
     }
 

@@ -1,8 +1,11 @@
 //! `exec`: a further process in a running container.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use capsid_runtime::{Code, Container, ContainerId, Error, ExecOptions, Result, Seal, spec};
+use capsid_runtime::{
+    Code, Container, ContainerId, Error, ExecOptions, Result, Seal, SubCgroup, spec,
+};
 use clap::Args;
 use oci_spec::runtime::{BoxBuilder, Capability, LinuxCapabilities, Process};
 
@@ -54,13 +57,13 @@ pub struct Exec {
     #[arg(short, long, value_name = "NAME=VALUE")]
     env: Vec<String>,
 
-    /// Run the command as this user, and group, by number
-    #[arg(short, long, value_name = "UID[:GID]", value_parser = user)]
+    /// Run the command as this user, and group, each by number or by its name in the container
+    #[arg(short, long, value_name = "USER[:GROUP]", value_parser = user)]
     user: Option<User>,
 
-    /// Put the command into a further group, by number; may repeat
-    #[arg(short = 'g', long, value_name = "GID", value_parser = id)]
-    additional_gids: Vec<u32>,
+    /// Put the command into a further group, by number or name; may repeat
+    #[arg(short = 'g', long, value_name = "GROUP", value_parser = who)]
+    additional_gids: Vec<Who>,
 
     /// Give the command a capability, such as CAP_NET_ADMIN; may repeat
     #[arg(short, long, value_name = "CAPABILITY", value_parser = capability)]
@@ -82,6 +85,11 @@ pub struct Exec {
     #[arg(long)]
     ignore_paused: bool,
 
+    /// Put the command into a cgroup below the container's, which must exist; on cgroup v1 for
+    /// certain controllers when they are named, and then it may repeat
+    #[arg(long, value_name = "[CONTROLLER,…:]PATH", value_parser = sub_cgroup)]
+    cgroup: Vec<SubCgroup>,
+
     #[command(flatten)]
     flags: ProcessFlags,
 }
@@ -91,13 +99,14 @@ impl Exec {
         let (id, command) = self.id_and_command()?;
         let container = global.runtime()?.open(&id)?;
         let detach = self.detach;
-        let options = self.options(&container, command)?;
+        let mut options = self.options(&container, command)?;
         if detach {
             container.exec(&options, &Seal::AlreadySealed)?;
             return Ok(0);
         }
         // Before there is a process, so that no signal falls between.
         let signals = Signals::catch()?;
+        options.cancel = Some(Arc::new(signals.asks_for_the_end()?));
         let process = container.exec(&options, &Seal::AlreadySealed)?;
         foreground::wait(process, &signals, Reap::ItsProcess)
     }
@@ -119,7 +128,13 @@ impl Exec {
             Some(file) => (read_process(file)?, ""),
             None => (container.process()?, "/process"),
         };
-        self.apply(&mut process, command);
+        let user = self.user.as_ref().map(|user| user.ids(container));
+        let groups = self
+            .additional_gids
+            .iter()
+            .map(|group| group.gid(container));
+        let groups = groups.collect::<Result<Vec<u32>>>()?;
+        self.apply(&mut process, command, user.transpose()?, &groups);
         let stay = match self.detach {
             true => Stay::Detached,
             false => Stay::Foreground,
@@ -132,11 +147,19 @@ impl Exec {
             pidfd_socket: self.flags.pidfd_socket,
             preserve_fds: preserved(self.flags.preserve_fds)?,
             ignore_paused: self.ignore_paused,
+            cgroups: self.cgroup,
+            cancel: None,
         })
     }
 
     /// What the command line says about the process, on top of where it came from.
-    fn apply(&self, process: &mut Process, command: Vec<String>) {
+    fn apply(
+        &self,
+        process: &mut Process,
+        command: Vec<String>,
+        user: Option<Ids>,
+        further: &[u32],
+    ) {
         if self.process.is_none() {
             process.set_args(Some(command));
             process.set_terminal(Some(self.tty));
@@ -156,15 +179,18 @@ impl Exec {
             let env = process.env_mut().get_or_insert_default();
             env.extend(self.env.iter().cloned());
         }
-        if let Some(user) = self.user {
+        if let Some(user) = user {
             process.user_mut().set_uid(user.uid);
             if let Some(gid) = user.gid {
                 process.user_mut().set_gid(gid);
             }
+            if let Some(groups) = user.groups {
+                process.user_mut().set_additional_gids(Some(groups));
+            }
         }
-        if !self.additional_gids.is_empty() {
+        if !further.is_empty() {
             let mut groups = process.user().additional_gids().clone().unwrap_or_default();
-            groups.extend(&self.additional_gids);
+            groups.extend(further);
             process.user_mut().set_additional_gids(Some(groups));
         }
         if self.no_new_privs {
@@ -219,28 +245,98 @@ fn no_capabilities() -> LinuxCapabilities {
     none
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A user or group as it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Who {
+    Number(u32),
+    /// Looked up in the container's own files.
+    Name(String),
+}
+
+impl Who {
+    fn gid(&self, container: &Container) -> Result<u32> {
+        match self {
+            Who::Number(gid) => Ok(*gid),
+            Who::Name(name) => container.group(name).map_err(|error| error.during("exec")),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct User {
+    user: Who,
+    group: Option<Who>,
+}
+
+/// What the process becomes; None: as the process that it starts from.
+struct Ids {
     uid: u32,
     gid: Option<u32>,
+    groups: Option<Vec<u32>>,
+}
+
+impl User {
+    /// A name stands for the user's groups as well.
+    fn ids(&self, container: &Container) -> Result<Ids> {
+        let group = self.group.as_ref().map(|group| group.gid(container));
+        let gid = group.transpose()?;
+        Ok(match &self.user {
+            Who::Number(uid) => Ids {
+                uid: *uid,
+                gid,
+                groups: None,
+            },
+            Who::Name(name) => {
+                let account = container
+                    .account(name)
+                    .map_err(|error| error.during("exec"))?;
+                Ids {
+                    uid: account.uid,
+                    gid: gid.or(Some(account.gid)),
+                    groups: Some(account.groups),
+                }
+            }
+        })
+    }
 }
 
 fn user(text: &str) -> std::result::Result<User, String> {
-    let (uid, gid) = match text.split_once(':') {
-        Some((uid, gid)) => (uid, Some(id(gid)?)),
+    let (user, group) = match text.split_once(':') {
+        Some((user, group)) => (user, Some(who(group)?)),
         None => (text, None),
     };
-    Ok(User { uid: id(uid)?, gid })
+    let user = who(user)?;
+    Ok(User { user, group })
 }
 
-/// A user or group by number: names are the container's, and reading them would trust it.
+/// Digits are a number, whatever names the container has; a name begins with a letter.
 /// 4294967295 is -1, which the kernel takes for "leave it".
-fn id(text: &str) -> std::result::Result<u32, String> {
+fn who(text: &str) -> std::result::Result<Who, String> {
+    let name = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.@$+".contains(&byte);
+    if text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && text.bytes().all(name)
+        && text.len() <= 256
+    {
+        return Ok(Who::Name(text.to_owned()));
+    }
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     match text.parse::<u32>() {
-        Ok(id) if digits && id != u32::MAX => Ok(id),
-        _ => Err(format!("{text:?} is no number from 0 to 4294967294")),
+        Ok(id) if digits && id != u32::MAX => Ok(Who::Number(id)),
+        _ => Err("it is neither a number from 0 to 4294967294 nor a name".to_owned()),
     }
+}
+
+/// `path`, or `controller,…:path`.
+fn sub_cgroup(text: &str) -> std::result::Result<SubCgroup, String> {
+    let (controllers, path) = text.split_once(':').unwrap_or(("", text));
+    if path.is_empty() {
+        return Err("the path is missing".to_owned());
+    }
+    let names = controllers.split(',').filter(|name| !name.is_empty());
+    Ok(SubCgroup {
+        controllers: names.map(str::to_owned).collect(),
+        path: path.into(),
+    })
 }
 
 fn capability(text: &str) -> std::result::Result<Capability, String> {
@@ -280,7 +376,17 @@ mod tests {
         let exec = parse(words).unwrap();
         let (_, command) = exec.id_and_command().unwrap();
         let mut process = base();
-        exec.apply(&mut process, command);
+        let number = |who: &Who| match who {
+            Who::Number(number) => *number,
+            Who::Name(name) => panic!("{name} is looked up in a container"),
+        };
+        let user = exec.user.as_ref().map(|user| Ids {
+            uid: number(&user.user),
+            gid: user.group.as_ref().map(number),
+            groups: None,
+        });
+        let groups: Vec<u32> = exec.additional_gids.iter().map(number).collect();
+        exec.apply(&mut process, command, user, &groups);
         process
     }
 
@@ -388,28 +494,50 @@ mod tests {
     }
 
     #[test]
-    fn a_user_is_numbers_and_in_range() {
-        assert_eq!(user("0"), Ok(User { uid: 0, gid: None }));
-        assert_eq!(
-            user("1:2"),
-            Ok(User {
-                uid: 1,
-                gid: Some(2)
-            })
-        );
+    fn s10_a_user_is_a_number_in_range_or_a_name() {
+        let name = |text: &str| Who::Name(text.to_owned());
+        for (text, expected) in [
+            ("0", (Who::Number(0), None)),
+            ("1:2", (Who::Number(1), Some(Who::Number(2)))),
+            ("bob", (name("bob"), None)),
+            ("1:x", (Who::Number(1), Some(name("x")))),
+            ("www-data:0", (name("www-data"), Some(Who::Number(0)))),
+        ] {
+            let (user_, group) = expected;
+            assert_eq!(user(text), Ok(User { user: user_, group }), "{text}");
+        }
         for text in [
             "",
             "-1",
             "+1",
             "1:",
             ":1",
-            "1:x",
-            "bob",
+            "1:-1",
+            " 1",
+            "1 ",
+            "0x0",
+            "1e3",
             "4294967295",
             "4294967296",
+            "1:4294967296",
             "1:2:3",
+            "a b",
+            "a/b",
+            "-bob",
+            "é",
         ] {
             assert!(user(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_sub_cgroup_may_name_its_controllers() {
+        let parsed = |text: &str| sub_cgroup(text).map(|it| (it.controllers.join("+"), it.path));
+        assert_eq!(parsed("a/b"), Ok((String::new(), "a/b".into())));
+        assert_eq!(
+            parsed("cpu,memory:a"),
+            Ok(("cpu+memory".to_owned(), "a".into()))
+        );
+        assert!(parsed("cpu:").is_err() && parsed("").is_err());
     }
 }

@@ -4,11 +4,13 @@
 //! The schema is read by later versions (fields are added with defaults, never changed).
 //! Nothing here touches the file system.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::limits::Limits;
+use crate::container::SubCgroup;
+use crate::error::{Code, Error, Result};
 
 /// Which cgroups a container gets. Empty: it stays in those of its creator.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +63,54 @@ impl CgroupPlan {
     /// RCU grace period.)
     pub fn tasks_files(&self) -> Vec<PathBuf> {
         self.legacy.iter().map(|g| g.dir().join("tasks")).collect()
+    }
+
+    /// The same with the groups below that were asked for, the last for each hierarchy.
+    ///
+    /// # Errors
+    /// A path that leads out of the container's cgroup; a controller that has no hierarchy.
+    pub fn below(&self, wanted: &[SubCgroup]) -> Result<CgroupPlan> {
+        let mut plan = self.clone();
+        for SubCgroup { controllers, path } in wanted {
+            let wrong = |tail: String| {
+                let shown = path.display();
+                Err(Error::new(Code::InvalidArgument, tail)
+                    .doing(format!("put the process into the cgroup {shown}")))
+            };
+            let normal = |part: Component| {
+                matches!(
+                    part,
+                    Component::Normal(_) | Component::RootDir | Component::CurDir
+                )
+            };
+            if !path.components().all(normal) {
+                return wrong(format!("bad sub cgroup path: {}", path.display()));
+            }
+            let inner = path.strip_prefix("/").unwrap_or(path);
+            if controllers.is_empty() {
+                let groups = self
+                    .groups()
+                    .zip(plan.legacy.iter_mut().chain(&mut plan.unified));
+                groups.for_each(|(own, group)| group.path = own.path.join(inner));
+            }
+            for controller in controllers {
+                let groups = self.legacy.iter().zip(&mut plan.legacy);
+                let mut named = groups.filter(|(own, _)| {
+                    let name = own.controllers.iter();
+                    own.has(controller)
+                        || name
+                            .filter_map(|c| c.strip_prefix("name="))
+                            .any(|c| c == controller)
+                });
+                match named.next() {
+                    Some((own, group)) => group.path = own.path.join(inner),
+                    None => {
+                        return wrong(format!("unknown controller {controller} in cgroup path"));
+                    }
+                }
+            }
+        }
+        Ok(plan)
     }
 
     /// cgroup2: the directory for CLONE_INTO_CGROUP (clone(2)).

@@ -86,6 +86,8 @@ impl Place {
                 pidfd_socket: None,
                 preserve_fds: 0,
                 ignore_paused: false,
+                cgroups: Vec::new(),
+                cancel: None,
             };
             let exec = created.container.exec(&options, &Seal::AlreadySealed)?;
             assert_eq!(exec.wait()?.code(), 7);

@@ -114,6 +114,7 @@ impl Runtime {
             cgroup: cgroups.directory.as_ref().map(|fd| fd.as_fd()),
             handshake: fifos.as_ref().map(Fifos::handshake),
             hooks: Some(&run_hook),
+            cancel: None,
         };
         let mut record = None;
         let launched = launch(&prepared.plan, around, |newborn| {

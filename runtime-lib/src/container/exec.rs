@@ -12,6 +12,7 @@ use nix::unistd::geteuid;
 use super::Container;
 use super::create::check_preserved;
 use super::handover::Handover;
+use super::identity::wait_end;
 use super::options::{ExecOptions, Seal};
 use super::process::Process;
 use super::state::{Record, Status};
@@ -23,6 +24,9 @@ use crate::plan::hooks::{Hook, Streams};
 use crate::plan::{self, Conditions, ExecRequest, Limiter, Modules, Plan, validate};
 use crate::sys::CLONE_NEWTIME;
 
+/// How long a process may take from losing its namespaces to its end, in milliseconds.
+const LAST_BREATH: u16 = 1_000;
+
 impl Container {
     /// Executes a program in the container. Returns when execve(2) has happened.
     ///
@@ -30,7 +34,9 @@ impl Container {
     /// runc's texts for a container that is paused or stopped; what part of the process
     /// could not be had; the refusal of execve(2).
     pub fn exec(&self, options: &ExecOptions, seal: &Seal) -> Result<Process> {
+        let killed = self.journal.cgroup.oom_kills();
         self.join(options, seal)
+            .map_err(|error| self.explain(error, killed, options))
             .map_err(|error| error.during(format!("exec in {}", self.id)))
     }
 
@@ -45,11 +51,12 @@ impl Container {
         check_preserved(options.preserve_fds)?;
         let (record, init) = self.running_init(options)?;
         let pid = record.init.pid;
+        let cgroup = self.journal.cgroup.below(&options.cgroups)?;
         let joined = Joined {
             id: self.id.as_str(),
             pid,
             pidfd: init,
-            cgroup: &self.journal.cgroup,
+            cgroup: &cgroup,
             conditions: &record.conditions,
             inherits_keyring: record.inherits_keyring,
         };
@@ -68,13 +75,14 @@ impl Container {
                 cgroup: directory.as_ref().map(|fd| fd.as_fd()),
                 handshake: None,
                 hooks: None,
+                cancel: options.cancel.as_ref().map(|fd| fd.as_fd()),
             };
             launch(&plan, around, |newborn| handover.give(newborn))
         };
         let directory = plan.cgroup.as_deref().map(open_directory).transpose()?;
         let launched = match start(directory) {
             // systemd inside has moved init below and given its controllers to the children.
-            Err(error) if error.os_error() == Some(Errno::EBUSY) => {
+            Err(error) if error.os_error() == Some(Errno::EBUSY) && options.cgroups.is_empty() => {
                 start(Some(open_directory(&self.cgroup_of_init(pid)?)?))
             }
             result => result,
@@ -86,9 +94,34 @@ impl Container {
         })
     }
 
+    /// The container may have ended at any moment of the join: whatever refused, that is why.
+    fn explain(&self, error: Error, killed: u64, options: &ExecOptions) -> Error {
+        let named = error.code() == Code::Cgroup && !options.cgroups.is_empty();
+        // A dying process loses its namespaces a moment before its pidfd says so.
+        let patience = match error.os_error() {
+            None | Some(Errno::ENOENT | Errno::ESRCH | Errno::ENODEV) => LAST_BREATH,
+            _ => 0,
+        };
+        let ended = || match self.record.as_ref().map(|record| record.init.open()) {
+            Some(Ok(Some(init))) => wait_end(&init, patience.into()).unwrap_or(false),
+            Some(Ok(None)) => true,
+            _ => false,
+        };
+        match error.code() {
+            Code::Died | Code::Namespace | Code::Cgroup | Code::Process if !named && ended() => {
+                stopped().hint("it ended meanwhile")
+            }
+            Code::Died if self.journal.cgroup.oom_kills() > killed => Error::new(
+                Code::Died,
+                format!("{} (possibly OOM-killed)", error.tail()),
+            )
+            .at("/linux/resources/memory/limit"),
+            _ => error,
+        }
+    }
+
     /// The init process of a container that exec may enter.
     fn running_init(&self, options: &ExecOptions) -> Result<(&Record, OwnedFd)> {
-        let stopped = || Error::new(Code::NotRunning, "cannot exec in a stopped container");
         match self.status()? {
             Status::Created | Status::Running => {}
             Status::Paused if options.ignore_paused => {}
@@ -147,6 +180,10 @@ impl Joined<'_> {
             hook,
         })
     }
+}
+
+pub(super) fn stopped() -> Error {
+    Error::new(Code::NotRunning, "cannot exec in a stopped container")
 }
 
 /// The namespaces of a process that are not the caller's: setns(2) refuses some that are.

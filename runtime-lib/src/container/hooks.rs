@@ -122,6 +122,8 @@ impl Told<'_> {
             pidfd_socket: None,
             preserve_fds: 0,
             ignore_paused: false,
+            cgroups: Vec::new(),
+            cancel: None,
         };
         let pid = inner_pid(inside.pid)?;
         of(hooks, HookKind::StartContainer).try_for_each(|hook| {

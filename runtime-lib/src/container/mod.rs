@@ -2,6 +2,7 @@
 //!
 //! Safe to call from any thread; nothing of the calling process is changed.
 
+mod accounts;
 mod bundle;
 mod create;
 mod delete;
@@ -28,12 +29,13 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
+pub use accounts::Account;
 pub use create::Created;
 pub use explain::Explanation;
 pub use id::ContainerId;
 pub use list::Listed;
 pub use mounts::{Added, Detach, Mounts};
-pub use options::{CgroupDriver, Console, CreateOptions, ExecOptions, Overlay, Seal};
+pub use options::{CgroupDriver, Console, CreateOptions, ExecOptions, Overlay, Seal, SubCgroup};
 pub use process::{Exit, Process};
 pub use state::{State, Status};
 

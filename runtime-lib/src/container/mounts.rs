@@ -321,11 +321,12 @@ fn perform(plan: &Plan, ready: impl FnOnce(&mut Launched) -> Result<()>) -> Resu
         cgroup: None,
         handshake: None,
         hooks: None,
+        cancel: None,
     };
     let launched = launch(plan, around, ready)?;
     match reap(launched.pidfd.as_fd()) {
         Some(WaitStatus::Exited(_, 0)) | None => Ok(()),
-        how => Err(refusal::died(how)),
+        how => Err(refusal::died(how, "the process that mounts")),
     }
 }
 

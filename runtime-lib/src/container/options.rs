@@ -1,7 +1,9 @@
 //! What a caller asks of a verb: plain structs with public fields, filled from flags by the
 //! command line and by hand by an embedder. Nothing here touches the machine.
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use oci_spec::runtime::Process;
 
@@ -118,4 +120,19 @@ pub struct ExecOptions {
     pub preserve_fds: u32,
     /// Enter a paused container as well; the process then starts when it is resumed.
     pub ignore_paused: bool,
+    /// Cgroups below the container's own that the process is put into; they must exist.
+    pub cgroups: Vec<SubCgroup>,
+    /// Becomes readable when the caller gives up: exec then ends the process that has not yet
+    /// executed its program, and fails. None: the caller waits for as long as it takes.
+    pub cancel: Option<Arc<OwnedFd>>,
+}
+
+/// A cgroup below the container's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubCgroup {
+    /// v1: the controllers whose hierarchies are meant; empty: every hierarchy, and cgroup v2.
+    pub controllers: Vec<String>,
+    /// Its path below the container's cgroup. `/` is that one itself, and on cgroup v2 says
+    /// that init's own cgroup, wherever init has moved, will not do.
+    pub path: PathBuf,
 }

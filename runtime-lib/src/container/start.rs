@@ -98,7 +98,7 @@ impl Container {
             // Not even released: a killed process closes its descriptors too, and then ends.
             // (One that lives on has been released by a start that was killed before this one.)
             None if self.is_unread()? && wait_end(&pidfd, PollTimeout::from(LAST_BREATH))? => {
-                Err(refusal::died(None))
+                Err(refusal::died(None, refusal::INIT))
             }
             None => {
                 // Nobody reads them any more: left behind, they only lie about.
@@ -181,7 +181,7 @@ impl Container {
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => {
                     if has_ended(pidfd)? {
-                        return Ok(Some(refusal::died(None)));
+                        return Ok(Some(refusal::died(None, refusal::INIT)));
                     }
                 }
                 Err(errno) => return Err(Error::call(Code::Io, "read", errno)),

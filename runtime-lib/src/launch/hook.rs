@@ -126,6 +126,7 @@ fn begin<'a>(
         cgroup: cgroup.as_ref().map(|fd| fd.as_fd()),
         handshake: None,
         hooks: None,
+        cancel: None,
     };
     plan.trace();
     let launched = launch(&plan, around, |_| Ok(()))?;

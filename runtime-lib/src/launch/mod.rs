@@ -13,6 +13,7 @@ pub mod refusal;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 
@@ -20,12 +21,15 @@ use devices::Moved;
 
 use crate::child::{Channel, Child, Handshake};
 use crate::error::{Code, Error, Result};
-use crate::plan::Plan;
 use crate::plan::hooks::Hook;
+use crate::plan::{Plan, Planned};
 use crate::report::{REPORT_BYTES, Report};
 use crate::step::{Barrier, Step};
 use crate::sys::exec::Image;
 use crate::sys::process::{self, Born, Clone};
+
+/// How long a killed process may take to end before it is left to itself, in milliseconds.
+const LAST_BREATH: u16 = 200;
 
 /// A child of the caller that has reached [`Barrier::Ready`].
 pub struct Launched {
@@ -45,6 +49,8 @@ pub struct Surroundings<'a> {
     pub handshake: Option<Handshake>,
     /// Runs the hooks that the plan has at its barriers.
     pub hooks: Option<RunHook<'a>>,
+    /// Readable when the caller gives up.
+    pub cancel: Option<BorrowedFd<'a>>,
 }
 
 /// Runs one hook of a container whose process waits.
@@ -115,6 +121,7 @@ pub fn launch(
             .any(|planned| matches!(planned.step, Step::Fork { .. })),
         waits_for_start: around.handshake.is_some(),
         hooks: around.hooks,
+        cancel: around.cancel,
     };
     server.serve(ready)
 }
@@ -130,6 +137,7 @@ struct Server<'a> {
     forks: bool,
     waits_for_start: bool,
     hooks: Option<RunHook<'a>>,
+    cancel: Option<BorrowedFd<'a>>,
 }
 
 impl Server<'_> {
@@ -182,6 +190,7 @@ impl Server<'_> {
     fn receive(&mut self) -> Result<Option<Report>> {
         use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
         let refused = |errno| Error::call(Code::Process, "recvmsg", errno);
+        self.wait_or_cancel()?;
         let mut record = [0; REPORT_BYTES];
         let mut space = nix::cmsg_space!([std::os::fd::RawFd; 1]);
         let (bytes, fd) = loop {
@@ -221,6 +230,36 @@ impl Server<'_> {
         Ok(Some(report))
     }
 
+    /// Waits for the child, or for the caller to give it up.
+    fn wait_or_cancel(&mut self) -> Result<()> {
+        let Some(cancel) = self.cancel else {
+            return Ok(());
+        };
+        let mut watched =
+            [self.channel.as_fd(), cancel].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        loop {
+            match poll(&mut watched, PollTimeout::NONE) {
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(Error::call(Code::Process, "poll", errno)),
+                Ok(_) => break,
+            }
+        }
+        match watched.map(|fd| fd.any() == Some(true)) {
+            [false, true] => {}
+            _ => return Ok(()),
+        }
+        if let Some(newborn) = self.newborn.take() {
+            // In a frozen cgroup v1 it ends when that is thawed: nobody waits for it.
+            let _ = process::pidfd_send_signal(newborn.pidfd.as_fd(), libc::SIGKILL);
+            let mut ended = [PollFd::new(newborn.pidfd.as_fd(), PollFlags::POLLIN)];
+            if let Ok(1) = poll(&mut ended, PollTimeout::from(LAST_BREATH)) {
+                reap(newborn.pidfd.as_fd());
+            }
+        }
+        Err(Error::new(Code::Cancelled, "interrupted")
+            .hint("the process had not executed its program yet, and was killed"))
+    }
+
     /// The process proper takes the place of the intermediate, which has ended.
     fn adopt(&mut self, pid: i32) -> Result<()> {
         // Safe by number: it is a child of ours that nobody has reaped.
@@ -246,7 +285,11 @@ impl Server<'_> {
             .newborn
             .take()
             .and_then(|newborn| reap(newborn.pidfd.as_fd()));
-        refusal::died(how)
+        let joins = |planned: &Planned| matches!(planned.step, Step::JoinProcess { .. });
+        match self.plan.steps.iter().any(joins) {
+            true => refusal::died(how, "the process"),
+            false => refusal::died(how, refusal::INIT),
+        }
     }
 }
 

@@ -183,15 +183,14 @@ pub fn clone_refused(plan: &Plan, errno: Errno) -> Error {
 }
 
 /// The child ended without a report.
-pub fn died(how: Option<WaitStatus>) -> Error {
-    match how {
-        Some(WaitStatus::Signaled(_, signal, _)) => {
-            Error::new(Code::Died, format!("container init was killed by {signal}"))
-        }
-        Some(WaitStatus::Exited(_, code)) => Error::new(
-            Code::Died,
-            format!("container init exited with status {code}"),
-        ),
-        _ => Error::new(Code::Died, "container init is gone"),
-    }
+pub fn died(how: Option<WaitStatus>, who: &str) -> Error {
+    let tail = match how {
+        Some(WaitStatus::Signaled(_, signal, _)) => format!("{who} was killed by {signal}"),
+        Some(WaitStatus::Exited(_, code)) => format!("{who} exited with status {code}"),
+        _ => format!("{who} is gone"),
+    };
+    Error::new(Code::Died, tail)
 }
+
+/// The first process of a container, as runc calls it.
+pub const INIT: &str = "container init";
