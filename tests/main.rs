@@ -25,6 +25,7 @@ mod live_mounts;
 mod lost_terminals;
 mod lxcfs;
 mod mount_options;
+mod mount_places;
 mod mounts;
 mod namespaces;
 mod net_devices;
