@@ -32,10 +32,6 @@ fn load(stage: &Stage) -> Result<(), &'static str> {
     }
     let file = stage.path("profiles");
     std::fs::write(&file, PROFILES).expect("the profiles");
-    // Where the machine's boot would have mounted it.
-    let _ = Command::new("mount")
-        .args(["-t", "securityfs", "securityfs", "/sys/kernel/security"])
-        .output();
     let parser = Command::new("apparmor_parser")
         .args(["--replace", "--skip-cache"])
         .arg(&file)

@@ -62,6 +62,7 @@ mount -t hostfs -o "ro,$folder" none "/new$folder" || die "$folder"
 mount -t hostfs -o "rw,$out" none /new/guest || die "$out"
 mount -t proc -o nosuid,nodev,noexec proc /new/proc
 mount -t sysfs -o nosuid,nodev,noexec sys /new/sys
+mount -t securityfs -o nosuid,nodev,noexec securityfs /new/sys/kernel/security
 mount -t devtmpfs dev /new/dev
 mkdir -p /new/dev/pts /new/dev/shm /new/dev/mqueue
 mount -t devpts -o mode=620,ptmxmode=666,gid=5 devpts /new/dev/pts
@@ -90,7 +91,7 @@ chmod +x "$control/initrd/init"
 room() { df --output=avail -k "$1" 2>/dev/null | tail -n 1; }
 ram=/dev/shm; [ "$(room $ram)" -gt 1200000 ] 2>/dev/null || ram=$control
 TMPDIR=$ram setsid timeout -k 5 "$limit" linux.uml "mem=$memory" "initrd=$control/initrd.gz" con=null con0=null,fd:3 ssl0=null,fd:4 \
-  console=tty0 loglevel=4 audit=0 selinux=0 rdinit=/init "umid=capsid$$" "uml_dir=$control/" \
+  console=tty0 loglevel=4 audit=0 selinux=0 security=apparmor apparmor=1 rdinit=/init "umid=capsid$$" "uml_dir=$control/" \
   "guest.control=$control" "guest.folder=$folder" "guest.out=$out" 3>"$control/console" 4>&1 </dev/null >"$control/kernel" 2>&1 &
 guest=$!
 wait "$guest"

@@ -11,7 +11,7 @@ built() { # the test binary that cargo names
 binary=$(built --test promises) cgroups=$(built --workspace --test cgroups)
 [ -x "$binary" ] && [ -x "$cgroups" ] || { echo "guest: no test binary"; exit 1; }
 if [ $# = 0 ] && [ -z "${CAPSID_SOAK-}" ]; then
-  set -- cgroups:: devices:: rootless:: lifecycle:: user_namespaces:: exec::exec_is_ exec::exec_joins overlays::every
+  set -- cgroups:: devices:: rootless:: lifecycle:: user_namespaces:: exec::exec_is_ exec::exec_joins overlays::every labels::
 fi
 out=$(mktemp -d "${TMPDIR:-/tmp}/capsid-guest-out.XXXXXX") || exit 1
 trap 'rm -rf "$out"' EXIT
