@@ -195,6 +195,14 @@ fn a_working_directory_that_is_missing_is_made() {
 }
 
 #[test]
+fn a_working_directory_with_dots_is_the_one_that_is_made() {
+    let stage = stage!();
+    let mut bundle = stage.own_bundle();
+    bundle.set("/process/cwd", json!("/nowhere/../new/./folder/"));
+    assert_eq!(stage.prints(&mut bundle, "pwd"), "/new/folder");
+}
+
+#[test]
 fn a_working_directory_never_leaves_the_container() {
     let stage = stage!();
     let mut bundle = stage.bundle();
@@ -321,4 +329,91 @@ fn a_user_can_open_the_standard_streams_anew() {
         std::fs::read_to_string(stage.path("err")).unwrap(),
         "reopened\n"
     );
+}
+
+#[test]
+fn s12_a_sysctl_leads_to_no_other_file_and_its_value_to_no_other_parameter() {
+    let stage = stage!();
+    let host = |name: &str| std::fs::read_to_string(format!("/proc/sys/{name}")).unwrap();
+    let before = [host("vm/overcommit_ratio"), host("kernel/core_pattern")];
+    let refused = |name: &str, value: &str| {
+        let mut bundle = stage.bundle();
+        bundle.set("/linux/sysctl", json!({name: value}));
+        stage.try_create(&bundle).refuses(&["/linux/sysctl/"]);
+    };
+    for name in [
+        "vm.overcommit_ratio",
+        "net/../vm/overcommit_ratio",
+        "net.../vm.overcommit_ratio",
+        "net/./../vm/overcommit_ratio",
+        "kernel.shm/../../vm/overcommit_ratio",
+        "/vm/overcommit_ratio",
+        "net//../vm/overcommit_ratio",
+        "kernel.core_pattern",
+    ] {
+        refused(name, "7");
+    }
+    // CVE-2022-0811: tools that hand several of them on in one string part them by "+".
+    for value in [
+        "1024+kernel.core_pattern=|/evil",
+        "1024\nkernel.core_pattern=|/evil",
+        "1\u{0}",
+    ] {
+        refused("kernel.shm_rmid_forced", value);
+    }
+    let after = [host("vm/overcommit_ratio"), host("kernel/core_pattern")];
+    assert_eq!(after, before);
+}
+
+#[test]
+fn s12_no_link_of_the_kernels_parameters_is_followed() {
+    let stage = stage!();
+    let mut bundle = stage.bundle();
+    // A file that is not there is an error of its own, and names what the kernel lacks.
+    bundle.set("/linux/sysctl", json!({"net.ipv4.no_such_parameter": "1"}));
+    stage.try_create(&bundle).refuses(&[
+        "/linux/sysctl/net.ipv4.no_such_parameter",
+        "this kernel has no such sysctl",
+        "no such file or directory",
+    ]);
+}
+
+#[test]
+fn securebits_and_the_kept_capabilities_are_gone_when_the_program_runs() {
+    let stage = stage!();
+    let mut bundle = stage.bundle();
+    bundle
+        .set("/process/user", json!({"uid": 1000, "gid": 1000}))
+        .capabilities(&["CAP_KILL"])
+        .args(&["/bin/probe", "security", "capabilities"]);
+    let seen = stage.run(&bundle).ok().json();
+    assert_eq!(seen["security"]["securebits"], 0);
+    let kill = json!(["CAP_KILL"]);
+    for set in [
+        "bounding",
+        "permitted",
+        "effective",
+        "inheritable",
+        "ambient",
+    ] {
+        assert_eq!(seen["capabilities"][set], kill, "{set}");
+    }
+}
+
+#[test]
+fn an_exec_has_a_session_keyring_of_the_containers_name_unless_it_keeps_the_callers() {
+    let stage = stage!();
+    if !std::path::Path::new("/proc/keys").exists() {
+        skip!("no keyrings here");
+    }
+    let keys = |options: &[&str]| {
+        let mut bundle = stage.bundle();
+        bundle.set("/linux/maskedPaths", json!([])).sleeps();
+        let container = stage.create_with(&bundle, options);
+        container.start().ok();
+        let outcome = container.exec(&["/bin/probe", "keyring"]).ok();
+        outcome.stdout.contains(&format!("_ses.{}", container.id))
+    };
+    assert!(keys(&[]));
+    assert!(!keys(&["--no-new-keyring"]));
 }

@@ -9,10 +9,14 @@ use crate::harness::Bundle;
 use crate::harness::machine;
 
 /// Numbers from a seed (splitmix64): a configuration that failed can be made again.
-struct Random(u64);
+pub(super) struct Random(u64);
 
 impl Random {
-    fn below(&mut self, end: usize) -> usize {
+    pub(super) fn new(seed: u64) -> Random {
+        Random(seed)
+    }
+
+    pub(super) fn below(&mut self, end: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -20,7 +24,7 @@ impl Random {
         ((z ^ (z >> 31)) % end as u64) as usize
     }
 
-    fn of<T: Copy>(&mut self, list: &[T]) -> T {
+    pub(super) fn of<T: Copy>(&mut self, list: &[T]) -> T {
         list[self.below(list.len())]
     }
 
@@ -149,7 +153,7 @@ fn round(half: usize) {
     let mut failed = Vec::new();
     for seed in seeds {
         let mut bundle = bundle(&stage);
-        fill(&mut Random(seed as u64), &mut bundle, &sources);
+        fill(&mut Random::new(seed as u64), &mut bundle, &sources);
         bundle.args(&[&["/bin/probe"], SECTIONS, &["stat"], PLACES].concat());
         let name = format!("generated-{seed}");
         if let Err(found) = try_compare(&stage, &name, &bundle) {

@@ -15,6 +15,7 @@ macro_rules! stage_with_peers {
 mod allowed;
 mod generated;
 mod peer;
+mod processes;
 mod seen;
 mod verbs;
 

@@ -7,7 +7,7 @@ use std::ffi::CString;
 use caps::{CapSet, Capability};
 use oci_spec::runtime::{PosixRlimitType, Process, Spec};
 
-use super::draft::c_string;
+use super::draft::{c_string, target};
 use super::validate::sysctl;
 use super::{ParentAction, Plan, Program};
 use crate::error::{Code, Error, Result};
@@ -107,10 +107,11 @@ fn candidates(name: &str, path: Option<&str>, pointer: &str) -> Result<Vec<CStri
         .collect()
 }
 
-/// The working directory, and its pointer.
+/// The working directory, and its pointer: cleaned, as the directory is that is made for it.
 pub(super) fn cwd(process: &Process, pointer: &str) -> Result<(CString, String)> {
     let here = format!("{pointer}/cwd");
     let cwd = process.cwd().to_str().unwrap_or_default();
+    let cwd = target(cwd, &here)?.to_string();
     Ok((c_string(cwd, &here)?, here))
 }
 
