@@ -64,6 +64,27 @@ impl Sets {
     }
 }
 
+/// Who the process becomes.
+struct Subject<'a> {
+    process: &'a Process,
+    sets: Sets,
+    groups: Groups,
+    pointer: &'a str,
+}
+
+/// The one order that the kernel allows (capabilities(7), "Effect of user ID changes"): what
+/// needs a capability comes before the ids, which take them all from whoever is not root; what
+/// is kept across the ids is cut down after them; and ambient is what is left to choose from.
+const ORDER: &[fn(&Subject, &mut Plan) -> Result<()>] = &[
+    bounding,
+    streams,
+    keep_across_ids,
+    additional_groups,
+    ids,
+    final_sets,
+    ambient,
+];
+
 /// The steps that turn the child into the user.
 pub(super) fn become_user(
     process: &Process,
@@ -71,48 +92,55 @@ pub(super) fn become_user(
     pointer: &str,
     plan: &mut Plan,
 ) -> Result<()> {
-    let sets = Sets::resolve(process.capabilities().as_ref(), pointer)?;
-    let user = process.user();
-    let at = |field: &str| format!("{pointer}/{field}");
-    plan.step_for(
-        Step::DropBounding(!sets.bounding),
-        at("capabilities/bounding"),
-    );
-    if user.uid() != 0 {
-        plan.step_for(Step::OwnStreams { uid: user.uid() }, at("user/uid"));
-        plan.step(Step::KeepCapabilities);
-    }
-    set_groups(process, groups, pointer, plan)?;
-    let ids = Step::SetIds {
-        uid: user.uid(),
-        gid: user.gid(),
+    let subject = Subject {
+        process,
+        sets: Sets::resolve(process.capabilities().as_ref(), pointer)?,
+        groups,
+        pointer,
     };
-    plan.step_for(ids, at("user"));
-    let set = Step::SetCapabilities {
-        effective: sets.effective,
-        permitted: sets.permitted,
-        inheritable: sets.inheritable,
-    };
-    plan.step_for(set, at("capabilities"));
-    let ambient = sets.ambient & sets.permitted & sets.inheritable;
-    if ambient != sets.ambient {
-        let text = format!(
-            "{} can't be ambient without being inheritable and permitted",
-            names(sets.ambient & !ambient)
-        );
-        plan.note(at("capabilities/ambient"), text);
+    ORDER.iter().try_for_each(|turn| turn(&subject, plan))
+}
+
+impl Subject<'_> {
+    fn at(&self, field: &str) -> String {
+        format!("{}/{field}", self.pointer)
     }
-    // Otherwise capset(2) has left none.
-    if sets.permitted & sets.inheritable != 0 {
-        plan.step_for(Step::Ambient(ambient), at("capabilities/ambient"));
+
+    /// The kernel leaves its capabilities alone.
+    fn stays_root(&self) -> bool {
+        self.process.user().uid() == 0
+    }
+}
+
+/// Needs CAP_SETPCAP.
+fn bounding(subject: &Subject, plan: &mut Plan) -> Result<()> {
+    let step = Step::DropBounding(!subject.sets.bounding);
+    plan.step_for(step, subject.at("capabilities/bounding"));
+    Ok(())
+}
+
+/// Needs CAP_CHOWN.
+fn streams(subject: &Subject, plan: &mut Plan) -> Result<()> {
+    if !subject.stays_root() {
+        let uid = subject.process.user().uid();
+        plan.step_for(Step::OwnStreams { uid }, subject.at("user/uid"));
     }
     Ok(())
 }
 
-fn set_groups(process: &Process, groups: Groups, pointer: &str, plan: &mut Plan) -> Result<()> {
-    let asked = process.user().additional_gids().clone().unwrap_or_default();
-    let here = format!("{pointer}/user/additionalGids");
-    match (groups, asked.is_empty()) {
+fn keep_across_ids(subject: &Subject, plan: &mut Plan) -> Result<()> {
+    if !subject.stays_root() {
+        plan.step(Step::KeepCapabilities);
+    }
+    Ok(())
+}
+
+/// Needs CAP_SETGID.
+fn additional_groups(subject: &Subject, plan: &mut Plan) -> Result<()> {
+    let asked = subject.process.user().additional_gids();
+    let asked = asked.clone().unwrap_or_default();
+    let here = subject.at("user/additionalGids");
+    match (subject.groups, asked.is_empty()) {
         (Groups::Allowed, true) => plan.step(Step::SetGroups(asked)),
         (Groups::Allowed | Groups::Unknown, false) => plan.step_for(Step::SetGroups(asked), here),
         (Groups::Denied | Groups::Unknown, true) => {}
@@ -120,6 +148,45 @@ fn set_groups(process: &Process, groups: Groups, pointer: &str, plan: &mut Plan)
             let tail = "cannot set any additional groups in a rootless container";
             return Err(Error::new(Code::InvalidConfig, tail).at(here));
         }
+    }
+    Ok(())
+}
+
+/// Needs CAP_SETGID and CAP_SETUID.
+fn ids(subject: &Subject, plan: &mut Plan) -> Result<()> {
+    let user = subject.process.user();
+    let ids = Step::SetIds {
+        uid: user.uid(),
+        gid: user.gid(),
+    };
+    plan.step_for(ids, subject.at("user"));
+    Ok(())
+}
+
+fn final_sets(subject: &Subject, plan: &mut Plan) -> Result<()> {
+    let set = Step::SetCapabilities {
+        effective: subject.sets.effective,
+        permitted: subject.sets.permitted,
+        inheritable: subject.sets.inheritable,
+    };
+    plan.step_for(set, subject.at("capabilities"));
+    Ok(())
+}
+
+fn ambient(subject: &Subject, plan: &mut Plan) -> Result<()> {
+    let sets = &subject.sets;
+    let here = subject.at("capabilities/ambient");
+    let ambient = sets.ambient & sets.permitted & sets.inheritable;
+    if ambient != sets.ambient {
+        let text = format!(
+            "{} can't be ambient without being inheritable and permitted",
+            names(sets.ambient & !ambient)
+        );
+        plan.note(&*here, text);
+    }
+    // Otherwise capset(2) has left none.
+    if sets.permitted & sets.inheritable != 0 {
+        plan.step_for(Step::Ambient(ambient), here);
     }
     Ok(())
 }
@@ -165,7 +232,159 @@ fn names(bits: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use caps::Capability::{CAP_CHOWN, CAP_SETGID, CAP_SETPCAP, CAP_SETUID};
+    use proptest::prelude::*;
+
     use super::*;
+
+    const ALL: u64 = (1 << 41) - 1;
+
+    /// What capabilities(7), setuid(2) and prctl(2) say of a process of root's.
+    struct Kernel {
+        uid: u32,
+        groups: Vec<u32>,
+        keeps: bool,
+        sets: Sets,
+    }
+
+    impl Kernel {
+        fn new() -> Kernel {
+            Kernel {
+                uid: 0,
+                groups: vec![1, 2],
+                keeps: false,
+                sets: Sets {
+                    bounding: ALL,
+                    effective: ALL,
+                    permitted: ALL,
+                    inheritable: 0,
+                    ambient: 0,
+                },
+            }
+        }
+
+        fn needs(&self, capability: caps::Capability) -> std::result::Result<(), String> {
+            match self.sets.effective & capability.bitmask() {
+                0 => Err(format!("EPERM without {capability}")),
+                _ => Ok(()),
+            }
+        }
+
+        /// What the step does, or why the kernel refuses it.
+        fn take(&mut self, step: &Step) -> std::result::Result<(), String> {
+            let sets = &mut self.sets;
+            match step {
+                Step::DropBounding(gone) if gone & ALL != 0 => {
+                    self.needs(CAP_SETPCAP)?;
+                    self.sets.bounding &= !gone;
+                }
+                Step::DropBounding(_) => {}
+                Step::OwnStreams { .. } => self.needs(CAP_CHOWN)?,
+                Step::KeepCapabilities => self.keeps = true,
+                Step::SetGroups(groups) => {
+                    self.needs(CAP_SETGID)?;
+                    self.groups.clone_from(groups);
+                }
+                Step::SetIds { uid, .. } => {
+                    if *uid != 0 {
+                        self.needs(CAP_SETGID)?;
+                        self.needs(CAP_SETUID)?;
+                        let sets = &mut self.sets;
+                        (sets.effective, sets.ambient) = (0, 0);
+                        if !self.keeps {
+                            sets.permitted = 0;
+                        }
+                    }
+                    self.uid = *uid;
+                }
+                Step::SetCapabilities {
+                    effective,
+                    permitted,
+                    inheritable,
+                } => {
+                    let room = sets.inheritable | sets.bounding;
+                    let own = sets.inheritable | sets.permitted;
+                    let privileged = sets.effective & CAP_SETPCAP.bitmask() != 0;
+                    if permitted & !sets.permitted != 0
+                        || effective & !permitted != 0
+                        || inheritable & !room != 0
+                        || (!privileged && inheritable & !own != 0)
+                    {
+                        return Err("EPERM of capset".to_owned());
+                    }
+                    sets.effective = *effective;
+                    sets.permitted = *permitted;
+                    sets.inheritable = *inheritable;
+                    sets.ambient &= permitted & inheritable;
+                }
+                Step::Ambient(set) => {
+                    if set & !(sets.permitted & sets.inheritable) != 0 {
+                        return Err("EPERM of PR_CAP_AMBIENT_RAISE".to_owned());
+                    }
+                    sets.ambient = *set;
+                }
+                other => return Err(format!("{other} is not about credentials")),
+            }
+            Ok(())
+        }
+    }
+
+    /// The names of a set of bits, as config.json has them.
+    fn listed(bits: u64) -> Vec<String> {
+        let mut all: Vec<_> = caps::all().into_iter().collect();
+        all.retain(|capability| bits & capability.bitmask() != 0);
+        all.iter().map(ToString::to_string).collect()
+    }
+
+    /// Sets of which some are small, some large, and some contain each other.
+    fn set() -> impl Strategy<Value = u64> {
+        prop_oneof![
+            Just(0),
+            Just(ALL),
+            (0..41_u32).prop_map(|bit| 1 << bit),
+            any::<u64>().prop_map(|bits| bits & ALL),
+        ]
+    }
+
+    proptest! {
+        /// Whatever is asked for and not refused, no step is refused by the kernel, and the
+        /// process ends up as asked.
+        #[test]
+        fn every_process_becomes_who_it_is_to_be(
+            uid in prop::sample::select(vec![0_u32, 1, 1000, 4_294_967_294]),
+            additional in prop::collection::vec(any::<u32>(), 0..4),
+            (bounding, permitted, effective, inheritable, ambient) in (set(), set(), set(), set(), set()),
+            nested in any::<bool>(),
+        ) {
+            // Else nearly every one would be refused before it is planned.
+            let narrow = |set: u64, within: u64| if nested { set & within } else { set };
+            let (effective, inheritable) = (narrow(effective, permitted), narrow(inheritable, bounding));
+            let text = serde_json::json!({
+                "user": {"uid": uid, "gid": uid, "additionalGids": additional},
+                "capabilities": {
+                    "bounding": listed(bounding), "permitted": listed(permitted),
+                    "effective": listed(effective), "inheritable": listed(inheritable),
+                    "ambient": listed(ambient),
+                },
+            });
+            let mut plan = Plan::empty();
+            let process = process(&text.to_string());
+            if become_user(&process, Groups::Allowed, "/process", &mut plan).is_err() {
+                prop_assert!(effective & !permitted != 0 || inheritable & !bounding != 0);
+                return Ok(());
+            }
+            let mut kernel = Kernel::new();
+            for planned in &plan.steps {
+                kernel.take(&planned.step).map_err(|why| {
+                    TestCaseError::fail(format!("{}: {why}", planned.step))
+                })?;
+            }
+            let ambient = ambient & permitted & inheritable;
+            let expected = Sets { bounding, effective, inheritable, permitted, ambient };
+            prop_assert_eq!(kernel.sets, expected);
+            prop_assert_eq!((kernel.uid, kernel.groups), (uid, additional));
+        }
+    }
 
     fn process(text: &str) -> Process {
         let mut value: serde_json::Value = serde_json::from_str(text).unwrap();
