@@ -30,6 +30,7 @@
 //! | [`container`] | what can a caller do with a container? |
 //! | [`cgroup`] | where are its processes counted and limited? |
 //! | [`lxcfs`] | which files of /proc does an lxcfs of the host serve? |
+//! | [`rdt`] | which share of caches and memory bandwidth do they get? |
 //! | `overlay` | which directories does an overlay root need? |
 //! | [`seal`] | how is the runtime's own executable protected? |
 //! | [`Notice`] | which settings will not act as they were written? |
@@ -50,6 +51,7 @@ pub mod lxcfs;
 mod notice;
 mod overlay;
 pub mod plan;
+pub mod rdt;
 mod report;
 pub mod seal;
 pub mod spec;

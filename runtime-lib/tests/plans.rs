@@ -11,6 +11,7 @@ use capsid_runtime::plan::{
     AddRequest, Conditions, CreateRequest, ExecRequest, Host, IdMap, Limiter, Modules, OwnIds,
     Place, Plan, Start, Subordinate, add_mount, create, exec, remove_mount, validate,
 };
+use capsid_runtime::rdt;
 use capsid_runtime::spec::Spec;
 use nix::sched::CloneFlags;
 use proptest::prelude::*;
@@ -74,6 +75,7 @@ const CASES: &[Case] = &[
     ("scheduled", "scheduled", V2, plain),
     ("labels", "labels", V2, plain),
     ("net-devices", "net-devices", V1, plain),
+    ("intel-rdt", "intel-rdt", V2, plain),
     ("host-dev", "host-dev", V2, plain),
     ("no-process", "no-process", V2, plain),
     ("read-only-cgroups", "read-only-cgroups", V1, plain),
@@ -242,6 +244,12 @@ fn spec(fixture: &str) -> Spec {
     Spec::read(&path).unwrap()
 }
 
+fn resctrl(config: &oci_spec::runtime::Spec) -> Option<rdt::Group> {
+    let linux = config.linux().as_ref();
+    let asked = linux.and_then(|linux| linux.intel_rdt().as_ref());
+    asked.map(|asked| rdt::Group::resolve(asked, "web", Some("/resctrl".as_ref())).unwrap())
+}
+
 fn try_plan(spec: &Spec, machine: Machine, options: &CreateOptions) -> Result<Plan> {
     let host = machine.host();
     let lxcfs = Lxcfs {
@@ -253,6 +261,7 @@ fn try_plan(spec: &Spec, machine: Machine, options: &CreateOptions) -> Result<Pl
         ],
         pointer: None,
     };
+    let rdt = resctrl(&spec.config);
     let request = CreateRequest {
         id: "web",
         bundle: Path::new("/bundle"),
@@ -261,6 +270,7 @@ fn try_plan(spec: &Spec, machine: Machine, options: &CreateOptions) -> Result<Pl
         cgroup: &cgroups(&host.layout),
         options,
         lxcfs: options.lxcfs.as_ref().map(|_| &lxcfs),
+        rdt: rdt.as_ref(),
         conditions: &Conditions::of(&spec.config)?,
         start: Start::WhenTold,
     };
@@ -281,6 +291,7 @@ fn exec_plan(fixture: &str, euid: u32, namespaces: CloneFlags, layout: &Layout) 
         cgroups: Vec::new(),
         cancel: None,
     };
+    let rdt = resctrl(&config);
     let request = ExecRequest {
         id: "web",
         euid,
@@ -289,6 +300,7 @@ fn exec_plan(fixture: &str, euid: u32, namespaces: CloneFlags, layout: &Layout) 
         groups_denied: false,
         cgroup: &cgroups(layout),
         options: &options,
+        rdt: rdt.as_ref(),
         conditions: &Conditions::of(&config).unwrap(),
         modules: Modules {
             apparmor: true,
@@ -351,6 +363,7 @@ fn every_kind_of_exec_gives_its_golden_plan() {
         ("exec-rootless", "podman-rootless", 1000, user, Rootless),
         ("exec-host-pid", "containerd-ctr", 0, F::CLONE_NEWNS, V2),
         ("exec-labels", "labels", 0, usual, V2),
+        ("exec-intel-rdt", "intel-rdt", 0, usual, V2),
         ("exec-scheduled-v1", "scheduled", 0, usual, V1),
         ("exec-scheduled-v2", "scheduled", 0, usual, V2),
     ];

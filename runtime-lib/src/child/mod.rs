@@ -198,7 +198,7 @@ impl<'plan> Child<'plan> {
             Step::Mask(target) => self.mask(target),
             Step::ReadOnlyPath(target) => self.read_only_path(target),
             Step::RemoveTree(path) => trees::remove(path),
-            Step::JoinCgroup { tasks } => self.join_cgroup(tasks),
+            Step::JoinCgroup { tasks } | Step::JoinRdt { tasks } => self.join_cgroup(tasks),
             Step::JoinUnified { processes } => self.join_cgroup(std::slice::from_ref(processes)),
             Step::CpuAffinity(cpus) => {
                 scheduling::set_affinity(cpus.mask()).map_err(call("sched_setaffinity"))

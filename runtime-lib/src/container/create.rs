@@ -28,6 +28,7 @@ use crate::lxcfs;
 use crate::overlay;
 use crate::plan::hooks::{Hook, HookKind};
 use crate::plan::{self, Conditions, CreateRequest, Host, Modules, Plan, Start};
+use crate::rdt;
 
 /// A container that exists, and its process, which is a child of the caller.
 #[derive(Debug)]
@@ -44,6 +45,7 @@ pub(super) struct Prepared {
     pub plan: Plan,
     pub inherits_keyring: bool,
     pub conditions: Conditions,
+    pub rdt: Option<rdt::Group>,
 }
 
 impl Runtime {
@@ -96,6 +98,7 @@ impl Runtime {
         state_dir.belongs_to(journal.overlay_ids.clone());
         state_dir.record(JOURNAL, &journal)?;
         let cgroups = Cgroups::prepare(&prepared)?;
+        let rdt = prepared.rdt.as_ref().map(rdt::Group::make).transpose()?;
         if let Some(directories) = &prepared.plan.overlay {
             overlay::make(directories, &prepared.bundle.rootfs)?;
         }
@@ -140,6 +143,9 @@ impl Runtime {
             }
         };
         cgroups.keep();
+        if let Some(rdt) = rdt {
+            rdt.keep();
+        }
         let created = Created {
             container: Container {
                 runtime: self.clone(),
@@ -198,6 +204,10 @@ impl Runtime {
                 rootless: host.rootless(),
             },
         )?;
+        let rdt = linux.and_then(|linux| linux.intel_rdt().as_ref());
+        let rdt = rdt
+            .map(|asked| rdt::Group::resolve(asked, id.as_str(), rdt::mounted().as_deref()))
+            .transpose()?;
         let conditions = Conditions::of(&bundle.spec.config)?;
         let mut plan = plan::create(
             &bundle.spec.config,
@@ -210,6 +220,7 @@ impl Runtime {
                 cgroup: &cgroup,
                 options,
                 lxcfs: lxcfs.as_ref(),
+                rdt: rdt.as_ref(),
                 conditions: &conditions,
                 start,
             },
@@ -223,6 +234,7 @@ impl Runtime {
             plan,
             inherits_keyring: options.no_new_keyring,
             conditions,
+            rdt,
         })
     }
 }
@@ -263,6 +275,7 @@ impl Prepared {
                 pid: newborn.pid,
                 pidfd: pidfd.map_err(|error| Error::io(Code::Process, "fcntl", &error))?,
                 cgroup: &self.cgroup,
+                rdt: self.rdt.as_ref(),
                 conditions: &self.conditions,
                 process: process.clone(),
                 inherits_keyring: self.inherits_keyring,
@@ -278,6 +291,7 @@ impl Prepared {
             created: humantime::format_rfc3339_nanos(SystemTime::now()).to_string(),
             owner: geteuid().as_raw(),
             cgroup: self.cgroup.clone(),
+            rdt: self.rdt.clone(),
             hooks: self.plan.later.clone(),
             overlay_ids: match self.plan.overlay {
                 Some(_) if !geteuid().is_root() => self.plan.id_maps().cloned(),

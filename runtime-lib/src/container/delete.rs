@@ -14,6 +14,7 @@ use super::{Container, ContainerId, Runtime};
 use crate::cgroup::{CgroupPlan, CgroupRequest};
 use crate::error::{Code, Error, Result};
 use crate::plan::Host;
+use crate::rdt;
 use crate::spec::Spec;
 use crate::sys::process::pidfd_send_signal;
 
@@ -67,6 +68,7 @@ impl Runtime {
         };
         if let Some(journal) = &journal {
             journal.cgroup.manager().remove()?;
+            journal.remove_rdt()?;
         }
         let record = usable(state_dir.load::<Record>(STATE)).flatten();
         if let Some(record) = &record {
@@ -86,6 +88,12 @@ impl Runtime {
     }
 }
 
+impl Journal {
+    fn remove_rdt(&self) -> Result<()> {
+        self.rdt.as_ref().map_or(Ok(()), rdt::Group::remove)
+    }
+}
+
 impl Container {
     /// Deletes the container; see [`Runtime::delete`].
     ///
@@ -99,6 +107,7 @@ impl Container {
     pub(super) fn dismantle(mut self) -> Result<()> {
         self.kill_init()?;
         self.journal.cgroup.manager().remove()?;
+        self.journal.remove_rdt()?;
         self.told().run_poststop(&self.journal.hooks);
         self.state_dir.belongs_to(self.journal.overlay_ids.take());
         self.state_dir.remove()

@@ -22,6 +22,7 @@ use crate::launch::opens::open_directory;
 use crate::launch::{Surroundings, launch};
 use crate::plan::hooks::{Hook, Streams};
 use crate::plan::{self, Conditions, ExecRequest, Limiter, Modules, Plan, validate};
+use crate::rdt;
 use crate::sys::CLONE_NEWTIME;
 
 /// How long a process may take from losing its namespaces to its end, in milliseconds.
@@ -57,6 +58,7 @@ impl Container {
             pid,
             pidfd: init,
             cgroup: &cgroup,
+            rdt: self.journal.rdt.as_ref(),
             conditions: &record.conditions,
             inherits_keyring: record.inherits_keyring,
         };
@@ -158,6 +160,7 @@ pub(super) struct Joined<'a> {
     pub pid: i32,
     pub pidfd: OwnedFd,
     pub cgroup: &'a CgroupPlan,
+    pub rdt: Option<&'a rdt::Group>,
     pub conditions: &'a Conditions,
     pub inherits_keyring: bool,
 }
@@ -172,6 +175,7 @@ impl Joined<'_> {
             namespaces: differing_namespaces(self.pid)?,
             groups_denied: groups_denied(self.pid),
             cgroup: self.cgroup,
+            rdt: self.rdt,
             conditions: self.conditions,
             modules: Modules::probe(Some(&options.process), None),
             options,

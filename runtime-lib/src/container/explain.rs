@@ -85,11 +85,17 @@ fn explanation(prepared: &Prepared) -> Explanation {
         text: notice.text.clone(),
     });
     Explanation {
-        cgroup: prepared.cgroup.describe(&prepared.limits),
+        cgroup: before_the_clone(prepared),
         steps: steps.collect(),
         notices: notices.collect(),
         plan: plan.to_string(),
     }
+}
+
+fn before_the_clone(prepared: &Prepared) -> Vec<String> {
+    let mut lines = prepared.cgroup.describe(&prepared.limits);
+    lines.extend(prepared.rdt.iter().flat_map(|group| group.describe()));
+    lines
 }
 
 impl fmt::Display for Explanation {

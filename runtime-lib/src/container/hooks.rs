@@ -18,6 +18,7 @@ use crate::launch::Launched;
 use crate::launch::hook::{Copies, run};
 use crate::plan::Conditions;
 use crate::plan::hooks::{Hook, HookKind, Waiting, before_pivot, in_runtime};
+use crate::rdt;
 
 /// Files on the host that get the output of all hooks, by annotation: what crun calls them.
 pub(crate) const COPIES: [&str; 2] = ["run.oci.hooks.stdout", "run.oci.hooks.stderr"];
@@ -50,6 +51,7 @@ pub(super) struct Inside<'a> {
     pub pid: i32,
     pub pidfd: OwnedFd,
     pub cgroup: &'a CgroupPlan,
+    pub rdt: Option<&'a rdt::Group>,
     pub conditions: &'a Conditions,
     /// The process of the configuration, whose confinement is the hook's.
     pub process: Process,
@@ -136,6 +138,7 @@ impl Told<'_> {
                     pid: inside.pid,
                     pidfd: copy(&inside.pidfd)?,
                     cgroup: inside.cgroup,
+                    rdt: inside.rdt,
                     conditions: inside.conditions,
                     inherits_keyring: inside.inherits_keyring,
                 }

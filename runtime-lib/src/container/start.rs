@@ -129,6 +129,7 @@ impl Container {
                 pid: record.init.pid,
                 pidfd,
                 cgroup: &self.journal.cgroup,
+                rdt: self.journal.rdt.as_ref(),
                 conditions: &record.conditions,
                 process: self.process()?,
                 inherits_keyring: record.inherits_keyring,

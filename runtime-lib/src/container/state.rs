@@ -15,6 +15,7 @@ use crate::cgroup::CgroupPlan;
 use crate::error::{Code, Error, Result};
 use crate::plan::hooks::Hook;
 use crate::plan::{Conditions, IdMaps};
+use crate::rdt;
 
 /// Where a container is in its life (runtime-spec, runtime.md "State").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -78,6 +79,9 @@ pub struct Journal {
     pub owner: u32,
     /// The directories that are, or were about to be, the container's.
     pub cgroup: CgroupPlan,
+    /// The group of resctrl that is, or was about to be, the container's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rdt: Option<rdt::Group>,
     /// The ids that own what an overlay root keeps in the state directory, when they are
     /// not the caller's.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -86,7 +86,7 @@ fn code_of(step: &Step, errno: Errno) -> Code {
         | Step::JoinNamespace { .. }
         | Step::Fork { .. }
         | Step::Unshare(_) => Code::Namespace,
-        Step::JoinCgroup { .. } => Code::Cgroup,
+        Step::JoinCgroup { .. } | Step::JoinUnified { .. } | Step::JoinRdt { .. } => Code::Cgroup,
         Step::PropagateAll { .. }
         | Step::PrivateParent { .. }
         | Step::OpenRoot(_)

@@ -38,6 +38,7 @@ use crate::container::{CreateOptions, ExecOptions};
 use crate::error::Result;
 use crate::lxcfs::Lxcfs;
 use crate::notice::Notice;
+use crate::rdt::Group;
 use crate::step::{Barrier, MappedOwners, Root, Step, Turn};
 
 use credentials::Groups;
@@ -244,6 +245,8 @@ pub struct CreateRequest<'a> {
     pub options: &'a CreateOptions,
     /// What of /proc and /sys an lxcfs of the host serves.
     pub lxcfs: Option<&'a Lxcfs>,
+    /// Its share of caches and memory bandwidth.
+    pub rdt: Option<&'a Group>,
     /// Those of the configuration: [`Conditions::of`].
     pub conditions: &'a Conditions,
     pub start: Start,
@@ -273,6 +276,8 @@ pub struct ExecRequest<'a> {
     /// The container's cgroups.
     pub cgroup: &'a CgroupPlan,
     pub options: &'a ExecOptions,
+    /// Its share of caches and memory bandwidth.
+    pub rdt: Option<&'a Group>,
     /// What every process of the container executes under.
     pub conditions: &'a Conditions,
     /// The security modules, as far as the process asks for their labels.
@@ -306,6 +311,7 @@ pub fn create(config: &Spec, host: &Host, request: &CreateRequest) -> Result<Pla
     if let Some(process) = process {
         labels::label_process(process, host.modules, "/process", &mut plan)?;
     }
+    join_rdt(request.rdt, &mut plan);
     namespaces.enter(score, request.options.preserve_fds, &mut plan);
     plan.step(Step::NewSession);
     namespaces.map_ids(score, &mut plan);
@@ -366,6 +372,7 @@ pub fn exec(request: ExecRequest) -> Result<Plan> {
 
     plan.step(Step::ResetSignals);
     labels::label_process(process, request.modules, pointer, &mut plan)?;
+    join_rdt(request.rdt, &mut plan);
     affinity.before_cgroups(&mut plan);
     let ordinary = request.euid != 0;
     process::oom_score(process.oom_score_adj(), ordinary, pointer, &mut plan);
@@ -454,6 +461,15 @@ fn become_hook(hook: &Hook, plan: &mut Plan) -> Result<()> {
         ..hook.program(env)?
     });
     Ok(())
+}
+
+/// The child writes itself into its groups of resctrl; what it clones is born in them.
+fn join_rdt(group: Option<&Group>, plan: &mut Plan) {
+    if let Some(group) = group {
+        let files = group.tasks().into_iter();
+        let tasks = files.map(|file| plan.open(Open::Tasks(file))).collect();
+        plan.step_for(Step::JoinRdt { tasks }, "/linux/intelRdt");
+    }
 }
 
 fn session_keyring(id: &str, inherited: bool, plan: &mut Plan) -> Result<()> {

@@ -39,7 +39,7 @@ struct Linux {
     seccomp: Enabled,
     apparmor: Enabled,
     selinux: Enabled,
-    intel_rdt: Enabled,
+    intel_rdt: IntelRdt,
     memory_policy: MemoryPolicy,
     mount_extensions: MountExtensions,
     net_devices: Enabled,
@@ -58,6 +58,13 @@ struct Cgroup {
 #[derive(Debug, Serialize)]
 struct Enabled {
     enabled: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct IntelRdt {
+    enabled: bool,
+    schemata: bool,
+    monitoring: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -97,7 +104,11 @@ pub fn features() -> Features {
             seccomp: absent(),
             apparmor: present(),
             selinux: present(),
-            intel_rdt: absent(),
+            intel_rdt: IntelRdt {
+                enabled: true,
+                schemata: true,
+                monitoring: true,
+            },
             memory_policy: MemoryPolicy {
                 modes: MEMORY_MODES.map(|(word, _)| word),
                 flags: MEMORY_FLAGS.map(|(word, _)| word),

@@ -45,6 +45,7 @@ const CONFIG: &[Shape] = &[
     shape("/linux/gidMappings/*", MAP),
     shape("/linux/devices/*", &["type", "path"]),
     shape("/linux/timeOffsets/*", &[]),
+    shape("/linux/intelRdt", &[]),
     shape("/linux/netDevices/*", &[]),
     shape("/linux/personality", &["domain"]),
     shape("/linux/memoryPolicy", &["mode"]),

@@ -186,7 +186,7 @@ fn a_zero_value_of_something_unsupported_asks_for_nothing() {
         assert_eq!(unsupported::config(&spec.raw), [], "{pointer}");
     }
     for (pointer, value) in [
-        ("/linux/intelRdt", json!({})),
+        ("/linux/seccomp", json!({"defaultAction": "x"})),
         ("/process/commandLine", json!("x")),
     ] {
         let spec = Spec::parse(with(pointer, value)).unwrap();

@@ -25,8 +25,6 @@ const fn row(pattern: &'static str, what: &'static str, neutral: fn(&Value) -> b
 #[rustfmt::skip]
 const CONFIG: &[Row] = &[
     row("/linux/seccomp", "seccomp filters are", is_empty),
-    // An intelRdt without members still asks for a group named after the container.
-    row("/linux/intelRdt", "Intel RDT is", Value::is_null),
 ];
 
 /// The same for a process, below /process of config.json or at the top of process.json.

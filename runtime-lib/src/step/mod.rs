@@ -126,6 +126,8 @@ pub enum Step {
     Finish,
     /// The same for cgroup.procs of v2, where the child could not be born in it.
     JoinUnified { processes: Slot },
+    /// The same for the `tasks` of resctrl groups.
+    JoinRdt { tasks: Vec<Slot> },
     /// sched_setaffinity(2)
     CpuAffinity(NumberSet),
     /// sched_setattr(2)

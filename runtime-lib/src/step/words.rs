@@ -142,6 +142,7 @@ impl fmt::Display for Step {
             Step::RemoveTree(path) => write!(f, "remove {} with all in it", text(path)),
             Step::JoinCgroup { tasks } => write!(f, "join {} v1 cgroups", tasks.len()),
             Step::JoinUnified { .. } => write!(f, "join the cgroup"),
+            Step::JoinRdt { .. } => write!(f, "join the resctrl group"),
             Step::CpuAffinity(cpus) => write!(f, "run on the CPUs {cpus}"),
             Step::Scheduler(scheduler) => write!(f, "be scheduled as {scheduler}"),
             Step::IoPriority(priority) => write!(f, "set the I/O priority to {priority}"),

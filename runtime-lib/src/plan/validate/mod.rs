@@ -15,6 +15,7 @@ mod namespaces;
 mod net_devices;
 mod paths;
 mod process;
+mod rdt;
 mod scheduling;
 mod strings;
 pub mod sysctl;
@@ -53,6 +54,8 @@ const RULES: &[Rule] = &[
     paths::root_propagation_is_known,
     conditions::personality_has_no_flags,
     conditions::memory_policy_fits_together,
+    rdt::class_is_a_name,
+    rdt::schemata_are_lines,
     net_devices::devices_have_a_namespace,
     net_devices::device_names_are_names,
     net_devices::device_names_are_given_once,
