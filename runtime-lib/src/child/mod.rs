@@ -73,6 +73,8 @@ pub struct Child<'plan> {
     found: usize,
     /// The inherited tree is in the peer group of the host's mounts.
     shared_with_host: bool,
+    /// The mounts that become read-only at the end; made before the clone, as long as it takes.
+    kept: Vec<Option<Fd>>,
     /// A clone of one of the caller's mounts, or a mount that was made detached.
     held: Option<Fd>,
     /// What is to be attached, and where.
@@ -104,6 +106,11 @@ impl<'plan> Child<'plan> {
         channel: Channel,
         handshake: Option<Handshake>,
     ) -> Child<'plan> {
+        let kept = steps.iter().filter_map(|planned| match planned.step {
+            Step::Protect { kept, .. } => Some(kept + 1),
+            _ => None,
+        });
+        let kept = kept.max().unwrap_or_default();
         Child {
             steps,
             image,
@@ -119,6 +126,7 @@ impl<'plan> Child<'plan> {
             in_directory: false,
             found: 0,
             shared_with_host: false,
+            kept: (0..kept).map(|_| None).collect(),
             held: None,
             made: None,
             released: false,
@@ -218,6 +226,7 @@ impl<'plan> Child<'plan> {
                     .map_err(call("personality"))?;
                 Ok(())
             }
+            Step::Protect { kept, .. } => self.protect(*kept),
             Step::Attributes { target, attributes } => self.remount(target, attributes),
             Step::Reconfigure { target, options } => self.reconfigure(target, options),
             Step::Terminal(terminal) => self.terminal(terminal),

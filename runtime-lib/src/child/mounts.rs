@@ -50,8 +50,11 @@ impl Child<'_> {
                 attach_at(mounted.as_fd(), place.as_fd())?;
                 give_propagation(mounted.as_fd(), attributes)?;
                 let whole = fstype.to_bytes() == b"proc" && options.is_empty();
+                let kept = mount.kept.and_then(|kept| self.kept.get_mut(kept));
                 if mount.target.is_root() {
                     self.root = Some(mounted);
+                } else if let Some(kept) = kept {
+                    *kept = Some(mounted);
                 } else if whole && self.procfs.is_none() {
                     self.procfs = Some(mounted);
                 }
@@ -119,6 +122,13 @@ impl Child<'_> {
         }
         let mounted = open_target(self.root()?, target).map_err(call("openat2"))?;
         give(mounted.as_fd(), attributes)
+    }
+
+    pub(super) fn protect(&self, kept: usize) -> Result<(), Refused> {
+        let kept = self.kept.get(kept).and_then(Option::as_ref);
+        let kept = kept.ok_or(Refused::new("mount_setattr", Errno::EBADF))?;
+        set_attributes(kept.as_fd(), libc::MOUNT_ATTR_RDONLY, 0, 0, false)
+            .map_err(call("mount_setattr"))
     }
 
     /// A file is covered by the host's /dev/null, which no image has touched; read-only, so that
@@ -287,9 +297,16 @@ pub(super) fn give_propagation(mount: BorrowedFd<'_>, wanted: &Attributes) -> Re
 }
 
 pub(super) fn attach_at(mount: BorrowedFd<'_>, place: BorrowedFd<'_>) -> Result<(), Refused> {
-    attach(mount, place).map_err(|errno| match errno {
-        Errno::EINVAL => Refused::new("move_mount", errno)
+    attach(mount, place).map_err(|errno| match (errno, unlike(mount, place)) {
+        // What mount(2) calls it, and engines know it by.
+        (Errno::EINVAL, Ok(true)) => Refused::new("move_mount", Errno::ENOTDIR)
             .noting(b"a directory can't be mounted on a file, nor a file on a directory"),
-        errno => Refused::new("move_mount", errno),
+        (errno, _) => Refused::new("move_mount", errno),
     })
+}
+
+/// Whether one is a directory and the other is not.
+fn unlike(mount: BorrowedFd<'_>, place: BorrowedFd<'_>) -> Result<bool, Refused> {
+    let is_directory = |file| Ok(kind(file)?.1 == SFlag::S_IFDIR);
+    Ok(is_directory(mount)? != is_directory(place)?)
 }

@@ -100,6 +100,7 @@ fn code_of(step: &Step, errno: Errno) -> Code {
         | Step::Mask(_)
         | Step::ReadOnlyPath(_)
         | Step::Attributes { .. }
+        | Step::Protect { .. }
         | Step::Reconfigure { .. }
         | Step::PivotRoot
         | Step::MoveRoot

@@ -112,6 +112,7 @@ impl Scene<'_> {
             attributes,
             inherit_mode: false,
             copy_up: false,
+            kept: None,
             source_link: SourceLink::Follow,
             owners: None,
         };
@@ -203,6 +204,7 @@ impl Scene<'_> {
             attributes: wanted.options.attributes,
             inherit_mode: false,
             copy_up: false,
+            kept: None,
             source_link: SourceLink::Follow,
             owners: None,
         };

@@ -84,6 +84,7 @@ pub fn add_mount(place: Place, request: &AddRequest) -> Result<Plan> {
         attributes,
         inherit_mode: fresh && wanted.options.value("mode").is_none(),
         copy_up: false,
+        kept: None,
         source_link: SourceLink::Follow,
         owners: None,
     }));

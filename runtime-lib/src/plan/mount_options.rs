@@ -240,9 +240,18 @@ impl Options {
             Clear(bit) => turn(&mut a.clear, &mut a.set, bit),
             Atime(value) => atime(&mut a.set, &mut a.clear, value),
             NotAtime(value) => not_atime(&mut a.set, &mut a.clear, value),
-            SetAll(bit) => turn(&mut a.recursive_set, &mut a.recursive_clear, bit),
-            ClearAll(bit) => turn(&mut a.recursive_clear, &mut a.recursive_set, bit),
-            AtimeAll(value) => atime(&mut a.recursive_set, &mut a.recursive_clear, value),
+            SetAll(bit) => {
+                turn(&mut a.recursive_set, &mut a.recursive_clear, bit);
+                forget(a, bit);
+            }
+            ClearAll(bit) => {
+                turn(&mut a.recursive_clear, &mut a.recursive_set, bit);
+                forget(a, bit);
+            }
+            AtimeAll(value) => {
+                atime(&mut a.recursive_set, &mut a.recursive_clear, value);
+                forget(a, ATIME);
+            }
             NotAtimeAll(value) => {
                 not_atime_all(&mut a.recursive_set, &mut a.recursive_clear, value)
             }
@@ -289,6 +298,13 @@ impl Options {
 fn turn(on: &mut u64, off: &mut u64, bit: u64) {
     *on |= bit;
     *off &= !bit;
+}
+
+/// What an earlier word has said of this mount alone, a later one of all below it overrules. (The
+/// other way round both hold: the child does what is of this mount alone last.)
+fn forget(attributes: &mut Attributes, bits: u64) {
+    attributes.set &= !bits;
+    attributes.clear &= !bits;
 }
 
 /// mount_setattr(2): the whole group has to be cleared for any value of it to be set.
@@ -387,6 +403,15 @@ mod tests {
         assert_eq!(options.attributes.clear, RDONLY | ATIME);
         assert!(options.superblock.is_empty());
         assert_eq!(parse(&["bind", "rbind"]).bind, Some(true));
+    }
+
+    #[test]
+    fn of_a_word_for_one_mount_and_one_for_all_the_last_holds_for_the_one() {
+        let options = parse(&["nodev", "noatime", "rdev", "rrelatime"]).attributes;
+        assert_eq!((options.set, options.clear), (0, 0));
+        let options = parse(&["rro", "rnoatime", "rw", "relatime"]).attributes;
+        assert_eq!((options.set, options.clear), (RELATIME, RDONLY | ATIME));
+        assert_eq!(options.recursive_set, RDONLY | NOATIME);
     }
 
     #[test]

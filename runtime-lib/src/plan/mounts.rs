@@ -25,6 +25,8 @@ pub(super) struct Wanted<'a> {
     pub destination: &'a str,
     pub target: Target,
     pub options: Options,
+    /// See [`Mount::kept`].
+    pub kept: Option<usize>,
 }
 
 /// The files below /proc that lxcfs and the like may be mounted over.
@@ -112,6 +114,7 @@ impl<'a> Wanted<'a> {
             target,
             options,
             pointer,
+            kept: None,
         };
         refuse_place(&wanted)?;
         wanted.refuse_words()?;
@@ -208,18 +211,27 @@ impl Scene<'_> {
         if let Some(recursive) = wanted.options.bind {
             return self.bind_entry(wanted, recursive, plan);
         }
-        if wanted.read_only() && wanted.filled_later() {
+        let stand_in = self.stand_in(wanted)?;
+        if wanted.read_only() && wanted.filled_later() && stand_in.is_none() {
             wanted.options.attributes.set &= !libc::MOUNT_ATTR_RDONLY;
-            let step = Step::Attributes {
-                target: wanted.target.clone(),
-                attributes: Attributes {
-                    set: libc::MOUNT_ATTR_RDONLY,
-                    ..Attributes::default()
+            let target = wanted.target.clone();
+            let step = match target.is_root() {
+                // The child keeps that one for all that follows.
+                true => Step::Attributes {
+                    target,
+                    attributes: Attributes {
+                        set: libc::MOUNT_ATTR_RDONLY,
+                        ..Attributes::default()
+                    },
+                },
+                false => Step::Protect {
+                    kept: *wanted.kept.insert(at_end.len()),
+                    target,
                 },
             };
             at_end.push((step, wanted.pointer.clone()));
         }
-        match self.stand_in(wanted)? {
+        match stand_in {
             Some(path) => self.bind_stand_in(wanted, path, plan),
             None => self.fresh_mount(wanted, plan),
         }
@@ -269,6 +281,7 @@ impl Scene<'_> {
             attributes: wanted.options.attributes,
             inherit_mode: fstype == "tmpfs" && wanted.options.value("mode").is_none(),
             copy_up: wanted.options.copy_up,
+            kept: wanted.kept,
             source_link: SourceLink::Follow,
             owners: self.mapped_file_system(wanted, plan)?,
         };
@@ -402,6 +415,7 @@ impl Scene<'_> {
             attributes,
             inherit_mode: false,
             copy_up: false,
+            kept: None,
             source_link,
             owners,
         };

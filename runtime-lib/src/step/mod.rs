@@ -150,6 +150,8 @@ pub enum Step {
         target: Target,
         options: Vec<FsOption>,
     },
+    /// Make a mount read-only that was kept writable until now; whatever lies over it.
+    Protect { kept: usize, target: Target },
     /// A pty of the container's own devpts becomes stdio; its master goes to the parent.
     Terminal(Terminal),
     /// pivot_root(2), and the old root is detached.
@@ -310,6 +312,8 @@ pub struct Mount {
     pub inherit_mode: bool,
     /// It begins with a copy of what it covers.
     pub copy_up: bool,
+    /// Its descriptor is kept under this number for [`Step::Protect`].
+    pub kept: Option<usize>,
     pub source_link: SourceLink,
     /// The files' owners are seen through maps. Of [`Source::Opened`] the parent did it.
     pub owners: Option<MappedOwners>,

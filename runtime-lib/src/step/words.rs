@@ -148,6 +148,7 @@ impl fmt::Display for Step {
             Step::IoPriority(priority) => write!(f, "set the I/O priority to {priority}"),
             Step::MemoryPolicy(policy) => write!(f, "set the memory policy to {policy}"),
             Step::Personality(persona) => write!(f, "set the personality to {persona:#x}"),
+            Step::Protect { target, .. } => write!(f, "remount {target} (ro)"),
             Step::Attributes { target, attributes } => write!(f, "remount {target}{attributes}"),
             Step::Reconfigure { target, options } => {
                 write!(f, "reconfigure the file system on {target}")?;
