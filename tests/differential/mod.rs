@@ -279,6 +279,19 @@ alike! {
     read_only_paths (Run) |b| {
         b.set("/linux/readonlyPaths", json!(["/home", "/etc/text", "/missing", "/proc/sys"]));
     };
+    a_remount (Run) |b| {
+        b.mount("/tmp", "tmpfs", "tmpfs", &["noexec", "mode=1777"])
+            .mount("/tmp", "bind", "/tmp", &["remount", "bind", "ro"]);
+    };
+    a_read_only_tmpfs_with_another_mount_below_and_one_over_it (Run) |b| {
+        b.mount("/mnt/a", "tmpfs", "below", &["ro"])
+            .mount("/mnt/a/in", "tmpfs", "in", &[])
+            .mount("/mnt/b", "tmpfs", "below", &["ro", "mode=755"])
+            .mount("/mnt/b", "tmpfs", "over", &["noexec", "mode=755"]);
+    };
+    a_read_only_tmpfs_below_a_masked_path (Run) |b| {
+        b.mount("/home/user", "tmpfs", "below", &["ro", "mode=755"]).set("/linux/maskedPaths", json!(["/home"]));
+    };
     no_masks (Run) |b| { b.remove("/linux/maskedPaths").remove("/linux/readonlyPaths"); };
     a_shared_root (Run) |b| { b.set("/linux/rootfsPropagation", json!("shared")); };
     a_slave_root (Run) |b| { b.set("/linux/rootfsPropagation", json!("slave")); };

@@ -79,6 +79,9 @@ impl Peer {
     #[track_caller]
     pub fn see(&self, stage: &Stage, bundle: &Bundle, id: &str, way: Way) -> Seen {
         let rootfs = Rootfs::new(&bundle.folder.join("rootfs"));
+        if bundle.config.pointer("/linux/uidMappings").is_some() {
+            rootfs.open_to_all();
+        }
         bundle.write(id);
         let outcome = match way {
             Way::Run => self.run(bundle, id),
@@ -93,13 +96,18 @@ impl Peer {
         }
         let mut seen = Seen::default();
         seen.add_line("exit", outcome.code.to_string());
+        if outcome.code != 0 && outcome.stdout.is_empty() {
+            seen.add_line("error", class(&outcome.stderr).to_owned());
+        }
         // A refusal has a text, and no program to watch.
         if let Ok(probe) = serde_json::from_str::<Value>(&outcome.stdout) {
             seen.add_probe(&probe);
         } else {
             seen.add_line("stdout", outcome.stdout.clone());
         }
-        seen.add_files(&rootfs.files());
+        if outcome.code == 0 || !outcome.stdout.is_empty() {
+            seen.add_files(&rootfs.files());
+        }
         seen.said = outcome.stderr;
         seen
     }
@@ -155,9 +163,29 @@ impl Peer {
     }
 }
 
+/// What kind of refusal a text tells of: the kernel's own words, where it has them.
+fn class(text: &str) -> &'static str {
+    const WORDS: [&str; 9] = [
+        "no such file or directory",
+        "invalid argument",
+        "not a directory",
+        "operation not permitted",
+        "permission denied",
+        "no such device",
+        "read-only file system",
+        "device or resource busy",
+        "too many",
+    ];
+    let text = text.to_lowercase();
+    let said = WORDS
+        .into_iter()
+        .filter_map(|word| Some((text.rfind(word)?, word)));
+    said.max().map_or("its own words", |(_, word)| word)
+}
+
 /// A process in the view, whose mount namespace all calls enter: making the view anew takes longer than
 /// most containers. It ends with this process, whose end its standard input is.
-fn room(view: View) -> u32 {
+pub fn room(view: View) -> u32 {
     static ROOMS: OnceLock<Child> = OnceLock::new();
     let child = ROOMS.get_or_init(|| {
         let mut child = view
@@ -196,10 +224,20 @@ impl Rootfs {
             "mnt",
             "root",
             "home/user",
+            "var",
         ] {
             std::fs::create_dir_all(path.join(folder)).expect("a folder");
         }
         std::fs::copy(machine::probe(), path.join("bin/probe")).expect("the probe");
+        for (link, target) in [
+            ("link", "mnt"),
+            ("absolute", "/etc/../var"),
+            ("intoproc", "/proc/self/environ"),
+            ("procdir", "tmp"),
+            ("loop", "loop"),
+        ] {
+            std::os::unix::fs::symlink(target, path.join(link)).expect("a link");
+        }
         let passwd = "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\n";
         for (name, text) in [
             ("etc/passwd", passwd),
@@ -209,6 +247,14 @@ impl Rootfs {
             std::fs::write(path.join(name), text).expect(name);
         }
         Rootfs(path.to_owned())
+    }
+
+    /// Lets the root of a user namespace make mount points in what isn't its own.
+    fn open_to_all(&self) {
+        for folder in ["", "mnt", "etc", "root", "home", "home/user", "tmp"] {
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+            std::fs::set_permissions(self.0.join(folder), mode).expect("a mode");
+        }
     }
 
     /// Every file by its path, with type, mode and owner.

@@ -111,15 +111,31 @@ impl Seen {
             // One of them saw nothing, and that is the difference.
             paths.retain(|path| *path == "exit");
         }
+        let failed_alone = self.lines.get("exit") != peer.lines.get("exit");
+        let value = |seen: &Seen, path: &str| match path {
+            "exit" if failed_alone => format!("{}{}", value(&seen.lines, path), seen.last_words()),
+            _ => value(&seen.lines, path),
+        };
         paths
             .into_iter()
             .map(|path| Difference {
                 path: path.clone(),
-                ours: value(&self.lines, path),
-                theirs: value(&peer.lines, path),
+                ours: value(self, path),
+                theirs: value(peer, path),
             })
             .filter(|difference| difference.ours != difference.theirs)
             .collect()
+    }
+
+    /// Of one that failed: ` (` and the last line that it wrote.
+    fn last_words(&self) -> String {
+        match (
+            self.lines.get("exit").map(String::as_str),
+            self.said.lines().last(),
+        ) {
+            (None | Some("0"), _) | (_, None) => String::new(),
+            (_, Some(line)) => format!(" ({})", line.trim()),
+        }
     }
 
     /// Objects become paths; everything else is one value.
@@ -138,11 +154,13 @@ impl Seen {
     /// Rows by mount point, the ones on top of each other numbered from below.
     fn add_mounts(&mut self, rows: &Value) {
         let rows: Vec<&Value> = rows.as_array().into_iter().flatten().collect();
-        let mut layers: BTreeMap<&str, u32> = BTreeMap::new();
+        let parent_of = |row: &Value| rows.iter().find(|other| other["id"] == row["parent"]);
         for row in &rows {
             let point = row["mount_point"].as_str().unwrap_or_default();
-            let layer = layers.entry(point).or_default();
-            let parent = rows.iter().find(|other| other["id"] == row["parent"]);
+            // The table has the order in which mounts were made, which need not be that of the attaching.
+            let below = std::iter::successors(parent_of(row), |row| parent_of(row));
+            let layer = below.take_while(|row| row["mount_point"] == point).count();
+            let parent = parent_of(row);
             let mut plain = json!({
                 "root": row["root"],
                 "parent": parent.map(|parent| &parent["mount_point"]),
@@ -159,7 +177,6 @@ impl Seen {
                 .collect();
             plain["propagation"] = json!(optional);
             self.flatten(&format!("mounts{point}#{layer}"), &plain);
-            *layer += 1;
         }
     }
 
