@@ -52,7 +52,9 @@ if [ "${1-}" = --inside ]; then
   unset TMPDIR XDG_RUNTIME_DIR
   mounts() { cut -d' ' -f4- /proc/self/mountinfo | sort; }
   files() { find /tmp /run /dev/shm -mindepth 1 -not -path "$CAPSID_WORK*" | grep -v -E '^/run/(user(/54321)?|capsid|crun)$' | { [ ${#held[@]} = 0 ] && cat || grep -v -F "$(printf '%s\n' "${held[@]}")"; } | sort; }
-  before_mounts=$(mounts) before_files=$(files)
+  # The folders of the machine's own that everybody can name: a path that is followed out of a root ends there.
+  own() { local d; for d in / /mnt /srv /home /opt /usr /var; do find "$d" -mindepth 1 -maxdepth 1 -printf '%p(%y)\n' 2>/dev/null; done | sort; }
+  before_mounts=$(mounts) before_files=$(files) before_own=$(own)
   "$@"
   status=$?
   # Children that were killed may still be on their way out: they get five seconds.
@@ -74,6 +76,8 @@ if [ "${1-}" = --inside ]; then
   mounts: $new"
   new=$(comm -13 <(echo "$before_files") <(files) | head -20); [ -n "$new" ] && left="$left
   files: $(echo $new)"
+  new=$(comm -3 <(echo "$before_own") <(own) | head -20); [ -n "$new" ] && left="$left
+  the machine's own folders, before and after: $(echo $new)"
   new=$(below "$name" | grep -v -E "$name(/self)?\$" | head -20); [ -n "$new" ] && left="$left
   cgroups: $(echo $new)"
   if [ -n "$left" ]; then say "left behind:$left"; [ "$status" = 0 ] && status=66; fi
