@@ -28,6 +28,7 @@ mod mount_options;
 mod mount_places;
 mod mounts;
 mod namespaces;
+mod nested;
 mod net_devices;
 mod old_kernels;
 mod overlays;

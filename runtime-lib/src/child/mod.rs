@@ -187,6 +187,10 @@ impl<'plan> Child<'plan> {
             Step::PrivateParent { candidates } => root::private_parent(candidates),
             Step::OpenRoot(root) => self.open_root(root),
             Step::Mount(mount) => self.mount(mount),
+            Step::MountOr { mount, otherwise } => match self.mount(mount) {
+                Err(refused) if refused.errno == Errno::EPERM => self.mount(otherwise),
+                mounted => mounted,
+            },
             Step::HoldTree {
                 path,
                 recursive,

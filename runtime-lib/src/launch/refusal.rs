@@ -6,7 +6,7 @@ use nix::sys::wait::WaitStatus;
 
 use crate::error::{Code, Error, errno_text, missing};
 use crate::plan::{Plan, Planned};
-use crate::step::{Label, Step, words::namespaces};
+use crate::step::{Label, Mount, Source, Step, words::namespaces};
 
 /// The refusal of one step.
 pub fn refused(plan: &Plan, step: usize, errno: Errno, call: &str, note: &str) -> Error {
@@ -33,7 +33,7 @@ pub fn refused(plan: &Plan, step: usize, errno: Errno, call: &str, note: &str) -
 }
 
 fn located(mut error: Error, planned: &Planned) -> Error {
-    if let Some(advice) = advice(&planned.step, error.os_error()) {
+    if let Some(advice) = advice(&planned.step, error.os_error(), error.failed_call()) {
         error = error.hint(advice);
     }
     if let Some(pointer) = &planned.pointer {
@@ -91,6 +91,7 @@ fn code_of(step: &Step, errno: Errno) -> Code {
         | Step::PrivateParent { .. }
         | Step::OpenRoot(_)
         | Step::Mount(_)
+        | Step::MountOr { .. }
         | Step::HoldTree { .. }
         | Step::MakeMount(_)
         | Step::AttachMount { .. }
@@ -112,7 +113,7 @@ fn code_of(step: &Step, errno: Errno) -> Code {
 }
 
 /// What to do about the refusals that have a usual cause.
-fn advice(step: &Step, errno: Option<Errno>) -> Option<&'static str> {
+fn advice(step: &Step, errno: Option<Errno>, call: Option<&str>) -> Option<&'static str> {
     match (step, errno?) {
         (Step::PivotRoot, Errno::EINVAL) => {
             Some("the caller's own root may be an initramfs: try --no-pivot")
@@ -134,6 +135,11 @@ fn advice(step: &Step, errno: Option<Errno>) -> Option<&'static str> {
         (Step::HoldTree { .. }, Errno::EINVAL) => Some(
             "the host has mounts below it that an ordinary user must not uncover: rbind takes \
              them along",
+        ),
+        // A lack of privileges comes with fsopen(2) or fsconfig(2).
+        (Step::Mount(mount), Errno::EPERM) if call == Some("fsmount") && is_proc(mount) => Some(
+            "parts of the caller's own /proc are covered, and a user namespace may not show more \
+             of it (mount_too_revealing): uncover them, or share the pid namespace",
         ),
         (Step::Mount(_) | Step::MakeMount(_), Errno::EPERM) => Some(
             "the kernel refuses this mount without privileges over the namespace that it shows",
@@ -158,6 +164,10 @@ fn advice(step: &Step, errno: Option<Errno>) -> Option<&'static str> {
         (Step::Sysctl { .. }, Errno::ENOENT) => Some("this kernel has no such sysctl"),
         _ => None,
     }
+}
+
+fn is_proc(mount: &Mount) -> bool {
+    matches!(&mount.source, Source::New { fstype, .. } if fstype.as_c_str() == c"proc")
 }
 
 /// clone3(2) itself was refused.

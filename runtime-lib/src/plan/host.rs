@@ -77,9 +77,10 @@ impl Host {
         self.capabilities & capability.bitmask() != 0
     }
 
-    /// Whether the caller is an ordinary user, or root of a user namespace only.
+    /// Whether the caller is an ordinary user, root of a user namespace only, or a root that
+    /// was left no power over the machine, as in a container.
     pub fn rootless(&self) -> bool {
-        self.euid != 0 || self.own_ids.is_some()
+        self.euid != 0 || self.own_ids.is_some() || !self.has(caps::Capability::CAP_SYS_ADMIN)
     }
 
     /// Whether the caller may make device nodes that can be opened: mknod(2) in a user

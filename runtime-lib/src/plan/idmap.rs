@@ -70,7 +70,14 @@ fn pointer(word: &str) -> String {
 
 /// The maps where config.json gives none: everybody for root, the subordinate ids for others.
 fn automatic(host: &Host, plan: &mut Plan) -> IdMaps {
+    use caps::Capability::{CAP_SETGID, CAP_SETUID};
     let (maps, text) = match &host.subordinate {
+        None if !host.has(CAP_SETUID) || !host.has(CAP_SETGID) => {
+            let maps = (after_root(host.euid, &[]), after_root(host.egid, &[]));
+            let text = "there is no other id than root, because the caller may not map others \
+                        (CAP_SETUID, CAP_SETGID)";
+            (maps, text)
+        }
         None => {
             let own = host.own_ids.clone().unwrap_or_else(|| OwnIds {
                 uid: vec![ALL],
@@ -138,7 +145,14 @@ fn after_root(own: u32, ranges: &[(u32, u32)]) -> Vec<IdMap> {
 /// Decides who writes the maps: the kernel lets a process without CAP_SETUID and CAP_SETGID
 /// map only its own id, and a group only when setgroups(2) is denied for good.
 fn writable(mut maps: IdMaps, host: &Host) -> Result<IdMaps> {
-    use caps::Capability::{CAP_SETGID, CAP_SETUID};
+    use caps::Capability::{CAP_SETFCAP, CAP_SETGID, CAP_SETUID};
+    let maps_root = maps.uid.iter().any(|line| line.host == 0);
+    if host.euid == 0 && maps_root && !host.has(CAP_SETFCAP) {
+        // Else its file capabilities would be good for the root outside (Linux 5.12).
+        return Err(Error::new(Code::Namespace, "operation not permitted")
+            .at("/linux/uidMappings")
+            .hint("root needs CAP_SETFCAP to map its own id; an ordinary user doesn't"));
+    }
     if host.has(CAP_SETUID) && host.has(CAP_SETGID) {
         return Ok(maps);
     }

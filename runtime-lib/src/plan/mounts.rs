@@ -285,7 +285,16 @@ impl Scene<'_> {
             source_link: SourceLink::Follow,
             owners: self.mapped_file_system(wanted, plan)?,
         };
-        plan.step_for(Step::Mount(mount), wanted.pointer.clone());
+        let step = match fstype {
+            "sysfs" if self.namespaces.other_user() || self.host.own_ids.is_some() => {
+                Step::MountOr {
+                    otherwise: Box::new(bound_sys(&mount)),
+                    mount,
+                }
+            }
+            _ => Step::Mount(mount),
+        };
+        plan.step_for(step, wanted.pointer.clone());
         Ok(())
     }
 
@@ -468,6 +477,21 @@ impl Scene<'_> {
 /// Whether a path below the root is one of the few in /proc that may be covered.
 pub(super) fn over_proc(place: &str) -> bool {
     OVER_PROC.contains(&place)
+}
+
+/// The caller's /sys with all below it: what a user namespace is shown when parts of that are
+/// covered (mount_too_revealing in the kernel).
+fn bound_sys(mount: &Mount) -> Mount {
+    let mut attributes = mount.attributes;
+    attributes.recursive_set |= attributes.set;
+    Mount {
+        source: Source::Bind {
+            path: c"/sys".to_owned(),
+            recursive: true,
+        },
+        attributes,
+        ..mount.clone()
+    }
 }
 
 /// Refuses to cover what processes trust in /proc (CVE-2019-16884).

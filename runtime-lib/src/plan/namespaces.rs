@@ -75,9 +75,13 @@ impl Namespaces {
         }
         let joined = |flag| joins.iter().any(|join: &Join| join.flag == flag);
         let none = |new: CloneFlags, flag| !new.contains(flag) && !joined(flag);
-        if host.euid != 0 && none(new, CloneFlags::CLONE_NEWUSER) {
+        let user_first = !host.has(caps::Capability::CAP_SYS_ADMIN);
+        if user_first && none(new, CloneFlags::CLONE_NEWUSER) {
             new |= CloneFlags::CLONE_NEWUSER;
-            let text = "a user namespace is added: an ordinary user can't do without";
+            let text = match host.euid {
+                0 => "a user namespace is added: without CAP_SYS_ADMIN nothing else can be made",
+                _ => "a user namespace is added: an ordinary user can't do without",
+            };
             plan.note("/linux/namespaces", text);
         }
         if none(new, CloneFlags::CLONE_NEWNS) {
@@ -99,7 +103,7 @@ impl Namespaces {
             offsets: offsets(config)?,
             late_cgroup: new.contains(CloneFlags::CLONE_NEWCGROUP)
                 && !matches!(host.layout, Layout::Unified { .. }),
-            user_first: !host.has(caps::Capability::CAP_SYS_ADMIN),
+            user_first,
             nested: host.own_ids.is_some(),
             new,
             joins,

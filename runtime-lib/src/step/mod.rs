@@ -88,6 +88,8 @@ pub enum Step {
     OpenRoot(Root),
     /// Make a mount and attach it.
     Mount(Mount),
+    /// The same, and another one where the kernel refuses the first (EPERM).
+    MountOr { mount: Mount, otherwise: Box<Mount> },
     /// Device nodes and symbolic links in one directory below the root.
     Populate(Populate),
     /// Write a sysctl through a procfs that no mount of the container covers.

@@ -106,6 +106,9 @@ impl fmt::Display for Step {
             }
             Step::OpenRoot(Root::Current) => write!(f, "open the container's root"),
             Step::Mount(mount) | Step::MakeMount(mount) => mount.fmt(f),
+            Step::MountOr { mount, .. } => {
+                write!(f, "{mount}, or the caller's own where that is refused")
+            }
             Step::HoldTree { path, .. } => write!(f, "clone the mount at {}", text(path)),
             Step::AttachMount { target, .. } => write!(f, "attach it on {target}"),
             Step::FindMount(target) => write!(f, "find the mount on {target}"),
