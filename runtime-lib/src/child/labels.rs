@@ -5,17 +5,10 @@ use std::ffi::CStr;
 use std::os::fd::AsFd;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
-use nix::sys::stat::{Mode, fstat};
-use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 
-use super::fds::{Fd, openat2};
-use crate::report::{Refused, call};
+use super::procfs::{self, at_proc};
+use crate::report::Refused;
 use crate::step::Label;
-use crate::sys::mount::resolve;
-
-/// The inode of a procfs's root (linux/proc_fs.h, PROC_ROOT_INO).
-const ROOT: u64 = 1;
 
 /// AppArmor's own part of attr; a label follows the word (aa_change_onexec(2)).
 const PROFILE: &CStr = c"self/attr/apparmor/exec";
@@ -44,25 +37,11 @@ fn write(file: &CStr, word: &[u8], label: &CStr) -> Result<(), Refused> {
     for (to, from) in room.iter_mut().zip(parts) {
         *to = *from;
     }
-    let file = own(file)?;
+    let procfs = at_proc()?;
+    let file = procfs::file(procfs.as_fd(), file, libc::O_WRONLY)?;
     match nix::unistd::write(&file, room) {
         Ok(written) if written == length => Ok(()),
         Ok(_) => Err(Refused::new("write", Errno::EIO)),
         Err(errno) => Err(Refused::new("write", errno)),
     }
-}
-
-/// A file of this process: below the root of a procfs, without leaving that mount.
-fn own(file: &CStr) -> Result<Fd, Refused> {
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let proc: Fd = open(c"/proc", flags, Mode::empty())
-        .map_err(call("open"))?
-        .into();
-    let system = fstatfs(proc.as_fd()).map_err(call("fstatfs"))?;
-    let inode = fstat(proc.as_fd()).map_err(call("fstat"))?.st_ino;
-    if system.filesystem_type() != PROC_SUPER_MAGIC || inode != ROOT {
-        return Err(Refused::new("fstatfs", Errno::EXDEV).noting(b"/proc is no procfs"));
-    }
-    let within = resolve::BENEATH | resolve::NO_MAGICLINKS | resolve::NO_XDEV;
-    openat2(proc.as_fd(), file, libc::O_WRONLY, 0, within).map_err(call("openat2"))
 }
