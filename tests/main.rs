@@ -8,6 +8,7 @@ mod attacks;
 mod bad_config;
 mod bare_user;
 mod binary;
+mod cgroup_mounts;
 mod cgroups;
 mod descriptors;
 mod devices;

@@ -22,7 +22,8 @@ const HARDENED: u64 = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::M
 /// When the child joins its v1 cgroups, and the cgroup mounts are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum JoinTurn {
-    /// Before all mounts, because a later mount lies at, under or over a cgroup mount.
+    /// Before all mounts, because a later mount lies at, under or over a cgroup mount, or one
+    /// is filled.
     First,
     /// After all other mounts, because a masked or read-only path does.
     BeforeMasks,
@@ -48,6 +49,10 @@ impl Scene<'_> {
         let hidden: Vec<&str> = hidden.map(String::as_str).collect();
         let mut turn = JoinTurn::Last;
         for (n, wanted) in mounts.iter().enumerate() {
+            if wanted.options.copy_up {
+                // What is copied is the container's memory.
+                return JoinTurn::First;
+            }
             if !wanted.shows_cgroups() {
                 continue;
             }
@@ -70,6 +75,9 @@ impl Scene<'_> {
     }
 
     pub(super) fn mount_cgroups(&self, wanted: &Wanted, plan: &mut Plan) -> Result<()> {
+        let mut wanted = wanted.clone();
+        self.protect(&mut wanted, plan);
+        let wanted = &wanted;
         match self.request.cgroup.mounts(&self.host.layout) {
             CgroupMounts::None => {
                 let text = "not mounted: this machine has no cgroup file system";
@@ -86,6 +94,21 @@ impl Scene<'_> {
             CgroupMounts::Legacy(_) if wanted.fstype == "cgroup2" => self.fresh_mount(wanted, plan),
             CgroupMounts::Legacy(hierarchies) => self.legacy(wanted, &hierarchies, plan),
         }
+    }
+
+    /// What shows more cgroups than the container's own is read-only where their owner may be
+    /// root of the container (CVE-2023-25809).
+    fn protect(&self, wanted: &mut Wanted, plan: &mut Plan) {
+        let rootless = self.namespaces.other_user() || self.host.rootless();
+        let attributes = &mut wanted.options.attributes;
+        if !rootless || self.fresh() || attributes.set & libc::MOUNT_ATTR_RDONLY != 0 {
+            return;
+        }
+        attributes.set |= libc::MOUNT_ATTR_RDONLY;
+        attributes.clear &= !libc::MOUNT_ATTR_RDONLY;
+        let text = "it is made read-only: without a cgroup namespace of its own, a user namespace \
+                    would reach cgroups of the host";
+        plan.note(&*wanted.pointer, text);
     }
 
     /// Whether the child may mount cgroups anew, and sees its own as their root.
