@@ -38,4 +38,5 @@ mod rootless;
 mod running;
 mod scheduling;
 mod terminals;
+mod unmounted;
 mod user_namespaces;

@@ -236,6 +236,7 @@ impl<'plan> Child<'plan> {
             Step::Terminal(terminal) => self.terminal(terminal),
             Step::PivotRoot => self.pivot_root(),
             Step::MoveRoot => self.move_root(),
+            Step::EnterRoot => self.enter_root(),
             Step::PropagateRoot {
                 propagation,
                 recursive,

@@ -39,6 +39,16 @@ impl Child<'_> {
                 self.root = Some(open_path(c"/").map_err(call("open"))?);
                 return Ok(());
             }
+            Root::Opened(slot) => {
+                let root = self.opened(*slot)?;
+                let root = super::paths::open(root, c".", libc::O_PATH, true);
+                self.root = Some(root.map_err(call("openat2"))?);
+                return Ok(());
+            }
+            Root::Directory { path } => {
+                self.root = Some(self.reached(0, path)?);
+                return Ok(());
+            }
             Root::Bind { path } => {
                 let place = self.reached(0, path)?;
                 let tree = clone_tree(place.as_raw_fd(), c"", true).map_err(call("open_tree"))?;
@@ -98,6 +108,13 @@ impl Child<'_> {
         chdir(c"/").map_err(call("chdir"))
     }
 
+    /// Nobody else is kept out of it by that, nor a process with CAP_SYS_CHROOT kept in.
+    pub(super) fn enter_root(&mut self) -> Result<(), Refused> {
+        fchdir(self.root()?).map_err(call("fchdir"))?;
+        chroot(c".").map_err(call("chroot"))?;
+        chdir(c"/").map_err(call("chdir"))
+    }
+
     pub(super) fn propagate_root(
         &mut self,
         propagation: u64,
@@ -126,8 +143,8 @@ pub(super) fn private_parent(candidates: &[CString]) -> Result<(), Refused> {
 /// down, then upper and work.
 fn directories(root: &Root) -> impl Iterator<Item = &CStr> {
     let (path, overlay) = match root {
-        Root::Current => (None, None),
-        Root::Bind { path } => (Some(path), None),
+        Root::Current | Root::Opened(_) => (None, None),
+        Root::Bind { path } | Root::Directory { path } => (Some(path), None),
         Root::Overlay { path, overlay } => (Some(path), Some(overlay)),
     };
     let lower = overlay.into_iter().flat_map(|overlay| &overlay.lower);

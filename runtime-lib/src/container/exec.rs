@@ -168,11 +168,18 @@ pub(super) struct Joined<'a> {
 impl Joined<'_> {
     /// The plan of the process, or of the hook that takes its place.
     pub fn plan(self, options: &ExecOptions, hook: Option<(&Hook, Streams)>) -> Result<Plan> {
+        let namespaces = differing_namespaces(self.pid)?;
+        let shared = !namespaces.contains(CloneFlags::CLONE_NEWNS);
         plan::exec(ExecRequest {
             id: self.id,
             euid: geteuid().as_raw(),
             init: self.pidfd,
-            namespaces: differing_namespaces(self.pid)?,
+            // A hook runs before init has gone into its root.
+            root: match shared && hook.is_none() {
+                true => Some(open_directory(format!("/proc/{}/root", self.pid).as_ref())?),
+                false => None,
+            },
+            namespaces,
             groups_denied: groups_denied(self.pid),
             cgroup: self.cgroup,
             rdt: self.rdt,

@@ -105,6 +105,7 @@ fn code_of(step: &Step, errno: Errno) -> Code {
         | Step::Reconfigure { .. }
         | Step::PivotRoot
         | Step::MoveRoot
+        | Step::EnterRoot
         | Step::PropagateRoot { .. }
         | Step::MakeDirectory(_)
         | Step::ChangeDirectory { .. } => Code::Filesystem,

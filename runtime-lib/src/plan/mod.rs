@@ -22,6 +22,7 @@ mod net_devices;
 mod process;
 mod rootfs;
 mod scheduling;
+mod unmounted;
 pub mod validate;
 mod words;
 
@@ -271,6 +272,8 @@ pub struct ExecRequest<'a> {
     pub init: OwnedFd,
     /// The namespaces of init that are not the caller's; setns(2) refuses the others.
     pub namespaces: CloneFlags,
+    /// The root of init, where it has no other mount namespace than the caller.
+    pub root: Option<OwnedFd>,
     /// /proc/PID/setgroups of init says "deny".
     pub groups_denied: bool,
     /// The container's cgroups.
@@ -379,6 +382,7 @@ pub fn exec(request: ExecRequest) -> Result<Plan> {
     // From the join on, a container with CAP_SYS_PTRACE sees this process's descriptors.
     plan.step(Step::Undumpable);
     let init = plan.open(Open::Descriptor(request.init));
+    let root = request.root.map(|root| plan.open(Open::Descriptor(root)));
     let hook = request.hook.map(|(hook, streams)| {
         streams.take(&mut plan);
         hook
@@ -403,6 +407,10 @@ pub fn exec(request: ExecRequest) -> Result<Plan> {
         plan.step(Step::BecomeRoot);
     }
     session_keyring(request.id, request.inherits_keyring, &mut plan)?;
+    if let Some(root) = root {
+        plan.step(Step::OpenRoot(Root::Opened(root)));
+        plan.step(Step::EnterRoot);
+    }
     if let Some(terminal) = process::terminal(process, false) {
         plan.step(Step::OpenRoot(Root::Current));
         plan.step_for(Step::Terminal(terminal), format!("{pointer}/terminal"));

@@ -20,7 +20,7 @@ use super::process::oom_score;
 use super::{IdMaps, Open, ParentAction, Plan};
 use super::{credentials, idmap};
 use crate::cgroup::Layout;
-use crate::error::{Code, Error, Result};
+use crate::error::Result;
 use crate::step::{Barrier, Step};
 use crate::sys::CLONE_NEWTIME;
 
@@ -83,12 +83,6 @@ impl Namespaces {
                 _ => "a user namespace is added: an ordinary user can't do without",
             };
             plan.note("/linux/namespaces", text);
-        }
-        if none(new, CloneFlags::CLONE_NEWNS) {
-            let tail = "a container without a mount namespace is not supported by this version";
-            return Err(Error::new(Code::Unsupported, tail)
-                .at("/linux/namespaces")
-                .hint("its mounts would stay on the host"));
         }
         let maps = new
             .contains(CloneFlags::CLONE_NEWUSER)

@@ -6,6 +6,8 @@ use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use nix::sched::CloneFlags;
+
 use super::cgroups::JoinTurn;
 use super::draft::{c_string, target};
 use super::host::Host;
@@ -41,6 +43,9 @@ impl Scene<'_> {
 
     /// The whole root filesystem, up to the pivot.
     pub(super) fn rootfs(&self, root: Root, plan: &mut Plan) -> Result<()> {
+        if !self.namespaces.private(CloneFlags::CLONE_NEWNS) {
+            return self.unmounted_root(plan);
+        }
         let entries = self.config.mounts().as_deref().unwrap_or_default();
         let mut mounts = entries
             .iter()
@@ -172,7 +177,7 @@ impl Scene<'_> {
     }
 
     /// The working directory is made while the root can be written.
-    fn working_directory(&self, plan: &mut Plan) -> Result<()> {
+    pub(super) fn working_directory(&self, plan: &mut Plan) -> Result<()> {
         let Some(process) = self.config.process() else {
             return Ok(());
         };
@@ -250,6 +255,6 @@ fn inherited(wanted: Option<Propagation>) -> u64 {
     }
 }
 
-fn root_path(path: &Path) -> Result<CString> {
+pub(super) fn root_path(path: &Path) -> Result<CString> {
     c_string(path.as_os_str().as_bytes(), "/root/path")
 }

@@ -160,6 +160,8 @@ pub enum Step {
     PivotRoot,
     /// MS_MOVE of the root onto / and chroot(2), where pivot_root(2) is refused.
     MoveRoot,
+    /// chroot(2) into the root, where nothing may be mounted.
+    EnterRoot,
     /// Propagation of the new root, with all below it or without.
     PropagateRoot { propagation: u64, recursive: bool },
     /// mkdir -p below the root.
@@ -289,8 +291,12 @@ pub enum Root {
         path: CString,
         overlay: OverlayMount,
     },
+    /// The directory itself, with nothing mounted: there is no mount namespace of its own.
+    Directory { path: CString },
     /// The root that this process has already: exec.
     Current,
+    /// The root of another process in the same mount namespace: exec.
+    Opened(Slot),
 }
 
 /// What overlayfs is told.

@@ -104,6 +104,10 @@ impl fmt::Display for Step {
                 }
                 write!(f, ", upper {}", text(&overlay.upper))
             }
+            Step::OpenRoot(Root::Directory { path }) => {
+                write!(f, "open the root {}, without a mount", text(path))
+            }
+            Step::OpenRoot(Root::Opened(_)) => write!(f, "take the container's root"),
             Step::OpenRoot(Root::Current) => write!(f, "open the container's root"),
             Step::Mount(mount) | Step::MakeMount(mount) => mount.fmt(f),
             Step::MountOr { mount, .. } => {
@@ -165,6 +169,7 @@ impl fmt::Display for Step {
                 };
                 write!(f, "open a terminal{console}")
             }
+            Step::EnterRoot => write!(f, "chroot into the root"),
             Step::PivotRoot => write!(f, "pivot into the root"),
             Step::MoveRoot => write!(f, "move the root onto / and chroot into it"),
             Step::PropagateRoot {
