@@ -53,10 +53,13 @@ fn exec_enters_the_same_root() {
     container.exec(&["/bin/ls", "/work"]).exits(1);
 }
 
+/// A pointer, and what asks for it.
+type Ask = (&'static str, fn(&mut Bundle));
+
 #[test]
 fn what_needs_a_mount_is_refused_where_it_is_asked_for() {
     let stage = stage!();
-    let asks: [(&str, fn(&mut Bundle)); 5] = [
+    let asks: [Ask; 5] = [
         ("/mounts", |bundle| {
             bundle.mount("/mnt", "tmpfs", "tmpfs", &[]);
         }),
