@@ -411,7 +411,10 @@ fn an_exec_has_a_session_keyring_of_the_containers_name_unless_it_keeps_the_call
         bundle.set("/linux/maskedPaths", json!([])).sleeps();
         let container = stage.create_with(&bundle, options);
         container.start().ok();
-        let outcome = container.exec(&["/bin/probe", "keyring"]).ok();
+        // Another user than the keyring's sees it only in possession of it.
+        let outcome = container
+            .exec_with(&["--user", "1000:1000"], &["/bin/probe", "keyring"])
+            .ok();
         outcome.stdout.contains(&format!("_ses.{}", container.id))
     };
     assert!(keys(&[]));

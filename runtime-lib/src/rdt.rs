@@ -482,6 +482,28 @@ mod tests {
         assert!(line.contains("schemata") && !group.directory.exists());
     }
 
+    proptest::proptest! {
+        #[test]
+        fn schemata_say_the_same_in_any_spelling(
+            resource in "[A-Z0-9]{1,6}",
+            list in proptest::collection::btree_map(0..64_u32, 0..u32::MAX, 0..8),
+            zeros in 0..4_usize,
+        ) {
+            let write = |pad: usize, gap: &str| {
+                let items = list.iter().map(|(domain, share)| {
+                    format!("{gap}{domain}={gap}{:0pad$x}", share)
+                });
+                format!("{gap}{resource}:{}", items.collect::<Vec<_>>().join(";"))
+            };
+            proptest::prop_assert_eq!(shares(&write(0, "")), shares(&write(zeros + 8, " ")));
+        }
+
+        #[test]
+        fn no_line_of_schemata_makes_it_panic(line in ".{0,60}|[A-Z0-9:=;a-f ]{0,60}") {
+            let _ = shares(&line);
+        }
+    }
+
     #[test]
     fn resctrl_is_found_among_the_mounts() {
         let text = "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n\

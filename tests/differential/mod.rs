@@ -194,6 +194,7 @@ alike! {
     };
     an_oom_score (Run) |b| { b.set("/process/oomScoreAdj", json!(555)); };
     an_oom_score_in_exec (Exec) |b| { idle(b).set("/process/oomScoreAdj", json!(555)); };
+    a_personality (Run) |b| { b.set("/linux/personality", json!({"domain": "LINUX32"})); };
     sysctls (Run) |b| {
         b.set("/linux/sysctl", json!({
             "net.ipv4.ip_forward": "1", "kernel.shmmax": "1048576", "net.ipv4.ping_group_range": "0 2000",
