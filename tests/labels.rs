@@ -141,6 +141,84 @@ fn a_profile_that_is_not_loaded_is_an_error_that_says_so() {
     ]);
 }
 
+/// Whether tests/vm/policy.cil, which denies nothing, has been loaded before these tests.
+fn policy() -> Result<(), &'static str> {
+    let own = std::fs::read_to_string("/proc/self/attr/current").unwrap_or_default();
+    match own.starts_with("u:r:kernel_t:") {
+        true => Ok(()),
+        false => Err("SELinux is off here"),
+    }
+}
+
+#[test]
+fn selinux_labels_are_those_of_the_process_and_of_exec() {
+    let stage = stage!();
+    if let Err(reason) = policy() {
+        skip!("{reason}");
+    }
+    let mut bundle = stage.bundle();
+    let current = ["cat", "/proc/self/attr/current"];
+    bundle
+        .set("/process/selinuxLabel", json!("u:r:box_t:s0:c1"))
+        .args(&current);
+    let said = |outcome: Outcome| {
+        outcome
+            .ok()
+            .stdout
+            .trim_matches(['\n', '\0', ' '])
+            .to_owned()
+    };
+    assert_eq!(said(stage.run(&bundle)), "u:r:box_t:s0:c1");
+    bundle
+        .set("/process/noNewPrivileges", json!(true))
+        .set("/process/user", json!({"uid": 1000, "gid": 1000}))
+        .capabilities(&[]);
+    assert_eq!(said(stage.run(&bundle)), "u:r:box_t:s0:c1");
+    bundle.user_namespace(100_000, 65_536);
+    assert_eq!(said(stage.run(&bundle)), "u:r:box_t:s0:c1");
+    bundle.sleeps();
+    let container = stage.create(&bundle);
+    container.start().ok();
+    assert_eq!(said(container.exec(&current)), "u:r:box_t:s0:c1");
+    let other = container.exec_with(&["--process-label", "u:r:other_t:s0"], &current);
+    assert_eq!(said(other), "u:r:other_t:s0");
+}
+
+#[test]
+fn selinux_labels_that_the_policy_does_not_know_are_refused() {
+    let stage = stage!();
+    if let Err(reason) = policy() {
+        skip!("{reason}");
+    }
+    let mut bundle = stage.bundle();
+    bundle.set("/process/selinuxLabel", json!("u:r:nobody_t:s0"));
+    stage.try_create(&bundle).refuses(&[
+        "/process/selinuxLabel",
+        "the machine's policy has no such label",
+        "invalid argument",
+    ]);
+}
+
+#[test]
+fn selinux_labels_the_mounts_of_the_container() {
+    let stage = stage!();
+    if let Err(reason) = policy() {
+        skip!("{reason}");
+    }
+    let mut bundle = stage.bundle();
+    bundle
+        .set("/linux/mountLabel", json!("u:object_r:box_file_t:s0:c1,c2"))
+        .sh("grep -c 'context=\"\\?u:object_r:box_file_t:s0:c1,c2' /proc/self/mountinfo; grep ' /proc ' /proc/self/mountinfo");
+    let outcome = stage.run(&bundle).ok();
+    let mut lines = outcome.stdout.lines();
+    // /dev, /dev/pts and /dev/shm; neither /proc nor what has no label of its own.
+    assert_eq!(lines.next(), Some("3"), "{outcome}");
+    assert!(
+        !lines.next().unwrap_or("context=").contains("context="),
+        "{outcome}"
+    );
+}
+
 /// CVE-2019-16884: an image (or a volume) whose /proc has files of its own where the label is written.
 #[test]
 fn a_proc_of_the_image_can_not_swallow_the_label() {

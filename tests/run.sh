@@ -16,7 +16,7 @@ say() { echo "test: $*"; }
 # --- packages: a program that shows that it is there, and Debian's name for it ---------------------------
 missing=
 for pair in cc:gcc runc:runc crun:crun busybox:busybox-static newuidmap:uidmap ps:procps \
-    setpriv:util-linux unshare:util-linux nsenter:util-linux tmux:tmux cpio:cpio linux.uml:user-mode-linux apparmor_parser:apparmor lxcfs:lxcfs; do
+    setpriv:util-linux unshare:util-linux nsenter:util-linux tmux:tmux cpio:cpio linux.uml:user-mode-linux apparmor_parser:apparmor secilc:secilc lxcfs:lxcfs; do
   command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair#*:}"
 done
 if [ -n "$missing" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then

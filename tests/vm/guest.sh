@@ -7,10 +7,11 @@
 # where the command runs; it is seen read-only too, wherever it lies. What the command writes to
 # /guest lands in $GUEST_OUT on this side (default: thrown away). Its output comes on stdout, its exit
 # status is this script's. 77: no guest can be had here; 124: the time limit; 125: the guest gave no status.
+# $GUEST_LSM is the security module that is on: apparmor (the default) or selinux, without a policy.
 # It must not write anywhere but to its control folder, and kills only the guest that it started.
 set -u
 folder=$(readlink -f "$1") && shift || exit 2
-limit=${GUEST_LIMIT:-900} memory=${GUEST_MEMORY:-1G}
+limit=${GUEST_LIMIT:-900} memory=${GUEST_MEMORY:-1G} lsm=${GUEST_LSM:-apparmor}
 say() { echo "guest: $*" >&2; }
 
 for program in linux.uml busybox cpio; do
@@ -63,6 +64,7 @@ mount -t hostfs -o "rw,$out" none /new/guest || die "$out"
 mount -t proc -o nosuid,nodev,noexec proc /new/proc
 mount -t sysfs -o nosuid,nodev,noexec sys /new/sys
 mount -t securityfs -o nosuid,nodev,noexec securityfs /new/sys/kernel/security
+[ ! -d /new/sys/fs/selinux ] || mount -t selinuxfs selinuxfs /new/sys/fs/selinux
 mount -t devtmpfs dev /new/dev
 mkdir -p /new/dev/pts /new/dev/shm /new/dev/mqueue
 mount -t devpts -o mode=620,ptmxmode=666,gid=5 devpts /new/dev/pts
@@ -91,7 +93,7 @@ chmod +x "$control/initrd/init"
 room() { df --output=avail -k "$1" 2>/dev/null | tail -n 1; }
 ram=/dev/shm; [ "$(room $ram)" -gt 1200000 ] 2>/dev/null || ram=$control
 TMPDIR=$ram setsid timeout -k 5 "$limit" linux.uml "mem=$memory" "initrd=$control/initrd.gz" con=null con0=null,fd:3 ssl0=null,fd:4 \
-  console=tty0 loglevel=4 audit=0 selinux=0 security=apparmor apparmor=1 rdinit=/init "umid=capsid$$" "uml_dir=$control/" \
+  console=tty0 loglevel=4 audit=0 selinux=0 "security=$lsm" apparmor=1 rdinit=/init "umid=capsid$$" "uml_dir=$control/" \
   "guest.control=$control" "guest.folder=$folder" "guest.out=$out" 3>"$control/console" 4>&1 </dev/null >"$control/kernel" 2>&1 &
 guest=$!
 wait "$guest"
