@@ -337,12 +337,13 @@ const ATTRIBUTE_WORDS: [(u64, &str, &str); 6] = [
 ];
 
 impl fmt::Display for super::Attributes {
-    /// "" or " (ro, nosuid, rro, rslave)".
+    /// "" or " (rro, ro, nosuid, rslave)": in the order in which the child does it, which is also
+    /// the one in which the words mean the same again.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut words = Vec::new();
         let sides = [
-            ("", self.set, self.clear),
             ("r", self.recursive_set, self.recursive_clear),
+            ("", self.set, self.clear),
         ];
         for (prefix, set, clear) in sides {
             for (bit, on, off) in ATTRIBUTE_WORDS {
@@ -361,11 +362,11 @@ impl fmt::Display for super::Attributes {
                 words.push(format!("{prefix}{word}"));
             }
         }
-        if self.propagation != 0 {
-            words.push(propagation_word(self.propagation).to_owned());
-        }
         if self.recursive_propagation != 0 {
             words.push(format!("r{}", propagation_word(self.recursive_propagation)));
+        }
+        if self.propagation != 0 {
+            words.push(propagation_word(self.propagation).to_owned());
         }
         match words.is_empty() {
             true => Ok(()),
