@@ -120,7 +120,7 @@ changes! {
     s14_root_is_a_link_to_the_host:
         |b: &mut Bundle| { link_to_root(b); } => ["/root/path"];
     fields_of_later_issues_are_refused_and_not_ignored:
-        |b: &mut Bundle| { b.set("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ALLOW"})); } => ["/linux/seccomp"];
+        |b: &mut Bundle| { b.set("/process/commandLine", json!("cmd.exe")); } => ["/process/commandLine"];
     s22_relative_hook_path:
         |b: &mut Bundle| { b.set("/hooks", json!({"poststop": [{"path": "bin/true"}]})); }
             => ["/hooks/poststop/0/path", "hook path \"bin/true\" is not absolute"];

@@ -37,6 +37,7 @@ mod process;
 mod rootless;
 mod running;
 mod scheduling;
+mod seccomp;
 mod terminals;
 mod unmounted;
 mod user_namespaces;

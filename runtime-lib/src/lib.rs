@@ -31,6 +31,7 @@
 //! | [`cgroup`] | where are its processes counted and limited? |
 //! | [`lxcfs`] | which files of /proc does an lxcfs of the host serve? |
 //! | [`rdt`] | which share of caches and memory bandwidth do they get? |
+//! | `seccomp` | which system calls may its processes make? |
 //! | `overlay` | which directories does an overlay root need? |
 //! | [`seal`] | how is the runtime's own executable protected? |
 //! | [`Notice`] | which settings will not act as they were written? |
@@ -54,6 +55,7 @@ pub mod plan;
 pub mod rdt;
 mod report;
 pub mod seal;
+pub mod seccomp;
 pub mod spec;
 pub mod step;
 mod sys;

@@ -132,6 +132,7 @@ pub fn remove(path: &Path, ids: &IdMaps) -> Result<()> {
         handshake: None,
         hooks: None,
         cancel: None,
+        listener: None,
     };
     let removed = launch(&removal(name, ids.clone()), around, |_| Ok(()))?;
     reap(removed.pidfd.as_fd());

@@ -64,6 +64,8 @@ pub enum Report {
     Terminal,
     /// A descriptor comes with this record: a mount, or a place for one.
     Shown,
+    /// It has installed a filter, whose listener has this number, and waits for the parent.
+    Listener { number: i32 },
     /// This step failed, and the child has ended.
     Failed {
         step: usize,
@@ -77,6 +79,7 @@ const REACHED: u32 = 1;
 const FORKED: u32 = 2;
 const TERMINAL: u32 = 3;
 const FAILED: u32 = 4;
+const LISTENER: u32 = 6;
 const SHOWN: u32 = 5;
 
 /// The bytes of a report.
@@ -108,6 +111,11 @@ pub fn terminal() -> Record {
 /// The record for [`Report::Shown`].
 pub fn shown() -> Record {
     record(SHOWN, 0, 0)
+}
+
+/// The record for [`Report::Listener`].
+pub fn listener(number: i32) -> Record {
+    record(LISTENER, 0, number)
 }
 
 /// The record for [`Report::Failed`].
@@ -144,6 +152,9 @@ impl Report {
                 pid: word(8)? as i32,
             },
             TERMINAL => Report::Terminal,
+            LISTENER => Report::Listener {
+                number: word(8)? as i32,
+            },
             SHOWN => Report::Shown,
             FAILED => Report::Failed {
                 step: word(4)? as usize,

@@ -275,6 +275,7 @@ fn try_plan(spec: &Spec, machine: Machine, options: &CreateOptions) -> Result<Pl
         rdt: rdt.as_ref(),
         conditions: &Conditions::of(&spec.config)?,
         start: Start::WhenTold,
+        filter: None,
     };
     create(&spec.config, &host, &request)
 }
@@ -311,6 +312,7 @@ fn exec_plan(fixture: &str, euid: u32, namespaces: CloneFlags, layout: &Layout) 
         },
         limiter: Limiter::Parent,
         inherits_keyring: false,
+        filter: None,
         hook: None,
     };
     exec(request).unwrap()

@@ -14,7 +14,7 @@ macro_rules! stage_with_peers {
 
 mod allowed;
 mod generated;
-mod peer;
+pub mod peer;
 mod processes;
 mod seen;
 mod verbs;

@@ -26,6 +26,7 @@ mod paths;
 mod procfs;
 mod program;
 mod root;
+mod seccomp;
 mod streams;
 mod terminal;
 #[cfg(test)]
@@ -268,6 +269,7 @@ impl<'plan> Child<'plan> {
             } => process::prlimit(0, *resource, *soft, *hard).map_err(call("prlimit")),
             Step::CloseHostFds { preserve } => self.close_host_fds(*preserve),
             Step::CloseExtraFds { preserve } => self.close_extra_fds(*preserve),
+            Step::InstallSeccomp(filter) => self.install_seccomp(filter),
             Step::AwaitStart => self.await_start(),
             Step::Execute => self.execute(),
             Step::NothingToExecute => Err(Refused::new("execve", Errno::ENOENT)),
@@ -292,10 +294,17 @@ impl<'plan> Child<'plan> {
     }
 
     fn meet(&mut self, barrier: Barrier) -> Result<(), Refused> {
-        fd::send(self.channel, &report::reached(barrier), None).map_err(call("sendmsg"))?;
+        self.ask(&report::reached(barrier))
+    }
+
+    /// Sends a record and waits for the parent's word. No more than write(2) and read(2): a
+    /// seccomp filter may be in force.
+    fn ask(&self, record: &report::Record) -> Result<(), Refused> {
+        let channel = fd::borrow(self.channel);
+        retry(|| nix::unistd::write(channel, record)).map_err(call("write"))?;
         let mut word = [0];
         // The end of the parent is the end of its unfinished child: nobody else knows of it.
-        match retry(|| nix::unistd::read(fd::borrow(self.channel), &mut word)) {
+        match retry(|| nix::unistd::read(channel, &mut word)) {
             Ok(1) => Ok(()),
             _ => process::exit(1),
         }
@@ -333,7 +342,7 @@ impl<'plan> Child<'plan> {
                 let _ = nix::unistd::write(fd::borrow(handshake.result), &record);
             }
             _ => {
-                let _ = fd::send(self.channel, &record, None);
+                let _ = nix::unistd::write(fd::borrow(self.channel), &record);
             }
         }
     }

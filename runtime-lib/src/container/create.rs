@@ -3,20 +3,24 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
 use std::sync::LazyLock;
 use std::time::SystemTime;
 
 use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
 use nix::unistd::geteuid;
+use oci_spec::runtime::LinuxSeccomp;
 
 use super::bundle::Bundle;
+use super::filters::{self, Found};
 use super::handover::Handover;
 use super::hooks::{Inside, Told};
 use super::identity::Identity;
 use super::options::{CreateOptions, Seal};
 use super::process::Process;
-use super::state::{Journal, Record};
+use super::seccomp_listener::{About, Listener};
+use super::state::{Journal, Record, Status};
 use super::store::{CONFIG, GO, JOURNAL, RESULT, SCHEMA, STATE, StateDir};
 use super::{Container, ContainerId, Runtime};
 use crate::cgroup::{CgroupManager, CgroupPlan, CgroupRequest, Limits};
@@ -29,6 +33,7 @@ use crate::overlay;
 use crate::plan::hooks::{Hook, HookKind};
 use crate::plan::{self, Conditions, CreateRequest, Host, Modules, Plan, Start};
 use crate::rdt;
+use crate::seccomp::Filter;
 
 /// A container that exists, and its process, which is a child of the caller.
 #[derive(Debug)]
@@ -46,6 +51,13 @@ pub(super) struct Prepared {
     pub inherits_keyring: bool,
     pub conditions: Conditions,
     pub rdt: Option<rdt::Group>,
+    filter: Option<Prefiltered>,
+}
+
+/// A seccomp profile: what it is known by, and its filter if that was compiled lately.
+struct Prefiltered {
+    key: Vec<u8>,
+    found: Option<Found>,
 }
 
 impl Runtime {
@@ -91,6 +103,7 @@ impl Runtime {
             options.pidfd_socket.as_deref(),
             options.pid_file.as_deref(),
         )?;
+        let listener = prepared.listener()?;
 
         let mut state_dir = StateDir::claim(&self.root, id)?;
         prepared.cgroup.manager().claim()?;
@@ -113,16 +126,22 @@ impl Runtime {
             let cgroup = &prepared.cgroup;
             told.run_creating(hook, newborn, &prepared.bundle.rootfs, cgroup)
         };
+        let give = |filter: OwnedFd, newborn: &Launched| match &listener {
+            Some(listener) => listener.give(&filter, newborn.pid, &prepared.about(id, newborn)),
+            None => Ok(()),
+        };
         let around = Surroundings {
             cgroup: cgroups.directory.as_ref().map(|fd| fd.as_fd()),
             handshake: fifos.as_ref().map(Fifos::handshake),
             hooks: Some(&run_hook),
             cancel: None,
+            listener: listener.as_ref().map(|_| &give as _),
         };
         let mut record = None;
         let launched = launch(&prepared.plan, around, |newborn| {
             let init = Identity::of(newborn.pid, &newborn.pidfd)?;
             state_dir.write(CONFIG, prepared.bundle.spec.text.as_bytes())?;
+            prepared.freeze(&state_dir, &self.root)?;
             state_dir.record(STATE, record.insert(prepared.record(init)))?;
             handover.give(newborn)?;
             match start {
@@ -209,6 +228,14 @@ impl Runtime {
             .map(|asked| rdt::Group::resolve(asked, id.as_str(), rdt::mounted().as_deref()))
             .transpose()?;
         let conditions = Conditions::of(&bundle.spec.config)?;
+        let filter = linux
+            .and_then(|linux| linux.seccomp().as_ref())
+            .map(|profile| {
+                let key = filters::profile_key(profile);
+                let found = filters::find(&self.root, &key);
+                Prefiltered { key, found }
+            });
+        let found = filter.as_ref().and_then(|it| it.found.as_ref());
         let mut plan = plan::create(
             &bundle.spec.config,
             &host,
@@ -223,6 +250,7 @@ impl Runtime {
                 rdt: rdt.as_ref(),
                 conditions: &conditions,
                 start,
+                filter: found.map(|found| &found.filter),
             },
         )?;
         let earlier = bundle.spec.notices.iter().cloned().chain(cgroup_notices);
@@ -235,6 +263,7 @@ impl Runtime {
             inherits_keyring: options.no_new_keyring,
             conditions,
             rdt,
+            filter,
         })
     }
 }
@@ -279,8 +308,54 @@ impl Prepared {
                 conditions: &self.conditions,
                 process: process.clone(),
                 inherits_keyring: self.inherits_keyring,
+                filter: self.plan.filter(),
             },
         )
+    }
+
+    /// The profile and the filter that the plan installs.
+    fn seccomp(&self) -> Option<(&LinuxSeccomp, &Filter)> {
+        let linux = self.bundle.spec.config.linux().as_ref();
+        let profile = linux.and_then(|linux| linux.seccomp().as_ref())?;
+        Some((profile, self.plan.filter()?))
+    }
+
+    /// Connects to whoever listens to the filter.
+    fn listener(&self) -> Result<Option<Listener<'_>>> {
+        match self.seccomp() {
+            Some((profile, filter)) if filter.listens() => Listener::connect(profile),
+            _ => Ok(None),
+        }
+    }
+
+    fn about<'a>(&'a self, id: &'a ContainerId, newborn: &Launched) -> About<'a> {
+        let told = self.told(id);
+        About {
+            id: told.id,
+            status: Status::Creating,
+            pid: newborn.pid,
+            bundle: told.bundle,
+            annotations: told.annotations,
+        }
+    }
+
+    /// Keeps the filter for exec, and for the next container.
+    fn freeze(&self, state_dir: &StateDir, root: &Path) -> Result<()> {
+        let (Some((_, filter)), Some(known)) = (self.seccomp(), &self.filter) else {
+            return Ok(());
+        };
+        let found = known.found.as_ref();
+        filters::freeze(state_dir, &known.key, filter, found)?;
+        // One that came with notices is compiled anew, so that they are said again.
+        let below = |pointer: &str| pointer.starts_with("/linux/seccomp/syscalls");
+        let quiet = !self.plan.notices.iter().any(|it| below(&it.pointer));
+        if found.is_none()
+            && quiet
+            && let Err(error) = filters::keep(state_dir, root, &known.key)
+        {
+            tracing::debug!("the seccomp filter is not kept for later: {error}");
+        }
+        Ok(())
     }
 
     fn journal(&self) -> Journal {
@@ -307,6 +382,7 @@ impl Prepared {
             shares_pids: !self.plan.makes(CloneFlags::CLONE_NEWPID),
             inherits_keyring: self.inherits_keyring,
             conditions: self.conditions.clone(),
+            seccomp: self.plan.filter().is_some(),
             annotations: self
                 .bundle
                 .spec

@@ -11,18 +11,21 @@ use nix::unistd::geteuid;
 
 use super::Container;
 use super::create::check_preserved;
+use super::filters;
 use super::handover::Handover;
 use super::identity::wait_end;
 use super::options::{ExecOptions, Seal};
 use super::process::Process;
+use super::seccomp_listener::{About, Listener};
 use super::state::{Record, Status};
 use crate::cgroup::CgroupPlan;
 use crate::error::{Code, Error, Result};
 use crate::launch::opens::open_directory;
-use crate::launch::{Surroundings, launch};
+use crate::launch::{Launched, Surroundings, launch};
 use crate::plan::hooks::{Hook, Streams};
 use crate::plan::{self, Conditions, ExecRequest, Limiter, Modules, Plan, validate};
 use crate::rdt;
+use crate::seccomp::{self, Filter};
 use crate::sys::CLONE_NEWTIME;
 
 /// How long a process may take from losing its namespaces to its end, in milliseconds.
@@ -53,6 +56,11 @@ impl Container {
         let (record, init) = self.running_init(options)?;
         let pid = record.init.pid;
         let cgroup = self.journal.cgroup.below(&options.cgroups)?;
+        let filter = self.filter(record)?;
+        let spec = match &filter {
+            Some(filter) if filter.listens() => Some(self.spec()?),
+            _ => None,
+        };
         let joined = Joined {
             id: self.id.as_str(),
             pid,
@@ -61,6 +69,7 @@ impl Container {
             rdt: self.journal.rdt.as_ref(),
             conditions: &record.conditions,
             inherits_keyring: record.inherits_keyring,
+            filter: filter.as_ref(),
         };
         let mut plan = joined.plan(options, None)?;
         for notice in std::mem::take(&mut plan.notices) {
@@ -72,12 +81,20 @@ impl Container {
             options.pidfd_socket.as_deref(),
             options.pid_file.as_deref(),
         )?;
+        let linux = spec.as_ref().and_then(|spec| spec.config.linux().as_ref());
+        let profile = linux.and_then(|linux| linux.seccomp().as_ref());
+        let listener = profile.map(Listener::connect).transpose()?.flatten();
+        let give = |filter: OwnedFd, newborn: &Launched| match &listener {
+            Some(listener) => listener.give(&filter, newborn.pid, &self.about(record)),
+            None => Ok(()),
+        };
         let start = |directory: Option<OwnedFd>| {
             let around = Surroundings {
                 cgroup: directory.as_ref().map(|fd| fd.as_fd()),
                 handshake: None,
                 hooks: None,
                 cancel: options.cancel.as_ref().map(|fd| fd.as_fd()),
+                listener: listener.as_ref().map(|_| &give as _),
             };
             launch(&plan, around, |newborn| handover.give(newborn))
         };
@@ -122,6 +139,31 @@ impl Container {
         }
     }
 
+    /// The seccomp filter that the container was created with.
+    pub(super) fn filter(&self, record: &Record) -> Result<Option<Filter>> {
+        if !record.seccomp {
+            return Ok(None);
+        }
+        if let Some(filter) = filters::frozen(&self.state_dir)? {
+            return Ok(Some(filter));
+        }
+        let spec = self.spec()?;
+        let linux = spec.config.linux().as_ref();
+        let profile = linux.and_then(|linux| linux.seccomp().as_ref());
+        Ok(profile.map(|profile| seccomp::compile(profile, seccomp::native()).filter))
+    }
+
+    /// What a listener is told of the container of an exec'd process.
+    fn about<'a>(&'a self, record: &'a Record) -> About<'a> {
+        About {
+            id: self.id.as_str(),
+            status: Status::Running,
+            pid: record.init.pid,
+            bundle: &self.journal.bundle,
+            annotations: &record.annotations,
+        }
+    }
+
     /// The init process of a container that exec may enter.
     fn running_init(&self, options: &ExecOptions) -> Result<(&Record, OwnedFd)> {
         match self.status()? {
@@ -163,6 +205,7 @@ pub(super) struct Joined<'a> {
     pub rdt: Option<&'a rdt::Group>,
     pub conditions: &'a Conditions,
     pub inherits_keyring: bool,
+    pub filter: Option<&'a Filter>,
 }
 
 impl Joined<'_> {
@@ -188,6 +231,7 @@ impl Joined<'_> {
             options,
             limiter: Limiter::here(),
             inherits_keyring: self.inherits_keyring,
+            filter: self.filter,
             hook,
         })
     }

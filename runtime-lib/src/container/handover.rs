@@ -74,7 +74,7 @@ fn keep_line_ends(master: &OwnedFd) -> Result<()> {
     tcsetattr(master, SetArg::TCSANOW, &mode).map_err(refused)
 }
 
-fn dial(path: &Path, doing: &str) -> Result<OwnedFd> {
+pub(super) fn dial(path: &Path, doing: &str) -> Result<OwnedFd> {
     let refused = |call, errno| {
         Error::call(Code::Io, call, errno).doing(format!("{doing} {}", path.display()))
     };
@@ -90,7 +90,7 @@ fn dial(path: &Path, doing: &str) -> Result<OwnedFd> {
     Ok(stream)
 }
 
-fn send(socket: &OwnedFd, payload: &[u8], fd: BorrowedFd<'_>) -> Result<()> {
+pub(super) fn send(socket: &OwnedFd, payload: &[u8], fd: BorrowedFd<'_>) -> Result<()> {
     let fds = [fd.as_raw_fd()];
     let parts = [IoSlice::new(payload)];
     let rights = [ControlMessage::ScmRights(&fds)];

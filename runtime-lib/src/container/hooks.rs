@@ -19,6 +19,7 @@ use crate::launch::hook::{Copies, run};
 use crate::plan::Conditions;
 use crate::plan::hooks::{Hook, HookKind, Waiting, before_pivot, in_runtime};
 use crate::rdt;
+use crate::seccomp::Filter;
 
 /// Files on the host that get the output of all hooks, by annotation: what crun calls them.
 pub(crate) const COPIES: [&str; 2] = ["run.oci.hooks.stdout", "run.oci.hooks.stderr"];
@@ -56,6 +57,7 @@ pub(super) struct Inside<'a> {
     /// The process of the configuration, whose confinement is the hook's.
     pub process: Process,
     pub inherits_keyring: bool,
+    pub filter: Option<&'a Filter>,
 }
 
 impl Told<'_> {
@@ -141,6 +143,7 @@ impl Told<'_> {
                     rdt: inside.rdt,
                     conditions: inside.conditions,
                     inherits_keyring: inside.inherits_keyring,
+                    filter: inside.filter,
                 }
                 .plan(&options, Some((hook, streams)))
             })

@@ -322,6 +322,7 @@ fn perform(plan: &Plan, ready: impl FnOnce(&mut Launched) -> Result<()>) -> Resu
         handshake: None,
         hooks: None,
         cancel: None,
+        listener: None,
     };
     let launched = launch(plan, around, ready)?;
     match reap(launched.pidfd.as_fd()) {

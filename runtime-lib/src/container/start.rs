@@ -120,6 +120,7 @@ impl Container {
         let (Some(record), true) = (&self.record, self.start_joins()) else {
             return Ok(());
         };
+        let filter = self.filter(record)?;
         let pidfd = pidfd
             .try_clone()
             .map_err(|error| Error::io(Code::Process, "fcntl", &error))?;
@@ -133,6 +134,7 @@ impl Container {
                 conditions: &record.conditions,
                 process: self.process()?,
                 inherits_keyring: record.inherits_keyring,
+                filter: filter.as_ref(),
             },
         )
     }

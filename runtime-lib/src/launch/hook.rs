@@ -127,6 +127,7 @@ fn begin<'a>(
         handshake: None,
         hooks: None,
         cancel: None,
+        listener: None,
     };
     plan.trace();
     let launched = launch(&plan, around, |_| Ok(()))?;

@@ -51,10 +51,15 @@ pub struct Surroundings<'a> {
     pub hooks: Option<RunHook<'a>>,
     /// Readable when the caller gives up.
     pub cancel: Option<BorrowedFd<'a>>,
+    /// Takes the listener of the child's seccomp filter to whoever serves it.
+    pub listener: Option<GiveListener<'a>>,
 }
 
 /// Runs one hook of a container whose process waits.
 pub type RunHook<'a> = &'a dyn Fn(&Hook, &Launched) -> Result<()>;
+
+/// Gives the listener of a filter to whoever serves it; the child waits.
+pub type GiveListener<'a> = &'a dyn Fn(OwnedFd, &Launched) -> Result<()>;
 
 /// Clones the child of `plan` and serves it up to its program (or to waiting for start).
 ///
@@ -122,6 +127,7 @@ pub fn launch(
         waits_for_start: around.handshake.is_some(),
         hooks: around.hooks,
         cancel: around.cancel,
+        listener: around.listener,
     };
     server.serve(ready)
 }
@@ -138,6 +144,7 @@ struct Server<'a> {
     waits_for_start: bool,
     hooks: Option<RunHook<'a>>,
     cancel: Option<BorrowedFd<'a>>,
+    listener: Option<GiveListener<'a>>,
 }
 
 impl Server<'_> {
@@ -147,7 +154,7 @@ impl Server<'_> {
         let mut early = None;
         loop {
             let report = match early.take() {
-                Some(barrier) if !self.forks => Some(Report::Reached(barrier)),
+                Some(report) if !self.forks => Some(report),
                 kept => {
                     early = kept;
                     self.receive()?
@@ -156,7 +163,10 @@ impl Server<'_> {
             match report {
                 Some(Report::Forked { pid }) => self.adopt(pid)?,
                 Some(Report::Terminal | Report::Shown) => {}
-                Some(Report::Reached(barrier)) if self.forks => early = Some(barrier),
+                Some(report @ (Report::Reached(_) | Report::Listener { .. })) if self.forks => {
+                    early = Some(report);
+                }
+                Some(Report::Listener { number }) => self.fetch_listener(number)?,
                 Some(Report::Reached(barrier)) => {
                     let newborn = self.newborn.as_mut().ok_or_else(gone)?;
                     actions::perform(self.plan, barrier, newborn, self.hooks, &mut self.devices)?;
@@ -258,6 +268,21 @@ impl Server<'_> {
         }
         Err(Error::new(Code::Cancelled, "interrupted")
             .hint("the process had not executed its program yet, and was killed"))
+    }
+
+    /// Takes the listener out of the waiting child and gives it away, then lets the child go on.
+    fn fetch_listener(&self, number: i32) -> Result<()> {
+        let newborn = self.newborn.as_ref().ok_or_else(gone)?;
+        let fetched = process::pidfd_getfd(newborn.pidfd.as_fd(), number);
+        let listener = fetched.map_err(|errno| {
+            Error::call(Code::Process, "pidfd_getfd", errno).at("/linux/seccomp/listenerPath")
+        })?;
+        if let Some(give) = self.listener {
+            give(listener, newborn)?;
+        }
+        nix::unistd::write(&self.channel, b"g")
+            .map_err(|errno| Error::call(Code::Died, "write", errno))?;
+        Ok(())
     }
 
     /// The process proper takes the place of the intermediate, which has ended.

@@ -97,6 +97,7 @@ fn user_namespace(maps: &IdMaps) -> Result<OwnedFd> {
         cgroup: None,
         handshake: None,
         hooks: None,
+        listener: None,
         cancel: None,
     };
     let holder = launch(&plan::holder(maps.clone()), around, |holder| {

@@ -162,6 +162,13 @@ fn advice(step: &Step, errno: Option<Errno>, call: Option<&str>) -> Option<&'sta
              budget in the v1 cpu cgroup (realtimeRuntime), a deadline every CPU",
         ),
         (Step::Scheduler(_), Errno::EBUSY) => Some("the CPUs have no bandwidth left for it"),
+        (Step::InstallSeccomp(filter), Errno::EINVAL) if filter.waits_killable() => Some(
+            "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV needs Linux 5.19; or the kernel has no seccomp",
+        ),
+        (Step::InstallSeccomp(_), Errno::EINVAL) => Some("the kernel may have no seccomp filters"),
+        (Step::InstallSeccomp(_), Errno::EACCES) => {
+            Some("without noNewPrivileges it takes CAP_SYS_ADMIN: the caller has to have it")
+        }
         (Step::Sysctl { .. }, Errno::ENOENT) => Some("this kernel has no such sysctl"),
         _ => None,
     }

@@ -37,6 +37,15 @@ impl Groups {
 }
 
 impl Sets {
+    /// The step that gives a process the three sets of capset(2).
+    pub(super) fn step(&self) -> Step {
+        Step::SetCapabilities {
+            effective: self.effective,
+            permitted: self.permitted,
+            inheritable: self.inheritable,
+        }
+    }
+
     /// The sets as written; without any, the process has no capability at all.
     pub(super) fn resolve(given: Option<&LinuxCapabilities>, pointer: &str) -> Result<Sets> {
         let Some(given) = given else {
@@ -68,6 +77,8 @@ impl Sets {
 struct Subject<'a> {
     process: &'a Process,
     sets: Sets,
+    /// What it has besides, for the time being.
+    kept: u64,
     groups: Groups,
     pointer: &'a str,
 }
@@ -85,20 +96,24 @@ const ORDER: &[fn(&Subject, &mut Plan) -> Result<()>] = &[
     ambient,
 ];
 
-/// The steps that turn the child into the user.
+/// The steps that turn the child into the user, and the sets that it is to have. `kept` is what
+/// it has besides until somebody takes it away with [`Sets::step`].
 pub(super) fn become_user(
     process: &Process,
     groups: Groups,
+    kept: u64,
     pointer: &str,
     plan: &mut Plan,
-) -> Result<()> {
+) -> Result<Sets> {
     let subject = Subject {
         process,
         sets: Sets::resolve(process.capabilities().as_ref(), pointer)?,
+        kept,
         groups,
         pointer,
     };
-    ORDER.iter().try_for_each(|turn| turn(&subject, plan))
+    ORDER.iter().try_for_each(|turn| turn(&subject, plan))?;
+    Ok(subject.sets)
 }
 
 impl Subject<'_> {
@@ -164,12 +179,12 @@ fn ids(subject: &Subject, plan: &mut Plan) -> Result<()> {
 }
 
 fn final_sets(subject: &Subject, plan: &mut Plan) -> Result<()> {
-    let set = Step::SetCapabilities {
-        effective: subject.sets.effective,
-        permitted: subject.sets.permitted,
-        inheritable: subject.sets.inheritable,
+    let sets = Sets {
+        effective: subject.sets.effective | subject.kept,
+        permitted: subject.sets.permitted | subject.kept,
+        ..subject.sets
     };
-    plan.step_for(set, subject.at("capabilities"));
+    plan.step_for(sets.step(), subject.at("capabilities"));
     Ok(())
 }
 
@@ -369,7 +384,7 @@ mod tests {
             });
             let mut plan = Plan::empty();
             let process = process(&text.to_string());
-            if become_user(&process, Groups::Allowed, "/process", &mut plan).is_err() {
+            if become_user(&process, Groups::Allowed, 0, "/process", &mut plan).is_err() {
                 prop_assert!(effective & !permitted != 0 || inheritable & !bounding != 0);
                 return Ok(());
             }
@@ -394,7 +409,7 @@ mod tests {
 
     fn steps(text: &str, groups: Groups) -> Vec<Step> {
         let mut plan = Plan::empty();
-        become_user(&process(text), groups, "/process", &mut plan).unwrap();
+        become_user(&process(text), groups, 0, "/process", &mut plan).unwrap();
         plan.steps.into_iter().map(|planned| planned.step).collect()
     }
 
@@ -440,7 +455,7 @@ mod tests {
     fn groups_that_cannot_be_set_are_refused() {
         let process = process(r#"{"user": {"uid": 0, "gid": 0, "additionalGids": [5]}}"#);
         let plan = &mut Plan::empty();
-        let error = become_user(&process, Groups::Denied, "/process", plan).unwrap_err();
+        let error = become_user(&process, Groups::Denied, 0, "/process", plan).unwrap_err();
         assert_eq!(
             error.to_string(),
             "/process/user/additionalGids: cannot set any additional groups in a rootless container"
@@ -452,7 +467,7 @@ mod tests {
         let text = r#"{"user": {"uid": 0, "gid": 0}, "capabilities": {
             "permitted": ["CAP_KILL"], "effective": ["CAP_SYS_ADMIN", "CAP_CHOWN"]}}"#;
         let plan = &mut Plan::empty();
-        let error = become_user(&process(text), Groups::Allowed, "", plan).unwrap_err();
+        let error = become_user(&process(text), Groups::Allowed, 0, "", plan).unwrap_err();
         assert_eq!(
             error.to_string(),
             "/capabilities/effective: CAP_CHOWN, CAP_SYS_ADMIN is not in the permitted set"

@@ -22,6 +22,7 @@ mod net_devices;
 mod process;
 mod rootfs;
 mod scheduling;
+mod seccomp;
 mod unmounted;
 pub mod validate;
 mod words;
@@ -40,13 +41,15 @@ use crate::error::Result;
 use crate::lxcfs::Lxcfs;
 use crate::notice::Notice;
 use crate::rdt::Group;
+use crate::seccomp::Filter;
 use crate::step::{Barrier, MappedOwners, Root, Step, Turn};
 
-use credentials::Groups;
+use credentials::{Groups, Sets};
 use hooks::{Hook, Streams};
 use namespaces::Namespaces;
 use rootfs::Scene;
 use scheduling::ExecAffinity;
+use seccomp::Placed;
 
 pub use host::{Host, OwnIds, Subordinate};
 pub use labels::Modules;
@@ -94,6 +97,14 @@ impl Plan {
     pub fn id_maps(&self) -> Option<&IdMaps> {
         self.parent.iter().find_map(|(_, action)| match action {
             ParentAction::MapIds(maps) => Some(maps),
+            _ => None,
+        })
+    }
+
+    /// The seccomp filter that the process gets.
+    pub(crate) fn filter(&self) -> Option<&Filter> {
+        self.steps.iter().find_map(|planned| match &planned.step {
+            Step::InstallSeccomp(filter) => Some(filter),
             _ => None,
         })
     }
@@ -251,6 +262,8 @@ pub struct CreateRequest<'a> {
     /// Those of the configuration: [`Conditions::of`].
     pub conditions: &'a Conditions,
     pub start: Start,
+    /// The configuration's seccomp filter, where somebody has compiled it before.
+    pub filter: Option<&'a Filter>,
 }
 
 /// When the program is executed.
@@ -289,6 +302,8 @@ pub struct ExecRequest<'a> {
     pub limiter: Limiter,
     /// The process keeps the session keyring of whoever calls exec.
     pub inherits_keyring: bool,
+    /// The seccomp filter of the container.
+    pub filter: Option<&'a Filter>,
     /// The process becomes this hook instead of its own program.
     pub hook: Option<(&'a Hook, Streams)>,
 }
@@ -327,11 +342,14 @@ pub fn create(config: &Spec, host: &Host, request: &CreateRequest) -> Result<Pla
     plan.step(Step::Umask(0));
     scene.rootfs(root, &mut plan)?;
     labels::label_mounts(config.linux().as_ref(), host.modules, &mut plan)?;
+    let mut confined = None;
     match process {
         Some(process) => {
             let groups = namespaces.check(process)?;
             request.conditions.set(&mut plan);
-            confine(process, "/process", groups, &mut plan)?;
+            let profile = config.linux().as_ref().and_then(|it| it.seccomp().as_ref());
+            let filter = seccomp::filter(profile, request.filter, &mut plan)?;
+            confined = Some(confine(process, "/process", groups, filter, &mut plan)?);
             let limiter = match host.has(caps::Capability::CAP_SYS_RESOURCE) {
                 false if !namespaces.other_user() => Limiter::Child,
                 _ => Limiter::Parent,
@@ -348,9 +366,15 @@ pub fn create(config: &Spec, host: &Host, request: &CreateRequest) -> Result<Pla
     plan.step(Step::CloseExtraFds {
         preserve: request.options.preserve_fds,
     });
+    if let Some(confined) = &confined {
+        confined.filter(false, &mut plan);
+    }
     plan.step(Step::Meet(Barrier::Ready));
     if request.start == Start::WhenTold {
         plan.step(Step::AwaitStart);
+    }
+    if let Some(confined) = &confined {
+        confined.filter(true, &mut plan);
     }
     execute(&mut plan);
     Ok(plan)
@@ -416,7 +440,11 @@ pub fn exec(request: ExecRequest) -> Result<Plan> {
         plan.step_for(Step::Terminal(terminal), format!("{pointer}/terminal"));
     }
     request.conditions.set(&mut plan);
-    confine(process, pointer, groups, &mut plan)?;
+    let filter = request.filter.cloned().map(|filter| match hook {
+        Some(_) => filter.unheard(),
+        None => filter,
+    });
+    let confined = confine(process, pointer, groups, filter, &mut plan)?;
     if let Some(hook) = hook {
         become_hook(hook, &mut plan)?;
     }
@@ -428,13 +456,38 @@ pub fn exec(request: ExecRequest) -> Result<Plan> {
     plan.step(Step::CloseExtraFds {
         preserve: request.options.preserve_fds,
     });
+    confined.filter(false, &mut plan);
     plan.step(Step::Meet(Barrier::Ready));
+    confined.filter(true, &mut plan);
     execute(&mut plan);
     Ok(plan)
 }
 
+/// What is left to do of a process's confinement: its filter.
+struct Confined<'a> {
+    filter: Option<Placed>,
+    sets: Sets,
+    pointer: &'a str,
+}
+
+impl Confined<'_> {
+    fn filter(&self, last: bool, plan: &mut Plan) {
+        if let Some(filter) = &self.filter {
+            filter.install(last, &self.sets, self.pointer, plan);
+        }
+    }
+}
+
 /// From the runtime's rights to the process's own, and to the program.
-fn confine(process: &Process, pointer: &str, groups: Groups, plan: &mut Plan) -> Result<()> {
+fn confine<'a>(
+    process: &Process,
+    pointer: &'a str,
+    groups: Groups,
+    filter: Option<Filter>,
+    plan: &mut Plan,
+) -> Result<Confined<'a>> {
+    let filter = filter.map(|it| Placed::new(it, process)).transpose()?;
+    let kept = filter.as_ref().map_or(0, Placed::kept);
     scheduling::schedule(process, pointer, plan);
     let (cwd, cwd_pointer) = process::cwd(process, pointer)?;
     let turn = |turn| Step::ChangeDirectory {
@@ -446,7 +499,7 @@ fn confine(process: &Process, pointer: &str, groups: Groups, plan: &mut Plan) ->
         plan.step_for(Step::NoNewPrivileges, format!("{pointer}/noNewPrivileges"));
     }
     plan.step_for(turn(Turn::AsRoot), cwd_pointer.clone());
-    credentials::become_user(process, groups, pointer, plan)?;
+    let sets = credentials::become_user(process, groups, kept, pointer, plan)?;
     plan.step_for(turn(Turn::AsUser), cwd_pointer);
     let program = process::program(process, pointer)?;
     if program.home {
@@ -455,7 +508,11 @@ fn confine(process: &Process, pointer: &str, groups: Groups, plan: &mut Plan) ->
     }
     plan.program = Some(program);
     plan.step_for(Step::FindProgram, format!("{pointer}/args/0"));
-    Ok(())
+    Ok(Confined {
+        filter,
+        sets,
+        pointer,
+    })
 }
 
 /// A startContainer hook has all of the process but its program.

@@ -9,7 +9,10 @@ use super::version;
 use crate::container::hooks::COPIES as HOOK_OUTPUTS;
 use crate::plan::hooks::HookKind;
 use crate::step::scheduling::{MEMORY_FLAGS, MEMORY_MODES};
-use crate::{lxcfs, plan};
+use crate::{lxcfs, plan, seccomp};
+
+/// The oldest Linux that capsid runs on.
+const KERNEL_FLOOR: (u32, u32) = (5, 14);
 
 /// The namespaces that a configuration may list, by the specification's words.
 const NAMESPACES: [&str; 8] = [
@@ -36,7 +39,7 @@ struct Linux {
     namespaces: [&'static str; 8],
     capabilities: Vec<String>,
     cgroup: Cgroup,
-    seccomp: Enabled,
+    seccomp: Seccomp,
     apparmor: Enabled,
     selinux: Enabled,
     intel_rdt: IntelRdt,
@@ -58,6 +61,18 @@ struct Cgroup {
 #[derive(Debug, Serialize)]
 struct Enabled {
     enabled: bool,
+}
+
+/// Words of the tables; `supported_flags` are those that every kernel has that capsid runs on.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Seccomp {
+    enabled: bool,
+    actions: Vec<String>,
+    operators: Vec<String>,
+    archs: Vec<&'static str>,
+    known_flags: Vec<String>,
+    supported_flags: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -84,7 +99,6 @@ pub fn features() -> Features {
     mount_options.sort_unstable();
     let mut capabilities: Vec<_> = caps::all().into_iter().collect();
     capabilities.sort_unstable_by_key(caps::Capability::index);
-    let absent = || Enabled { enabled: false };
     let present = || Enabled { enabled: true };
     Features {
         oci_version_min: version::MIN,
@@ -101,7 +115,7 @@ pub fn features() -> Features {
                 systemd_user: false,
                 rdma: false,
             },
-            seccomp: absent(),
+            seccomp: seccomp(),
             apparmor: present(),
             selinux: present(),
             intel_rdt: IntelRdt {
@@ -123,6 +137,19 @@ pub fn features() -> Features {
         ]),
         // Files that are written, and a directory of the host that is shown.
         potentially_unsafe_config_annotations: [&HOOK_OUTPUTS[..], &[lxcfs::ANNOTATION]].concat(),
+    }
+}
+
+fn seccomp() -> Seccomp {
+    let flags = seccomp::FLAGS.iter();
+    let everywhere = flags.clone().filter(|(_, since)| *since <= KERNEL_FLOOR);
+    Seccomp {
+        enabled: true,
+        actions: seccomp::ACTIONS.iter().map(ToString::to_string).collect(),
+        operators: seccomp::OPERATORS.iter().map(ToString::to_string).collect(),
+        archs: seccomp::architectures().collect(),
+        supported_flags: everywhere.map(|(flag, _)| flag.to_string()).collect(),
+        known_flags: flags.map(|(flag, _)| flag.to_string()).collect(),
     }
 }
 
@@ -161,10 +188,6 @@ mod tests {
     fn what_it_says_is_absent_is_refused_in_a_config() {
         let absent = document();
         for (key, config) in [
-            (
-                "seccomp",
-                json!({"linux": {"seccomp": {"defaultAction": "SCMP_ACT_ALLOW"}}}),
-            ),
             ("apparmor", json!({"process": {"apparmorProfile": "x"}})),
             ("selinux", json!({"process": {"selinuxLabel": "x"}})),
             ("intelRdt", json!({"linux": {"intelRdt": {}}})),
@@ -177,6 +200,34 @@ mod tests {
                 "{key}"
             );
         }
+    }
+
+    #[test]
+    fn every_word_of_seccomp_that_it_names_is_accepted_in_a_config() {
+        let seccomp = &document()["linux"]["seccomp"];
+        let all = |key: &str| seccomp[key].as_array().unwrap().clone();
+        assert_eq!(all("archs").len(), 23);
+        let actions = all("actions")
+            .into_iter()
+            .map(|action| json!({"names": ["read"], "action": action}));
+        let mut syscalls: Vec<_> = actions.collect();
+        syscalls.extend(all("operators").into_iter().map(|op| {
+            let args = json!([{"index": 0, "value": 1, "op": op}]);
+            json!({"names": ["read"], "action": "SCMP_ACT_LOG", "args": args})
+        }));
+        let config = json!({
+            "ociVersion": version::MAX,
+            "root": {"path": "rootfs"},
+            "linux": {"seccomp": {
+                "defaultAction": "SCMP_ACT_ALLOW",
+                "listenerPath": "/run/agent.sock",
+                "architectures": all("archs"),
+                "flags": all("knownFlags"),
+                "syscalls": syscalls,
+            }},
+        });
+        assert_eq!(validate(&Spec::parse(config.to_string()).unwrap()), []);
+        assert_eq!(all("supportedFlags").len() + 1, all("knownFlags").len());
     }
 
     #[test]

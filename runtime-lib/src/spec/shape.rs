@@ -6,9 +6,9 @@
 //! of all good ones. Settings of [`super::unsupported`] and resources are not listed.
 
 use oci_spec::runtime::{
-    IOPriorityClass, LinuxDeviceType, LinuxNamespaceType, LinuxPersonalityDomain,
-    LinuxSchedulerFlag, LinuxSchedulerPolicy, MemoryPolicyFlagType, MemoryPolicyModeType,
-    PosixRlimitType,
+    Arch, IOPriorityClass, LinuxDeviceType, LinuxNamespaceType, LinuxPersonalityDomain,
+    LinuxSchedulerFlag, LinuxSchedulerPolicy, LinuxSeccompAction, LinuxSeccompFilterFlag,
+    LinuxSeccompOperator, MemoryPolicyFlagType, MemoryPolicyModeType, PosixRlimitType,
 };
 use serde::de::DeserializeOwned;
 use serde::de::value::{Error as WordError, StrDeserializer};
@@ -49,6 +49,9 @@ const CONFIG: &[Shape] = &[
     shape("/linux/netDevices/*", &[]),
     shape("/linux/personality", &["domain"]),
     shape("/linux/memoryPolicy", &["mode"]),
+    shape("/linux/seccomp", &["defaultAction"]),
+    shape("/linux/seccomp/syscalls/*", &["names", "action"]),
+    shape("/linux/seccomp/syscalls/*/args/*", &["index", "value", "op"]),
     shape("/linux/resources", &[]),
     shape("/linux/resources/devices/*", &["allow"]),
     shape("/linux/resources/memory", &[]),
@@ -95,6 +98,31 @@ const CONFIG_WORDS: &[Words] = &[
         pattern: "/linux/devices/*/type",
         knows: |word| word != "a" && knows::<LinuxDeviceType>(word),
         refusal: |word| format!("invalid device type {word:?}"),
+    },
+    Words {
+        pattern: "/linux/seccomp/defaultAction",
+        knows: knows::<LinuxSeccompAction>,
+        refusal: |word| format!("string {word} is not a valid action for seccomp"),
+    },
+    Words {
+        pattern: "/linux/seccomp/syscalls/*/action",
+        knows: knows::<LinuxSeccompAction>,
+        refusal: |word| format!("string {word} is not a valid action for seccomp"),
+    },
+    Words {
+        pattern: "/linux/seccomp/syscalls/*/args/*/op",
+        knows: knows::<LinuxSeccompOperator>,
+        refusal: |word| format!("string {word} is not a valid operator for seccomp"),
+    },
+    Words {
+        pattern: "/linux/seccomp/architectures/*",
+        knows: knows::<Arch>,
+        refusal: |word| format!("string {word} is not a valid arch for seccomp"),
+    },
+    Words {
+        pattern: "/linux/seccomp/flags/*",
+        knows: knows::<LinuxSeccompFilterFlag>,
+        refusal: |word| format!("seccomp flag {word:?} not known to runtime"),
     },
     Words {
         pattern: "/linux/resources/devices/*/type",

@@ -19,6 +19,8 @@ const EMPTY_IS_ABSENT: &[&str] = &[
     "/mounts/*/type",
     "/mounts/*/source",
     "/linux/cgroupsPath",
+    "/linux/seccomp/listenerPath",
+    "/linux/seccomp/listenerMetadata",
     "/linux/rootfsPropagation",
     "/linux/namespaces/*/path",
     "/linux/resources/devices/*/type",
@@ -90,6 +92,7 @@ pub(super) fn config(value: &mut Value) -> Vec<Notice> {
     judged_later(value);
     spelled(value);
     empty_pids(value);
+    empty_seccomp(value);
     newer_version(value, &mut notices);
     foreign_platforms(value, &mut notices);
     unknown_capabilities(value, &mut notices);
@@ -157,6 +160,14 @@ fn empty_pids(value: &mut Value) {
     let pids = value.pointer(PIDS).and_then(Value::as_object);
     if pids.is_some_and(|pids| !pids.contains_key("limit")) {
         remove(value, PIDS);
+    }
+}
+
+/// An object of nothing asks for no filter.
+fn empty_seccomp(value: &mut Value) {
+    const SECCOMP: &str = "/linux/seccomp";
+    if value.pointer(SECCOMP).is_some_and(unsupported::is_empty) {
+        remove(value, SECCOMP);
     }
 }
 

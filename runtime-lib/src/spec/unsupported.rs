@@ -22,22 +22,14 @@ const fn row(pattern: &'static str, what: &'static str, neutral: fn(&Value) -> b
     }
 }
 
-#[rustfmt::skip]
-const CONFIG: &[Row] = &[
-    row("/linux/seccomp", "seccomp filters are", is_empty),
-];
-
-/// The same for a process, below /process of config.json or at the top of process.json.
+/// Of a process, below /process of config.json or at the top of process.json.
 const PROCESS: &[Row] = &[row("/commandLine", "Windows command lines are", is_empty)];
 
 /// Every setting of a config.json that this version does not have: [`Code::Unsupported`],
 /// with its pointer.
 pub fn config(raw: &Value) -> Vec<Error> {
-    let mut errors = check("", raw, CONFIG);
-    if let Some(process) = raw.get("process") {
-        errors.extend(check("/process", process, PROCESS));
-    }
-    errors
+    let process = raw.get("process");
+    process.map_or_else(Vec::new, |process| check("/process", process, PROCESS))
 }
 
 /// As [`config`], for a process.json.
@@ -60,7 +52,6 @@ fn check(at: &str, raw: &Value, rows: &[Row]) -> Vec<Error> {
 /// Takes the settings of the table out, so that words which `oci-spec` does not know yet
 /// can't make it fail.
 pub(super) fn strip(value: &mut Value) {
-    strip_rows(value, CONFIG);
     if let Some(process) = value.get_mut("process") {
         strip_rows(process, PROCESS);
     }

@@ -18,6 +18,7 @@ use std::fmt;
 use nix::sched::CloneFlags;
 
 use crate::plan::IdMaps;
+use crate::seccomp::Filter;
 
 /// Index of something that the parent opened before the clone; see [`crate::plan::Open`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,6 +201,8 @@ pub enum Step {
     CloseHostFds { preserve: u32 },
     /// Close every descriptor but stdio, `preserve` more, and the ones of the handshake.
     CloseExtraFds { preserve: u32 },
+    /// seccomp(2); with a listener, the parent is told its number, takes it and gives the word.
+    InstallSeccomp(Filter),
     /// Block until `start` writes to the `go` fifo.
     AwaitStart,
     /// execve(2)

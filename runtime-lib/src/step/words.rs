@@ -222,6 +222,15 @@ impl fmt::Display for Step {
             Step::CloseExtraFds { preserve } => {
                 write!(f, "close all descriptors but stdio and {preserve} more")
             }
+            Step::InstallSeccomp(filter) => {
+                let count = filter.program.len();
+                write!(f, "install the seccomp filter, {count} instructions")?;
+                f.write_str(if filter.listens() {
+                    ", with a listener"
+                } else {
+                    ""
+                })
+            }
             Step::AwaitStart => write!(f, "wait for start"),
             Step::Execute => write!(f, "execute the program"),
             Step::NothingToExecute => write!(f, "stop: there is no process to execute"),

@@ -16,6 +16,7 @@ pub mod keyring;
 pub mod mount;
 pub mod process;
 pub mod scheduling;
+pub mod seccomp;
 
 use nix::sched::CloneFlags;
 

@@ -17,6 +17,7 @@ mod paths;
 mod process;
 mod rdt;
 mod scheduling;
+mod seccomp;
 mod strings;
 pub mod sysctl;
 
@@ -59,6 +60,9 @@ const RULES: &[Rule] = &[
     net_devices::devices_have_a_namespace,
     net_devices::device_names_are_names,
     net_devices::device_names_are_given_once,
+    seccomp::errnos_belong_to_actions,
+    seccomp::arguments_exist,
+    seccomp::listeners_can_listen,
     sysctl::names_are_namespaced,
     sysctl::values_are_one_line,
     sysctl::names_are_written_once,

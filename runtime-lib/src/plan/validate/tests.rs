@@ -10,10 +10,11 @@ fn spec(text: serde_json::Value) -> Spec {
 #[test]
 fn everything_that_is_wrong_is_reported_at_once() {
     let errors = validate(&spec(json!({
-        "hostname": "web",
-        "process": {"cwd": "tmp", "user": {"uid": 4294967295u32, "gid": 0}},
-        "linux": {"seccomp": {"defaultAction": "SCMP_ACT_ALLOW"}},
-    })));
+    "hostname": "web",
+    "process": {
+        "cwd": "tmp", "user": {"uid": 4294967295u32, "gid": 0}, "commandLine": "cmd.exe",
+    },
+        })));
     let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
     assert_eq!(
         lines,
@@ -24,7 +25,7 @@ fn everything_that_is_wrong_is_reported_at_once() {
             "/process/cwd: Cwd must be an absolute path",
             "/process/args: args must not be empty",
             "/process/user/uid: 4294967295 is not an id, the last one is 4294967294",
-            "/linux/seccomp: seccomp filters are not supported by this version",
+            "/process/commandLine: Windows command lines are not supported by this version",
         ]
     );
 }

@@ -1,0 +1,140 @@
+//! Where the filter is installed: as late as the process's rights allow, so that it judges as
+//! little of capsid's own work as can be.
+//!
+//! With no_new_privs nothing needs a capability: right before execve(2). Without, the kernel
+//! wants CAP_SYS_ADMIN, so the child keeps that one until the filter is in; what is left to do
+//! then is a write, a read and the program. A listener is handed over while the parent serves.
+
+use caps::Capability;
+use oci_spec::runtime::{LinuxSeccomp, Process};
+
+use super::Plan;
+use super::credentials::Sets;
+use crate::error::{Code, Error, Result};
+use crate::seccomp::{Filter, MOST_INSTRUCTIONS, compile};
+use crate::step::Step;
+
+pub(super) const POINTER: &str = "/linux/seccomp";
+
+/// When the filter comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// While the parent still serves the child.
+    BeforeReady {
+        /// The process is not to have the capability that the filter needs.
+        privileged: bool,
+    },
+    /// Last of all.
+    BeforeProgram,
+}
+
+/// The filter of a process, and when it comes.
+#[derive(Clone, Debug)]
+pub(super) struct Placed {
+    filter: Filter,
+    pub turn: Turn,
+}
+
+/// The filter that the configuration asks for, which the caller may have compiled already.
+pub(super) fn filter(
+    profile: Option<&LinuxSeccomp>,
+    compiled: Option<&Filter>,
+    plan: &mut Plan,
+) -> Result<Option<Filter>> {
+    if compiled.is_some() {
+        return Ok(compiled.cloned());
+    }
+    let Some(profile) = profile else {
+        return Ok(None);
+    };
+    let compiled = compile(profile, crate::seccomp::native());
+    for (pointer, name) in compiled.unknown {
+        let name = crate::spec::shorten(&name);
+        plan.note(pointer, format!("unknown system call {name:?} is ignored"));
+    }
+    let count = compiled.filter.program.len();
+    if count > MOST_INSTRUCTIONS {
+        let tail = format!(
+            "the filter has {count} instructions, and the kernel takes {MOST_INSTRUCTIONS}"
+        );
+        return Err(Error::new(Code::InvalidConfig, tail).at(POINTER));
+    }
+    if profile.listener_path().is_some() && !compiled.filter.listens() {
+        let text = "no rule is SCMP_ACT_NOTIFY: nobody will call the listener";
+        plan.note(format!("{POINTER}/listenerPath"), text);
+    }
+    Ok(Some(compiled.filter))
+}
+
+impl Placed {
+    /// Decides when the filter comes.
+    ///
+    /// # Errors
+    /// The filter would end the process before its program is executed.
+    pub fn new(filter: Filter, process: &Process) -> Result<Placed> {
+        let bounded = process.no_new_privileges().unwrap_or(false);
+        let turn = match (bounded, filter.listens()) {
+            (true, false) => Turn::BeforeProgram,
+            (bounded, _) => Turn::BeforeReady {
+                privileged: !bounded,
+            },
+        };
+        let placed = Placed { filter, turn };
+        placed.lets_the_program_run()?;
+        Ok(placed)
+    }
+
+    /// What the process keeps until the filter is in.
+    pub fn kept(&self) -> u64 {
+        match self.turn {
+            Turn::BeforeReady { privileged: true } => Capability::CAP_SYS_ADMIN.bitmask(),
+            _ => 0,
+        }
+    }
+
+    /// Appends the step, if this is its turn; `sets` are what the process has for good.
+    pub fn install(&self, last: bool, sets: &Sets, pointer: &str, plan: &mut Plan) {
+        if last != (self.turn == Turn::BeforeProgram) {
+            return;
+        }
+        plan.step_for(Step::InstallSeccomp(self.filter.clone()), POINTER);
+        if self.kept() & !sets.effective != 0 {
+            plan.step_for(sets.step(), format!("{pointer}/capabilities"));
+        }
+    }
+
+    /// A filter that kills at a call which capsid still has to make, or refuses one without
+    /// which there is no word from the child, is known here and not found out there.
+    fn lets_the_program_run(&self) -> Result<()> {
+        let needed: &[&str] = match self.turn {
+            Turn::BeforeProgram => &["execve"],
+            Turn::BeforeReady { privileged: true } => &["capset", "write", "read", "execve"],
+            Turn::BeforeReady { privileged: false } => &["write", "read", "execve"],
+        };
+        for name in needed {
+            let Some((number, verdict)) = self.filter.certain_verdict(name) else {
+                continue;
+            };
+            let tail = match verdict & libc::SECCOMP_RET_ACTION_FULL {
+                libc::SECCOMP_RET_KILL_PROCESS
+                | libc::SECCOMP_RET_KILL_THREAD
+                | libc::SECCOMP_RET_TRAP => {
+                    format!("container init would be killed by SIGSYS (syscall {number}, {name})")
+                }
+                libc::SECCOMP_RET_ERRNO if *name != "execve" => {
+                    format!("the filter refuses {name} (syscall {number}), which is still needed")
+                }
+                _ => continue,
+            };
+            let error = Error::new(Code::InvalidConfig, tail).at(POINTER);
+            return Err(match *name {
+                "execve" => error.hint("the program is executed under the filter: allow execve"),
+                _ => error.hint(
+                    "without noNewPrivileges the filter comes before the last steps of capsid: \
+                     allow the call, or set noNewPrivileges",
+                ),
+            });
+        }
+        Ok(())
+    }
+}
