@@ -1,6 +1,6 @@
 //! The `capsid` binary: hands the process over to the command line's crate.
-#![forbid(unsafe_code)]
+#![no_main]
+#![deny(unsafe_code)]
 
-fn main() -> std::process::ExitCode {
-    capsid_cli::main()
-}
+#[allow(unsafe_code, reason = "what runs before and instead of std's own start")]
+mod sys;

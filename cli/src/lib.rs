@@ -16,7 +16,6 @@ mod usage;
 mod verbs;
 
 use std::ffi::OsString;
-use std::process::ExitCode;
 
 use capsid_runtime::{Error, seal};
 use clap::Parser;
@@ -30,7 +29,7 @@ use log::Log;
 /// 0: it worked. 1: it failed. 2: the command line itself is wrong. 255: `exec` failed before
 /// the command ran. A foreground `run` or `exec` ends as the container's process did: its
 /// status, or 128 and the signal's number.
-pub fn main() -> ExitCode {
+pub fn main() -> u8 {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let early = Early::read(&arguments);
     if early.starts_a_process()
@@ -44,13 +43,13 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(command: CommandLine, failure_code: u8) -> ExitCode {
+fn run(command: CommandLine, failure_code: u8) -> u8 {
     let log = match Log::open(&command.global.log) {
         Ok(log) => log.install(),
         Err(error) => return Log::stderr(&command.global.log).failed(&error, failure_code),
     };
     match command.run() {
-        Ok(code) => ExitCode::from(code),
+        Ok(code) => code,
         Err(error) => log.failed(&error, failure_code),
     }
 }

@@ -1,7 +1,6 @@
 //! The answer to a command line that is no command: the help that was asked for, or what is
 //! wrong with it, on stderr for people and as one record in the log for engines.
 
-use std::process::ExitCode;
 
 use capsid_runtime::{Code, Error};
 use clap::error::ErrorKind;
@@ -11,12 +10,12 @@ use crate::output;
 
 const WRONG_USAGE: u8 = 2;
 
-pub fn answer(problem: &clap::Error, options: &LogOptions) -> ExitCode {
+pub fn answer(problem: &clap::Error, options: &LogOptions) -> u8 {
     let text = problem.render().to_string();
     let log = Log::open_or_stderr(options);
     match problem.kind() {
         ErrorKind::DisplayHelp => match output::print(&text) {
-            Ok(()) => ExitCode::SUCCESS,
+            Ok(()) => 0,
             Err(error) => log.failed(&error, 1),
         },
         _ if options.file.is_none() && options.format == Format::Json => {
@@ -27,7 +26,7 @@ pub fn answer(problem: &clap::Error, options: &LogOptions) -> ExitCode {
                 log.record_error(&one_line(&text));
             }
             log.say(&text);
-            ExitCode::from(WRONG_USAGE)
+            WRONG_USAGE
         }
     }
 }

@@ -8,7 +8,6 @@ mod record;
 mod sink;
 
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::sync::Arc;
 
 use capsid_runtime::{Code, Error, Result};
@@ -119,12 +118,12 @@ impl Log {
     }
 
     /// Records why the command failed and makes its exit code.
-    pub fn failed(&self, error: &Error, code: u8) -> ExitCode {
+    pub fn failed(&self, error: &Error, code: u8) -> u8 {
         self.record_error(error);
         if self.file.is_some() {
             self.say(&format!("{error}\n"));
         }
-        ExitCode::from(code)
+        code
     }
 
     /// The one record of level error.
