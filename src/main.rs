@@ -2,5 +2,8 @@
 #![no_main]
 #![deny(unsafe_code)]
 
-#[allow(unsafe_code, reason = "what runs before and instead of std's own start")]
+#[allow(
+    unsafe_code,
+    reason = "what runs before and instead of std's own start"
+)]
 mod sys;

@@ -90,7 +90,13 @@ mod first {
         let fd = unsafe {
             call(
                 libc::SYS_open_tree,
-                [libc::AT_FDCWD as usize, SELF.as_ptr() as usize, clone_flags as usize, 0, 0],
+                [
+                    libc::AT_FDCWD as usize,
+                    SELF.as_ptr() as usize,
+                    clone_flags as usize,
+                    0,
+                    0,
+                ],
             )
         };
         if fd < 0 {

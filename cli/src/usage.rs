@@ -1,7 +1,6 @@
 //! The answer to a command line that is no command: the help that was asked for, or what is
 //! wrong with it, on stderr for people and as one record in the log for engines.
 
-
 use capsid_runtime::{Code, Error};
 use clap::error::ErrorKind;
 

@@ -9,6 +9,7 @@ pub mod default;
 mod document;
 mod features;
 mod file;
+mod located;
 mod pattern;
 pub mod process;
 mod shape;
@@ -87,14 +88,11 @@ fn json(text: &str) -> Result<Value> {
         .map_err(|error| Error::new(Code::InvalidConfig, format!("invalid JSON: {error}")))
 }
 
-/// A value as a type. Only a failure pays for the second walk that finds out where it was.
+/// A value as a type.
 fn typed<T: DeserializeOwned>(value: &Value) -> Result<T> {
-    if let Ok(typed) = T::deserialize(value) {
-        return Ok(typed);
-    }
-    serde_path_to_error::deserialize(value).map_err(|error| {
-        let text = pattern::shorten(&error.inner().to_string());
-        Error::new(Code::InvalidConfig, text).at(pattern::pointer(error.path()))
+    located::read(value).map_err(|refusal| {
+        let text = pattern::shorten(&refusal.text);
+        Error::new(Code::InvalidConfig, text).at(refusal.pointer())
     })
 }
 

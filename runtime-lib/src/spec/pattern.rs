@@ -2,7 +2,6 @@
 //! array and every member of an object. It must not know any setting by name.
 
 use serde_json::Value;
-use serde_path_to_error::{Path, Segment};
 
 /// The longest text that is quoted from a configuration, in bytes.
 const MAX_QUOTE: usize = 200;
@@ -92,19 +91,6 @@ fn collect<'v>(
 pub(super) fn remove(value: &mut Value, pointer: &str) -> Option<Value> {
     let (parent, name) = pointer.rsplit_once('/')?;
     value.pointer_mut(parent)?.as_object_mut()?.remove(name)
-}
-
-/// The pointer of a path that serde_path_to_error walked.
-pub(super) fn pointer(path: &Path) -> String {
-    let mut pointer = String::new();
-    for segment in path {
-        match segment {
-            Segment::Seq { index } => pointer.push_str(&format!("/{index}")),
-            Segment::Map { key } => pointer.push_str(&join("", key)),
-            Segment::Enum { .. } | Segment::Unknown => {}
-        }
-    }
-    pointer
 }
 
 /// The pointer of the member `key` below `pointer`.
