@@ -1,8 +1,15 @@
-//! Has the linker enter the program at `capsid_start` (src/sys.rs) instead of libc's `_start`.
+//! Tells the linker where the program is entered and how its code is laid out.
+
+use std::env::var;
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    if std::env::var("CARGO_CFG_TARGET_ARCH").as_deref() == Ok("x86_64") {
+    println!("cargo:rerun-if-changed=src/cold.ld");
+    // Instead of libc's `_start`: see src/sys.rs.
+    if var("CARGO_CFG_TARGET_ARCH").as_deref() == Ok("x86_64") {
         println!("cargo:rustc-link-arg-bins=-Wl,-e,capsid_start");
+    }
+    if let (Ok("release"), Ok(here)) = (var("PROFILE").as_deref(), var("CARGO_MANIFEST_DIR")) {
+        println!("cargo:rustc-link-arg-bins=-Wl,-T,{here}/src/cold.ld");
     }
 }
