@@ -143,7 +143,7 @@ fn long(below: &str) -> String {
 
 type Change = fn(&mut Value, &Place);
 
-const KINDS: [(&str, Change); 12] = [
+const KINDS: [(&str, Change); 14] = [
     ("as runc spec has it", |_, _| ()),
     ("with a terminal", |config, _| {
         config["process"]["terminal"] = json!(true);
@@ -177,6 +177,32 @@ const KINDS: [(&str, Change); 12] = [
             &mut config["mounts"],
             json!({"destination": "/copied", "type": "tmpfs", "source": "tmpfs", "options": ["size=1m", "mode=1777"]}),
         );
+    }),
+    (
+        "with id-mapped, copied and linked mounts",
+        |config, place| {
+            writable(config);
+            let link = place.folder.path().join("link");
+            let _ = std::fs::remove_file(&link);
+            std::os::unix::fs::symlink(long("/no"), &link).unwrap();
+            let map = json!([{"containerID": 0, "hostID": 7, "size": 9}]);
+            for mount in [
+                json!({"destination": "/mapped", "type": "bind", "source": place.folder.path(),
+                "options": ["bind", "idmap"], "uidMappings": map, "gidMappings": map}),
+                json!({"destination": "/etc", "type": "tmpfs", "options": ["tmpcopyup", "size=1m"]}),
+                json!({"destination": "/etc", "options": ["remount", "noexec", "size=2m"]}),
+                json!({"destination": "/etc/new/link", "source": link, "options": ["bind", "copy-symlink"]}),
+                json!({"destination": "/etc/new/link", "source": link, "options": ["bind", "copy-symlink"]}),
+                json!({"destination": "/etc/bound", "source": link, "options": ["bind", "src-nofollow"]}),
+            ] {
+                push(&mut config["mounts"], mount);
+            }
+        },
+    ),
+    ("with another root over its own", |config, place| {
+        let mounts = config["mounts"].as_array_mut().unwrap();
+        let root = json!({"destination": "/", "source": place.rootfs(), "options": ["rbind"]});
+        mounts.insert(0, root);
     }),
     ("with long strings", |config, _| {
         writable(config);
@@ -239,7 +265,7 @@ fn no_child_allocates_to_say_what_went_wrong() {
     let Some(place) = Place::new("no_child_allocates_to_say_what_went_wrong") else {
         return;
     };
-    let failures: [(&str, Change); 4] = [
+    let failures: [(&str, Change); 6] = [
         ("no such file or directory", |config, _| {
             config["process"]["args"] = json!(["/none"]);
         }),
@@ -250,6 +276,21 @@ fn no_child_allocates_to_say_what_went_wrong() {
             push(
                 &mut config["mounts"],
                 json!({"destination": "/tmp", "type": "nofs", "source": "x"}),
+            );
+        }),
+        ("no space left on device", |config, _| {
+            writable(config);
+            push(
+                &mut config["mounts"],
+                json!({"destination": "/etc", "type": "tmpfs", "options": ["tmpcopyup", "nr_inodes=2"]}),
+            );
+        }),
+        ("can't be id-mapped", |config, _| {
+            let map = json!([{"containerID": 0, "hostID": 7, "size": 9}]);
+            push(
+                &mut config["mounts"],
+                json!({"destination": "/tmp", "source": "/proc", "options": ["bind"],
+                    "uidMappings": map, "gidMappings": map}),
             );
         }),
         ("read-only file system", |config, place| {
