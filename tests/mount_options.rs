@@ -563,3 +563,45 @@ fn dest_nofollow_mounts_on_the_link_and_not_on_what_it_leads_to() {
     bundle.bind(&source, "/etc/followed", &[]);
     assert_eq!(stage.run(&bundle).ok().line(), "new\nnew\nnew\nnone");
 }
+
+#[test]
+fn explain_shows_how_each_mount_is_made() {
+    let stage = stage!();
+    let mut bundle = stage.bundle();
+    bundle.set("/mounts", json!([]));
+    mapped(&mut bundle, "/mnt", "bind", Path::new("/etc"), &["ro"]);
+    bundle
+        .mount(
+            "/tmp",
+            "tmpfs",
+            "tmpfs",
+            &["tmpcopyup", "no-such-word", "x=1", "rslave"],
+        )
+        .mount("/srv", "none", "/etc", &["rbind", "sync"])
+        .write("explained");
+    let folder = bundle.folder.to_string_lossy().into_owned();
+    let text = stage.call(&["explain", &folder]).ok().stdout;
+    let maps = "map uids 0+1000 to 5000, gids 0+1000 to 7000";
+    for line in [
+        format!("bind /etc on /mnt (ro), id-mapped: {maps}   /mounts/0\n"),
+        "     by open_tree, mount_setattr MOUNT_ATTR_IDMAP, mount_setattr, move_mount\n".to_owned(),
+        "mount tmpfs on /tmp with no-such-word,x=1, with a copy of what it covers (rslave)"
+            .to_owned(),
+        "     by fsopen, fsconfig, fsmount, getdents64, sendfile, move_mount, mount_setattr\n"
+            .to_owned(),
+        "rbind /etc on /srv   /mounts/2\n     by open_tree, move_mount\n".to_owned(),
+        "notice: /mounts/2/options/1: sync has no effect on a bind".to_owned(),
+    ] {
+        assert!(text.contains(&line), "no {line:?}:\n{text}");
+    }
+    let json = stage
+        .call(&["explain", "--format", "json", &folder])
+        .ok()
+        .json();
+    let steps = json["steps"].as_array().expect("steps");
+    let mount = steps
+        .iter()
+        .find(|step| step["pointer"] == "/mounts/2")
+        .expect("the mount");
+    assert_eq!(mount["calls"], json!(["open_tree", "move_mount"]));
+}

@@ -12,8 +12,9 @@ use crate::global::Global;
 use crate::output;
 
 const NOTES: &str = "\
-Prints the steps in their order, what the parent does meanwhile, and a notice for each setting
-that will not act as it is written, with its place in config.json. Nothing is made or changed.
+Prints the steps in their order, with which calls each mount is made, what the parent does
+meanwhile, and a notice for each setting that will not act as it is written, with its place in
+config.json. Nothing is made or changed.
 Where the configuration is wrong in several places, it lists them all and fails.
 
 Examples:

@@ -32,6 +32,9 @@ pub struct ExplainedStep {
     /// The setting that asked for it (RFC 6901); absent where capsid itself does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pointer: Option<String>,
+    /// The system calls that make a mount, in their order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<&'static str>,
     /// What the parent does while the child waits at this step.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub parent: Vec<String>,
@@ -78,6 +81,7 @@ fn explanation(prepared: &Prepared) -> Explanation {
     let steps = plan.steps.iter().map(|planned| ExplainedStep {
         step: planned.step.to_string(),
         pointer: planned.pointer.clone(),
+        calls: planned.step.calls(),
         parent: meanwhile(&planned.step),
     });
     let notices = plan.notices.iter().map(|notice| ExplainedNotice {
@@ -88,7 +92,7 @@ fn explanation(prepared: &Prepared) -> Explanation {
         cgroup: before_the_clone(prepared),
         steps: steps.collect(),
         notices: notices.collect(),
-        plan: plan.to_string(),
+        plan: format!("{plan:#}"),
     }
 }
 

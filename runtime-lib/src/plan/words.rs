@@ -8,7 +8,7 @@ use crate::step::{Step, namespaces};
 
 impl fmt::Display for Plan {
     /// How the child is born, each step with its JSON pointer and what the parent does
-    /// meanwhile, what is executed, and the notices.
+    /// meanwhile, what is executed, and the notices; `{:#}` adds how each mount is made.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "clone")?;
         if !self.namespaces.is_empty() {
@@ -23,6 +23,10 @@ impl fmt::Display for Plan {
             match &planned.pointer {
                 Some(pointer) => writeln!(f, "   {pointer}")?,
                 None => writeln!(f)?,
+            }
+            let calls = planned.step.calls();
+            if f.alternate() && !calls.is_empty() {
+                writeln!(f, "     by {}", calls.join(", "))?;
             }
             if let Step::Meet(barrier) = planned.step {
                 let here = self.parent.iter().filter(|(at, _)| *at == barrier);

@@ -4,6 +4,7 @@
 //! neither allocates nor decides. `Display` is what `explain` prints and what an error says
 //! was being done. Nothing here makes a system call.
 
+mod calls;
 mod number_set;
 pub mod scheduling;
 pub mod words;

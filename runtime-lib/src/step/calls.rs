@@ -1,0 +1,102 @@
+//! With which system calls a mount is made: what `explain` shows below the step. They are
+//! what the child does for the same fields; nothing is decided here.
+
+use super::{Attributes, Mount, Root, Source, Step};
+
+/// Makes a file system that is attached nowhere yet.
+const FRESH: [&str; 3] = ["fsopen", "fsconfig", "fsmount"];
+
+impl Step {
+    /// The calls of a step that mounts, in their order; empty for any other.
+    pub(crate) fn calls(&self) -> Vec<&'static str> {
+        match self {
+            Step::Mount(mount) => mount.calls(),
+            Step::Attributes { .. } => vec!["mount_setattr"],
+            Step::Reconfigure { .. } => vec!["fspick", "fsconfig"],
+            Step::OpenRoot(Root::Bind { .. }) => vec!["open_tree", "move_mount"],
+            Step::OpenRoot(Root::Overlay { .. }) => [&FRESH[..], &["move_mount"]].concat(),
+            Step::ReadOnlyPath(_) => vec!["open_tree", "mount_setattr", "move_mount"],
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl Mount {
+    fn calls(&self) -> Vec<&'static str> {
+        let mut calls = Vec::new();
+        let wanted = &self.attributes;
+        let owners = self.owners.is_some();
+        let mut flags = wanted.recursive_set | wanted.recursive_clear;
+        match &self.source {
+            Source::New { .. } => {
+                calls.extend(FRESH);
+                if self.copy_up {
+                    calls.push("getdents64, sendfile");
+                }
+            }
+            Source::Opened { .. } => {
+                calls.push("open_tree (the parent)");
+                flags |= wanted.set | wanted.clear;
+            }
+            Source::Bind { .. } | Source::Held { .. } => {
+                calls.push("open_tree");
+                flags |= wanted.set | wanted.clear;
+            }
+        }
+        match &self.source {
+            Source::Opened { .. } if owners => {
+                calls.push("mount_setattr MOUNT_ATTR_IDMAP (the parent)")
+            }
+            _ if owners => calls.push("mount_setattr MOUNT_ATTR_IDMAP"),
+            _ => {}
+        }
+        if flags != 0 {
+            calls.push("mount_setattr");
+        }
+        calls.push("move_mount");
+        if wanted.propagates() {
+            calls.push("mount_setattr");
+        }
+        calls
+    }
+}
+
+impl Attributes {
+    fn propagates(&self) -> bool {
+        self.propagation | self.recursive_propagation != 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::step::{SourceLink, Target};
+
+    #[test]
+    fn a_bind_is_made_by_the_calls_that_its_options_need() {
+        let mount = |attributes| {
+            Step::Mount(Mount {
+                source: Source::Bind {
+                    path: c"/a".to_owned(),
+                    recursive: false,
+                },
+                target: Target::new("/b").unwrap(),
+                attributes,
+                inherit_mode: false,
+                copy_up: false,
+                source_link: SourceLink::Follow,
+                owners: None,
+            })
+        };
+        let plain = mount(Attributes::default()).calls();
+        assert_eq!(plain, ["open_tree", "move_mount"]);
+        let asked = mount(Attributes {
+            set: libc::MOUNT_ATTR_RDONLY,
+            propagation: libc::MS_SLAVE,
+            ..Attributes::default()
+        });
+        let expected = ["open_tree", "mount_setattr", "move_mount", "mount_setattr"];
+        assert_eq!(asked.calls(), expected);
+        assert_eq!(Step::PivotRoot.calls(), Vec::<&str>::new());
+    }
+}
