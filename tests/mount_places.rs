@@ -164,6 +164,59 @@ fn a_locked_flag_is_named_and_others_are_kept() {
     }
 }
 
+#[test]
+fn a_source_may_be_what_an_earlier_mount_has_put_into_the_root() {
+    let stage = stage!();
+    for user in [false, true] {
+        let mut bundle = stage.own_bundle();
+        let inside = bundle.folder.join("rootfs/tmp/first");
+        std::fs::create_dir(&inside).unwrap();
+        std::fs::write(inside.join("covered"), "").unwrap();
+        if user {
+            bundle.user_namespace(100_000, 65_536);
+        }
+        bundle
+            .mount("/tmp/first", "tmpfs", "tmpfs", &[])
+            .bind(&inside, "/mnt", &["rbind"]);
+        let text = stage.prints(&mut bundle, "touch /tmp/first/seen; ls /mnt");
+        assert_eq!(text, "seen", "in a user namespace: {user}");
+    }
+}
+
+#[test]
+fn an_ordinary_user_copies_remounts_and_covers_the_root_too() {
+    if let Some(reason) = user::obstacle() {
+        skip!("{reason}");
+    }
+    let stage = stage!().of_user();
+    let mut bundle = stage.own_bundle();
+    let rootfs = bundle.folder.join("rootfs");
+    let other = other_root(&stage);
+    std::os::unix::fs::symlink("/no/where", stage.path("link")).unwrap();
+    user::owns(&stage.folder);
+    bundle
+        .remove("/linux/cgroupsPath")
+        .mount("/etc", "tmpfs", "tmpfs", &["tmpcopyup", "size=1m"])
+        .mount("/etc", "", "", &["remount", "size=2m", "noexec"])
+        .bind(&stage.path("link"), "/etc/link", &["copy-symlink"]);
+    let look = "head -n 1 /etc/passwd | cut -d: -f1; readlink /etc/link; \
+                grep ' /etc ' /proc/self/mountinfo | grep -c 'noexec.*size=2048k'; touch /etc/x";
+    assert_eq!(stage.prints(&mut bundle, look), "root\n/no/where\n1");
+    assert!(!rootfs.join("etc/x").exists());
+    let mounts = bundle.config["mounts"].as_array_mut().unwrap();
+    mounts.insert(
+        0,
+        json!({"destination": "/", "source": other, "options": ["bind"]}),
+    );
+    assert_eq!(stage.prints(&mut bundle, "cat /other"), "the other root");
+    bundle.push(
+        "/mounts",
+        json!({"destination": "/mnt", "source": other, "options": ["bind", "idmap"]}),
+    );
+    let words = ["/options/1", "not supported for rootless containers"];
+    stage.try_create(&bundle).refuses(&words);
+}
+
 fn many(stage: &Stage, places: impl Iterator<Item = String>) -> Bundle {
     let source = stage.path("source");
     let _ = std::fs::create_dir(&source);

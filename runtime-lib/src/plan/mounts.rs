@@ -399,7 +399,7 @@ impl Scene<'_> {
         let name = c_string(path, &pointer)?;
         let owners = self.mapped_owners(wanted, plan)?;
         let source_link = wanted.options.source_link.unwrap_or(SourceLink::Follow);
-        let source = if self.parent_opens() {
+        let source = if self.parent_opens() && !self.mounted_by_the_child(path, plan) {
             Source::Opened {
                 tree: plan.open(Open::Tree {
                     path: path.into(),
@@ -430,6 +430,21 @@ impl Scene<'_> {
         };
         plan.step_for(Step::Mount(mount), wanted.pointer.clone());
         Ok(())
+    }
+
+    /// A source below the container's own root that an earlier mount covers: only the child has
+    /// that mount, and the parent would open what lies under it.
+    fn mounted_by_the_child(&self, source: &str, plan: &Plan) -> bool {
+        let Ok(below) = Path::new(source).strip_prefix(self.request.rootfs) else {
+            return false;
+        };
+        plan.steps.iter().any(|planned| match &planned.step {
+            Step::Mount(mount) => {
+                let place = mount.target.path.to_str().unwrap_or_default();
+                mount.target.is_root() || below.starts_with(place)
+            }
+            _ => false,
+        })
     }
 
     /// Root of a user namespace can't walk to every source that its privileged creator can.
