@@ -11,7 +11,7 @@ impl Step {
     pub(crate) fn calls(&self) -> Vec<&'static str> {
         match self {
             Step::Mount(mount) => mount.calls(),
-            Step::Attributes { .. } => vec!["mount_setattr"],
+            Step::Attributes { .. } | Step::Protect { .. } => vec!["mount_setattr"],
             Step::Reconfigure { .. } => vec!["fspick", "fsconfig"],
             Step::OpenRoot(Root::Bind { .. }) => vec!["open_tree", "move_mount"],
             Step::OpenRoot(Root::Overlay { .. }) => [&FRESH[..], &["move_mount"]].concat(),
@@ -83,6 +83,7 @@ mod tests {
                 target: Target::new("/b").unwrap(),
                 attributes,
                 inherit_mode: false,
+                kept: None,
                 copy_up: false,
                 source_link: SourceLink::Follow,
                 owners: None,
