@@ -25,7 +25,7 @@ fn descriptors(pid: i32) -> Vec<(i32, String)> {
 const LEAKS: &str = r#"exec 3</ 4</etc/passwd 9</tmp; exec $capsid "$@""#;
 
 #[test]
-fn the_program_gets_the_standard_streams_alone() {
+fn s03_the_program_gets_the_standard_streams_alone() {
     let stage = stage!();
     let mut bundle = stage.bundle();
     bundle.sh("for fd in /proc/self/fd/*; do [ -e $fd ] && echo ${fd##*/}; done; true");
@@ -42,7 +42,7 @@ fn the_program_gets_the_standard_streams_alone() {
 }
 
 #[test]
-fn a_created_container_holds_nothing_of_the_host() {
+fn s03_a_created_container_holds_nothing_of_the_host() {
     let stage = stage!();
     let mut bundle = stage.bundle();
     bundle.sleeps();
@@ -130,7 +130,7 @@ fn a_descriptor_to_preserve_that_is_not_open_is_an_error() {
 }
 
 #[test]
-fn a_descriptor_is_no_way_to_the_hosts_folders() {
+fn s01_a_descriptor_is_no_way_to_the_hosts_folders() {
     let stage = stage!();
     assert!(Path::new("/etc/hostname").exists());
     let container = stage.running();
@@ -172,4 +172,83 @@ fn an_init_that_waits_for_start_shows_nothing_of_its_creator() {
     assert!(!seen.stdout.contains("of-the-engine"), "{seen}");
     assert!(!seen.stdout.contains("opened"), "{seen}");
     stage.call(&["start", &id]).ok();
+}
+
+#[test]
+fn s19_a_process_that_has_joined_holds_no_descriptor_of_the_hosts() {
+    let stage = stage!();
+    let container = stage.running();
+    let capsid = format!(
+        "{} --root {}",
+        stage.runtime.display(),
+        stage.state_root().display()
+    );
+    let mut command = std::process::Command::new("/bin/sh");
+    command
+        .args(["-c", LEAKS, "sh", "exec", &container.id, "/bin/true"])
+        .env("capsid", capsid);
+    let inside = std::fs::read_link(format!("/proc/{}/ns/mnt", container.pid())).unwrap();
+    let mut held = Vec::new();
+    // setsid(2) is the first that it does in the container's namespaces.
+    crate::harness::tracer::entering(&command, nix::libc::SYS_setsid, |pid| {
+        let pid = pid.as_raw();
+        if std::fs::read_link(format!("/proc/{pid}/ns/mnt")).is_ok_and(|own| own == inside) {
+            held.push(descriptors(pid));
+        }
+    });
+    assert!(!held.is_empty(), "nobody was seen in the container");
+    for (fd, target) in held.into_iter().flatten().filter(|(fd, _)| *fd > 2) {
+        let fine =
+            target.starts_with("socket:") || target.contains("pidfd") || target.ends_with("/tasks");
+        assert!(fine, "{fd} -> {target}");
+    }
+}
+
+#[test]
+fn s02_a_descriptor_is_no_program() {
+    let stage = stage!();
+    let mut bundle = stage.bundle();
+    for fd in 3..16 {
+        bundle.args(&[&format!("/proc/self/fd/{fd}"), "--version"]);
+        let id = stage.id();
+        bundle.write(&id);
+        let script = r#"exec 3<$1 4<$1 9<$1; shift; exec $capsid "$@""#;
+        let outcome = stage.shell(
+            script,
+            &[
+                "/bin/true",
+                "run",
+                "--bundle",
+                &bundle.folder.to_string_lossy(),
+                &id,
+            ],
+        );
+        assert_eq!(outcome.code, 1, "{outcome}");
+        assert_eq!(outcome.stdout, "", "{outcome}");
+    }
+}
+
+#[test]
+fn f10_few_descriptors_are_enough_for_many_devices() {
+    let stage = stage!();
+    let mut bundle = stage.own_bundle();
+    for n in 0..700 {
+        bundle.push(
+            "/linux/devices",
+            serde_json::json!({"path": format!("/dev/many/n{n}"), "type": "c", "major": 1, "minor": 3}),
+        );
+    }
+    bundle.sh("ls /dev/many | wc -l");
+    let id = stage.id();
+    bundle.write(&id);
+    let script = r#"ulimit -S -n $1; shift; exec $capsid "$@""#;
+    let folder = bundle.folder.to_string_lossy();
+    for (limit, enough) in [("64", true), ("16", false), ("5", false)] {
+        let outcome = stage.shell(script, &[limit, "run", "--bundle", &folder, &id]);
+        match outcome.code {
+            0 => assert_eq!(outcome.line(), "700"),
+            _ if enough => panic!("{outcome}"),
+            _ => drop(outcome.refuses(&["too many open files"])),
+        }
+    }
 }

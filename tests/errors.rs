@@ -325,3 +325,179 @@ fn a_pid_file_that_can_not_be_written_fails_create_and_leaves_nothing() {
     outcome.refuses(&["/no/such/folder", "no such file or directory"]);
     assert_eq!(stage.remains(&id), Vec::<std::path::PathBuf>::new());
 }
+
+/// What `run` and `exec` say of a program that can't be executed, each with its tail.
+#[test]
+fn a_program_that_can_not_be_executed_is_told_why() {
+    let stage = stage!();
+    let mut bundle = stage.own_bundle();
+    let rootfs = std::path::PathBuf::from(bundle.config["root"]["path"].as_str().unwrap());
+    let make = r#"cd "$1"; mkdir t; printf '#!/no/interp -x\n' > t/script; printf 'echo no shebang\n' > t/text;
+        printf 'x' > t/plain; printf '#!/t/plain\n' > t/denied; cp bin/busybox t/other; cp "$2" t/dynamic; chmod 755 t/script t/text t/denied t/other t/dynamic; chmod 644 t/plain
+        printf '\267\0' | dd of=t/other bs=1 seek=18 conv=notrunc 2>/dev/null"#;
+    let dynamic = ["/usr/bin/env", "/bin/ls"]
+        .iter()
+        .find(|path| std::path::Path::new(path).exists());
+    let Some(dynamic) = dynamic else {
+        crate::skip!("no dynamic program here");
+    };
+    stage
+        .shell(make, &[&rootfs.to_string_lossy(), dynamic])
+        .ok();
+    bundle
+        .mount("/noexec", "tmpfs", "tmpfs", &["noexec"])
+        .sleeps();
+    let container = stage.create(&bundle);
+    container.start().ok();
+    container.sh("cp /bin/busybox /noexec/program");
+    let other = if cfg!(target_arch = "aarch64") {
+        ""
+    } else {
+        "it is built for aarch64"
+    };
+    for (program, needles) in [
+        (
+            "nosuch",
+            ["exec: \"nosuch\": executable file not found in $PATH", ""],
+        ),
+        (
+            "/t/nosuch",
+            [
+                "exec: \"/t/nosuch\": stat /t/nosuch: no such file or directory",
+                "",
+            ],
+        ),
+        (
+            "/t/plain",
+            [
+                "its mode doesn't let this user execute it: exec: \"/t/plain\": permission denied",
+                "",
+            ],
+        ),
+        ("/t", ["exec: \"/t\": is a directory", ""]),
+        (
+            "/t/script",
+            [
+                "the interpreter /no/interp of its first line is missing",
+                "exec /t/script: no such file or directory",
+            ],
+        ),
+        (
+            "/t/denied",
+            [
+                "the interpreter /t/plain of its first line",
+                "exec /t/denied: permission denied",
+            ],
+        ),
+        (
+            "/t/dynamic",
+            [
+                "the loader /lib",
+                "exec /t/dynamic: no such file or directory",
+            ],
+        ),
+        (
+            "/t/text",
+            [
+                "a script without a #! line",
+                "exec /t/text: exec format error",
+            ],
+        ),
+        ("/t/other", [other, "exec /t/other: exec format error"]),
+        (
+            "/noexec/program",
+            [
+                "has the option noexec",
+                "exec: \"/noexec/program\": permission denied",
+            ],
+        ),
+    ] {
+        let outcome = container.exec(&[program]).fails_with(255, &needles);
+        let line = outcome.stderr.replace("\\\"", "\"");
+        let line = line.trim_end().trim_end_matches('"');
+        let tail = needles
+            .iter()
+            .rev()
+            .find(|needle| !needle.is_empty())
+            .unwrap();
+        let last = tail.split("it: ").last().unwrap();
+        assert!(
+            line.ends_with(last) || program == "/t/text" || program == "nosuch",
+            "{outcome}"
+        );
+    }
+    for (program, needle) in [
+        ("/t/script", "/no/interp"),
+        ("/t/dynamic", "the loader /lib"),
+    ] {
+        bundle.args(&[program]);
+        let created = stage.create(&bundle);
+        created.start().refuses(&[
+            needle,
+            &format!("exec {program}: no such file or directory"),
+        ]);
+    }
+}
+
+#[test]
+fn a_misspelt_setting_is_told_and_what_was_meant() {
+    let stage = stage!();
+    let mut bundle = stage.bundle();
+    bundle
+        .args(&["/bin/true"])
+        .set("/process/noNewPriviliges", serde_json::json!(true))
+        .set("/x-mine", serde_json::json!(1));
+    let outcome = stage.run(&bundle).ok();
+    assert!(
+        outcome.stderr.contains("/process/noNewPriviliges"),
+        "{outcome}"
+    );
+    assert!(
+        outcome.stderr.contains("noNewPrivileges may be meant"),
+        "{outcome}"
+    );
+    assert!(!outcome.stderr.contains("x-mine"), "{outcome}");
+}
+
+#[test]
+fn an_option_in_the_wrong_place_is_told_its_own() {
+    let stage = stage!();
+    stage
+        .call(&["list", "--log-format", "json"])
+        .fails_with(2, &["--log-format stands before the verb"]);
+    stage
+        .call(&["kill", "-9", "web"])
+        .fails_with(2, &["capsid kill ID 9"]);
+}
+
+#[test]
+fn a_message_is_never_as_long_as_what_it_is_about() {
+    let stage = stage!();
+    let mut bundle = stage.bundle();
+    let long = "x".repeat(60_000);
+    bundle.mount("/mnt", "tmpfs", "tmpfs", &[&format!("{long}={long}")]);
+    let outcome = stage.run(&bundle).refuses(&["/mounts/7"]);
+    assert!(
+        outcome.stderr.len() < 20_000,
+        "{} bytes",
+        outcome.stderr.len()
+    );
+}
+
+#[test]
+fn a_limit_of_open_files_is_no_obstacle_of_the_runtimes() {
+    let stage = stage!();
+    let mut bundle = stage.bundle();
+    bundle.sh("ulimit -n").set(
+        "/process/rlimits",
+        serde_json::json!([{"type": "RLIMIT_NOFILE", "soft": 3, "hard": 3}]),
+    );
+    stage.run(&bundle).ok().prints("3");
+    if crate::harness::user::obstacle().is_none() {
+        let stage = stage!(crate::harness::View::Host).of_user();
+        bundle.folder = stage.path("bundle");
+        std::fs::create_dir_all(&bundle.folder).unwrap();
+        bundle.remove("/linux/cgroupsPath");
+        stage.run(&bundle).ok().prints("3");
+    }
+}

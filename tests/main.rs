@@ -34,6 +34,7 @@ mod net_devices;
 mod old_kernels;
 mod overlays;
 mod process;
+mod readiness;
 mod rootless;
 mod running;
 mod scheduling;

@@ -257,3 +257,22 @@ fn a_lot_of_output_through_a_terminal_arrives_whole() {
             .all(|(n, text)| *text == n.to_string())
     );
 }
+
+#[test]
+fn f22_a_console_socket_that_nobody_accepts_from_does_not_keep_create_for_ever() {
+    use std::os::unix::net::{UnixListener, UnixStream};
+    let stage = stage!();
+    let path = stage.path("full");
+    let listener = UnixListener::bind(&path).unwrap();
+    rustix::net::listen(&listener, 0).unwrap();
+    // One fits into a queue of none.
+    let _waiting = UnixStream::connect(&path).unwrap();
+    let mut bundle = stage.bundle();
+    bundle.set("/process/terminal", json!(true)).sleeps();
+    let (id, outcome) = stage.try_create_with(&bundle, &options(&path.to_string_lossy()));
+    outcome.refuses(&[
+        "connect to the console socket",
+        "nobody accepts connections",
+    ]);
+    assert!(stage.remains(&id).is_empty());
+}

@@ -9,6 +9,7 @@ mod early;
 mod foreground;
 mod global;
 mod log;
+mod notify;
 mod output;
 mod signal_names;
 mod terminal;

@@ -139,7 +139,7 @@ impl Error {
             syscall: None,
             errno: None,
             hint: None,
-            tail: tail.into(),
+            tail: bounded(tail.into(), LONGEST_TAIL),
         }))
     }
 
@@ -171,7 +171,7 @@ impl Error {
 
     /// The step that failed, with its object: `mount proc on /proc`. Kept when set already.
     pub fn doing(mut self, step: impl Into<String>) -> Error {
-        self.0.step.get_or_insert(step.into());
+        self.0.step.get_or_insert(bounded(step.into(), LONGEST));
         self
     }
 
@@ -180,14 +180,20 @@ impl Error {
     pub fn at(mut self, pointer: impl Into<String>) -> Error {
         let pointer = pointer.into();
         if !pointer.is_empty() {
-            self.0.pointer.get_or_insert(pointer);
+            self.0.pointer.get_or_insert(bounded(pointer, LONGEST));
         }
         self
     }
 
     /// The file or directory it was about. Kept when set already.
     pub fn path(mut self, path: impl AsRef<Path>) -> Error {
-        self.0.path.get_or_insert(path.as_ref().to_path_buf());
+        let path = path.as_ref();
+        self.0
+            .path
+            .get_or_insert_with(|| match path.as_os_str().len() {
+                ..=LONGEST => path.to_path_buf(),
+                _ => bounded(path.to_string_lossy().into_owned(), LONGEST).into(),
+            });
         self
     }
 
@@ -205,7 +211,7 @@ impl Error {
 
     /// What to do about it, as a clause without a full stop. The innermost hint is kept.
     pub fn hint(mut self, hint: impl Into<String>) -> Error {
-        self.0.hint.get_or_insert(hint.into());
+        self.0.hint.get_or_insert(bounded(hint.into(), LONGEST));
         self
     }
 
@@ -304,6 +310,23 @@ fn lower_first(text: &str) -> String {
     }
 }
 
+/// A part of an error is repeated up to here, in bytes: what the kernel takes as a path fits.
+const LONGEST: usize = 4200;
+/// The tail may hold what a hook has said.
+const LONGEST_TAIL: usize = 3 * LONGEST;
+
+/// A text that is too long for a message, cut in the middle: its ends say most.
+fn bounded(text: String, longest: usize) -> String {
+    if text.len() <= longest {
+        return text;
+    }
+    let half = longest / 2;
+    let start = text.floor_char_boundary(half);
+    let end = text.ceil_char_boundary(text.len() - half);
+    let (start, end) = (text.get(..start), text.get(end..));
+    format!("{}…{}", start.unwrap_or_default(), end.unwrap_or_default())
+}
+
 /// One line stays one line whatever a config put into a name: control characters are escaped.
 fn printable(text: &str) -> Cow<'_, str> {
     if text.chars().any(char::is_control) {
@@ -346,6 +369,22 @@ mod tests {
     fn a_newline_in_a_name_does_not_make_a_second_line() {
         let error = Error::new(Code::InvalidConfig, "no such file").path("/a\nb");
         assert_eq!(error.to_string(), "/a\\nb: no such file");
+    }
+
+    #[test]
+    fn no_part_of_a_line_is_endless() {
+        let long = "é".repeat(50_000);
+        let error = Error::new(Code::InvalidConfig, long.as_str())
+            .doing(long.as_str())
+            .at(long.as_str())
+            .hint(long.as_str())
+            .path(&long);
+        let line = error.to_string();
+        assert!(
+            line.len() < 7 * LONGEST && line.contains("é…é"),
+            "{} bytes",
+            line.len()
+        );
     }
 
     #[test]

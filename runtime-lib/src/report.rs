@@ -48,9 +48,54 @@ impl Refused {
     }
 }
 
+/// What a program lacks to be executed. Its word ends the note of a refusal, and the name of the
+/// thing follows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// Of a script's first line.
+    Interpreter,
+    /// The dynamic loader of an ELF file.
+    Loader,
+    /// Another machine than this one.
+    Machine,
+    /// A mount that allows execution.
+    ExecMount,
+}
+
+impl Needs {
+    const ALL: [(Needs, &'static str); 4] = [
+        (Needs::Interpreter, "\u{1}interpreter\u{1}"),
+        (Needs::Loader, "\u{1}loader\u{1}"),
+        (Needs::Machine, "\u{1}machine\u{1}"),
+        (Needs::ExecMount, "\u{1}exec\u{1}"),
+    ];
+
+    /// What a note says, what is needed, and its name.
+    pub fn read(note: &str) -> (&str, Option<(Needs, &str)>) {
+        let found = Needs::ALL.iter().find_map(|(needs, word)| {
+            let (before, name) = note.split_once(word)?;
+            Some((before, Some((*needs, name))))
+        });
+        found.unwrap_or((note, None))
+    }
+}
+
 /// Names the call that refused: `openat2(…).map_err(call("openat2"))`.
 pub fn call(name: &'static str) -> impl Fn(Errno) -> Refused {
     move |errno| Refused::new(name, errno)
+}
+
+impl Refused {
+    /// Adds what the program lacks, if there is room for all of it.
+    pub fn needing(self, what: Needs, name: &[u8]) -> Refused {
+        let word = Needs::ALL.iter().find(|(needs, _)| *needs == what);
+        let word = word.map_or(&b""[..], |(_, word)| word.as_bytes());
+        let used = self.note.iter().position(|byte| *byte == 0).unwrap_or(0);
+        match used + word.len() + name.len() < self.note.len() {
+            true => self.noting(word).noting(name),
+            false => self,
+        }
+    }
 }
 
 /// What a child tells its parent.

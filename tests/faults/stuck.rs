@@ -51,7 +51,7 @@ fn starting(container: &Container<'_>) -> std::process::Child {
 }
 
 #[test]
-fn start_tells_at_once_that_init_was_killed() {
+fn f13_start_tells_at_once_that_init_was_killed() {
     let stage = stage!();
     let container = created(&stage);
     kill(Pid::from_raw(container.pid()), Signal::SIGKILL).unwrap();
@@ -64,7 +64,7 @@ fn start_tells_at_once_that_init_was_killed() {
 }
 
 #[test]
-fn start_ends_when_init_is_killed_meanwhile() {
+fn f13_start_ends_when_init_is_killed_meanwhile() {
     let stage = stage!();
     let container = created(&stage);
     let pid = Pid::from_raw(container.pid());
@@ -73,6 +73,19 @@ fn start_ends_when_init_is_killed_meanwhile() {
     kill(pid, Signal::SIGKILL).unwrap();
     assert_eq!(end(start), Some(1));
     container.becomes("stopped");
+}
+
+#[test]
+fn f13_start_tells_that_init_is_stopped_instead_of_waiting_for_ever() {
+    let stage = stage!();
+    let container = created(&stage);
+    let pid = Pid::from_raw(container.pid());
+    stop(pid);
+    container
+        .start()
+        .refuses(&["send it SIGCONT", "container init is stopped by a signal"]);
+    kill(pid, Signal::SIGCONT).unwrap();
+    container.becomes("running");
 }
 
 #[test]

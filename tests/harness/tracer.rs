@@ -100,3 +100,65 @@ fn follow(pid: Pid, runtime: &Path, at: usize) -> Ended {
         }
     }
 }
+
+/// Runs `command` with every process that comes of it traced, and shows each to `look` as it enters the system call
+/// `number`. Says how often that was.
+#[expect(clippy::zombie_processes, reason = "waitpid reaps it")]
+#[track_caller]
+pub fn entering(command: &Command, number: libc::c_long, mut look: impl FnMut(Pid)) -> usize {
+    let mut gate = Command::new("/bin/sh");
+    gate.args(["-c", "read go; exec \"$@\" </dev/null", "sh"])
+        .arg(command.get_program())
+        .args(command.get_args())
+        .envs(
+            command
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        )
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null());
+    let mut child = gate.spawn().expect("a shell");
+    let first = Pid::from_raw(child.id() as i32);
+    let options = Options::PTRACE_O_EXITKILL
+        | Options::PTRACE_O_TRACESYSGOOD
+        | Options::PTRACE_O_TRACEFORK
+        | Options::PTRACE_O_TRACEVFORK
+        | Options::PTRACE_O_TRACECLONE;
+    ptrace::seize(first, options).expect("PTRACE_SEIZE");
+    ptrace::interrupt(first).expect("PTRACE_INTERRUPT");
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(b"go\n").expect("a word for the shell");
+    }
+    let (mut seen, begun) = (0, std::time::Instant::now());
+    loop {
+        assert!(
+            begun.elapsed() < LIMIT,
+            "{command:?}: not finished after {LIMIT:?}"
+        );
+        // Only what this thread traces: other tests have children too.
+        let status = match waitpid(None, Some(WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD)) {
+            Err(Errno::EINTR) => continue,
+            Err(Errno::ECHILD) => return seen,
+            status => status.expect("waitpid"),
+        };
+        let (pid, passed) = match status {
+            WaitStatus::Stopped(pid, signal) => (pid, Some(signal)),
+            WaitStatus::PtraceSyscall(pid) => {
+                let call =
+                    std::fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
+                // At its end the call is shown as well; the second look is one too many.
+                if call.split_whitespace().next() == Some(&number.to_string()) {
+                    seen += 1;
+                    look(pid);
+                }
+                (pid, None)
+            }
+            WaitStatus::PtraceEvent(pid, ..) => (pid, None),
+            _ => continue,
+        };
+        match ptrace::syscall(pid, passed) {
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(errno) => panic!("PTRACE_SYSCALL: {errno}"),
+        }
+    }
+}

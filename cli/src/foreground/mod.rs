@@ -13,20 +13,28 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use crate::notify;
 use crate::terminal::{Host, Proxy};
 pub use reap::Reap;
 pub use signals::Signals;
 
 /// Waits for the process and says the exit code that stands for its end. Should that go wrong,
 /// the process does not go on unattended: it is killed.
-pub fn wait(mut process: Process, signals: &Signals, reap: Reap) -> Result<u8> {
+///
+/// `notify`: whom to tell what the process says of its state.
+pub fn wait(
+    mut process: Process,
+    signals: &Signals,
+    reap: Reap,
+    notify: Option<notify::Proxy>,
+) -> Result<u8> {
     let terminal = process.terminal.take().map(|master| {
         let host = Host::of_this_process()?;
         Proxy::new(master, host)
     });
     let ended = terminal
         .transpose()
-        .and_then(|proxy| attend(&process, proxy, signals, reap));
+        .and_then(|proxy| attend(&process, proxy, signals, reap, notify));
     if ended.is_err() {
         let _ = process.signal(libc::SIGKILL);
         let _ = process.wait();
@@ -39,8 +47,9 @@ fn attend(
     mut proxy: Option<Proxy>,
     signals: &Signals,
     reap: Reap,
+    mut notify: Option<notify::Proxy>,
 ) -> Result<u8> {
-    while !turn(process, signals, reap, &mut proxy)? {}
+    while !turn(process, signals, reap, &mut proxy, &mut notify)? {}
     if let Some(proxy) = proxy {
         proxy.finish(signals)?;
     }
@@ -54,11 +63,16 @@ fn turn(
     signals: &Signals,
     reap: Reap,
     proxy: &mut Option<Proxy>,
+    notify: &mut Option<notify::Proxy>,
 ) -> Result<bool> {
     let mut watched = vec![
         PollFd::new(process.pidfd.as_fd(), PollFlags::POLLIN),
         PollFd::new(signals.as_fd(), PollFlags::POLLIN),
     ];
+    if let Some(notify) = &*notify {
+        watched.push(PollFd::new(notify.as_fd(), PollFlags::POLLIN));
+    }
+    let first = watched.len();
     if let Some(proxy) = &*proxy {
         watched.extend(proxy.interest());
     }
@@ -71,7 +85,7 @@ fn turn(
         .is_some_and(|pidfd| pidfd.any() == Some(true));
     let ready: Vec<bool> = watched
         .iter()
-        .skip(2)
+        .skip(first)
         .map(|fd| fd.any() == Some(true))
         .collect();
     drop(watched);
@@ -90,6 +104,13 @@ fn turn(
     }
     if let Some(proxy) = proxy {
         proxy.turn(&ready);
+    }
+    if let Some(said) = notify
+        && let Err(error) = said.turn(process.pid)
+    {
+        // The manager is gone, not the container.
+        tracing::warn!("{error}");
+        *notify = None;
     }
     Ok(ended)
 }

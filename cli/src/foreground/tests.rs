@@ -57,7 +57,7 @@ fn attend_on_pipes<T: Send + 'static>(
     let proxy = Proxy::new(master, host).unwrap();
     let signals = Signals::catch().unwrap();
     let other = thread::spawn(move || meanwhile(typed.into(), shown.into()));
-    let code = attend(&process, Some(proxy), &signals, Reap::ItsProcess).unwrap();
+    let code = attend(&process, Some(proxy), &signals, Reap::ItsProcess, None).unwrap();
     (code, other.join().unwrap())
 }
 

@@ -108,7 +108,7 @@ impl Exec {
         let signals = Signals::catch()?;
         options.cancel = Some(Arc::new(signals.asks_for_the_end()?));
         let process = container.exec(&options, &Seal::AlreadySealed)?;
-        foreground::wait(process, &signals, Reap::ItsProcess)
+        foreground::wait(process, &signals, Reap::ItsProcess, None)
     }
 
     fn id_and_command(&self) -> Result<(ContainerId, Vec<String>)> {

@@ -1,5 +1,6 @@
 //! `run`: create and start in one, and by default stay until the process ends.
 
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use capsid_runtime::{Code, Container, Error, Result, Seal};
@@ -9,6 +10,7 @@ use super::container_id::Id;
 use super::launch::{Launch, Stay};
 use crate::foreground::{self, Reap, Signals};
 use crate::global::Global;
+use crate::notify::Proxy;
 
 const NOTES: &str = "\
 In the foreground capsid hands signals on to the container's process, joins its terminal to
@@ -60,7 +62,11 @@ impl Run {
     fn detached(self, global: &Global) -> Result<u8> {
         let id = self.id.checked()?;
         let options = self.launch.options(self.bundle, Stay::Detached, global)?;
-        global.runtime()?.run(&id, &options, &Seal::AlreadySealed)?;
+        let created = global.runtime()?.run(&id, &options, &Seal::AlreadySealed)?;
+        if let Some(listening) = created.notify {
+            let process = &created.process;
+            Proxy::new(listening)?.until_ready(process.pid, process.pidfd.as_fd())?;
+        }
         Ok(0)
     }
 
@@ -76,7 +82,8 @@ impl Run {
         let signals = Signals::catch()?;
         reap.begin()?;
         let created = runtime.run(&id, &options, &Seal::AlreadySealed)?;
-        match foreground::wait(created.process, &signals, reap) {
+        let notify = created.notify.map(Proxy::new).transpose()?;
+        match foreground::wait(created.process, &signals, reap, notify) {
             Ok(exit) if self.keep => Ok(exit),
             Ok(exit) => delete(created.container, exit),
             Err(error) => {

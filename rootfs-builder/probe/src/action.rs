@@ -35,6 +35,7 @@ const ACTIONS: &[(&str, Action)] = &[
     ("sethostname", set_hostname),
     ("alloc", alloc),
     ("threads", threads),
+    ("say", say),
 ];
 
 /// How `open` opens, by the word for it.
@@ -53,6 +54,17 @@ const NODES: &[(&str, SFlag)] = &[
 pub(crate) fn named(name: &str) -> Option<Action> {
     let found = ACTIONS.iter().find(|(known, _)| *known == name);
     found.map(|(_, action)| *action)
+}
+
+/// `say PATH TEXT`: sends one datagram to a Unix socket.
+fn say(words: Words<'_>) -> Result<ExitCode, String> {
+    let [path, text] = words else {
+        return Err("say takes a path and a text".to_owned());
+    };
+    std::os::unix::net::UnixDatagram::unbound()
+        .and_then(|socket| socket.send_to(text.as_encoded_bytes(), path))
+        .map_err(|error| format!("say: {error}"))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// `exit N`: ends with that status.

@@ -2,8 +2,10 @@
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use nix::Result;
+use nix::sys::resource::{Resource, getrlimit};
 
 use crate::sys::{fd, mount};
 
@@ -11,6 +13,17 @@ use crate::sys::{fd, mount};
 /// until CloseExtraFds closes all at once: dozens of calls fewer for every container, and
 /// still a bounded table for one with a thousand mounts.
 const CROWDED: RawFd = 128;
+
+/// The same, where the table has less room than that. Of the child's own memory.
+static FULL: AtomicI32 = AtomicI32::new(CROWDED);
+
+/// Looks how much room there is: half of it may be taken by what is done with.
+pub fn mind_the_limit() {
+    if let Ok((soft, _)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let half = RawFd::try_from(soft / 2).unwrap_or(CROWDED);
+        FULL.store(half.min(CROWDED), Ordering::Relaxed);
+    }
+}
 
 /// A descriptor that only this child has, and whose end nobody waits for.
 #[derive(Debug)]
@@ -36,7 +49,7 @@ impl AsRawFd for Fd {
 
 impl Drop for Fd {
     fn drop(&mut self) {
-        if self.0 >= CROWDED {
+        if self.0 >= FULL.load(Ordering::Relaxed) {
             drop(fd::take(self.0));
         }
     }

@@ -10,6 +10,7 @@
 
 mod capabilities;
 mod copy_up;
+mod diagnose;
 mod fds;
 mod keyring;
 mod labels;
@@ -136,6 +137,7 @@ impl<'plan> Child<'plan> {
 
     /// Walks the steps. Nobody is told of an end at a barrier whose parent is gone.
     pub fn run(mut self) -> ! {
+        fds::mind_the_limit();
         // As long as any copy of it is open, the end of the parent would go unnoticed.
         drop(fd::take(self.parents_end));
         // /proc/PID/environ would show it to the container until its program is executed.

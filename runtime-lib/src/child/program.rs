@@ -8,7 +8,7 @@ use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
 use nix::sys::stat::{Mode, SFlag, fstatat};
 use nix::unistd::{AccessFlags, chdir, faccessat};
 
-use super::{Child, retry};
+use super::{Child, diagnose, retry};
 use crate::report::{Refused, call};
 use crate::step::Turn;
 use crate::sys::{fd, process};
@@ -86,7 +86,12 @@ impl Child<'_> {
                     return Ok(());
                 }
                 Err((_, Errno::ENOENT | Errno::ENOTDIR)) => {}
-                Err((name, errno)) => refused = Refused::new(name, errno).noting(path.to_bytes()),
+                Err((name, errno)) => {
+                    refused = Refused::new(name, errno).noting(path.to_bytes());
+                    if name == "access" {
+                        refused = diagnose::explain(refused, path);
+                    }
+                }
             }
         }
         Err(refused)
@@ -144,7 +149,8 @@ impl Child<'_> {
         };
         let path = image.candidates().nth(self.found).unwrap_or(c"");
         let errno = image.execute(path);
-        Err(Refused::new("execve", errno).noting(path.to_bytes()))
+        let refused = Refused::new("execve", errno).noting(path.to_bytes());
+        Err(diagnose::explain(refused, path))
     }
 }
 

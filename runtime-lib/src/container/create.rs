@@ -17,6 +17,7 @@ use super::filters::{self, Found};
 use super::handover::Handover;
 use super::hooks::{Inside, Told};
 use super::identity::Identity;
+use super::notify;
 use super::options::{CreateOptions, Seal};
 use super::process::Process;
 use super::seccomp_listener::{About, Listener};
@@ -40,6 +41,8 @@ use crate::seccomp::Filter;
 pub struct Created {
     pub container: Container,
     pub process: Process,
+    /// Of run with [`CreateOptions::notify`]: what its program says to sd_notify(3).
+    pub notify: Option<OwnedFd>,
 }
 
 /// All that is decided before anything is made.
@@ -115,6 +118,13 @@ impl Runtime {
         if let Some(directories) = &prepared.plan.overlay {
             overlay::make(directories, &prepared.bundle.rootfs)?;
         }
+        let mut listening = None;
+        if options.notify {
+            notify::make_directory(&state_dir)?;
+            if start == Start::AtOnce {
+                listening = notify::listen(state_dir.path())?;
+            }
+        }
         let fifos = match start {
             Start::WhenTold => Some(Fifos::make(&state_dir)?),
             Start::AtOnce => None,
@@ -178,6 +188,7 @@ impl Runtime {
                 pidfd: launched.pidfd,
                 terminal: launched.terminal.filter(|_| handover.keeps_terminal()),
             },
+            notify: listening,
         };
         if start == Start::AtOnce {
             let (hooks, pid) = (&prepared.plan.later, Some(created.process.pid));
@@ -196,15 +207,22 @@ impl Runtime {
         options: &CreateOptions,
         start: Start,
     ) -> Result<Prepared> {
-        let bundle = Bundle::open(options)?;
+        let mut bundle = Bundle::open(options)?;
+        if options.notify {
+            notify::add_mount(&mut bundle.spec.config, &self.root.join(id.as_str()));
+        }
         let process = bundle.spec.config.process().as_ref();
         options
             .console
             .check(process.is_some_and(|p| p.terminal().unwrap_or(false)))?;
-        let options = &CreateOptions {
+        let mut options = CreateOptions {
             overlay: overlay::resolve(options.overlay.as_ref(), &bundle.path)?,
             ..options.clone()
         };
+        if options.notify {
+            options.env.push(notify::variable());
+        }
+        let options = &options;
         let annotations = bundle.spec.config.annotations().as_ref();
         let lxcfs = lxcfs::resolve(options.lxcfs.as_deref(), annotations)?;
         let linux = bundle.spec.config.linux().as_ref();
@@ -271,7 +289,9 @@ impl Runtime {
 impl Created {
     /// Takes back a container whose program runs already: runtime.md, "Lifecycle", poststart.
     fn undo(self) {
-        let Created { container, process } = self;
+        let Created {
+            container, process, ..
+        } = self;
         if let Err(error) = container.delete(true) {
             tracing::warn!("{error}");
         }

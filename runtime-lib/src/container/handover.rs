@@ -4,10 +4,14 @@ use std::io::IoSlice;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use nix::errno::Errno;
+use nix::sys::socket::sockopt::SendTimeout;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, sendmsg, socket,
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, sendmsg,
+    setsockopt, socket,
 };
 use nix::sys::termios::{OutputFlags, SetArg, tcgetattr, tcsetattr};
+use nix::sys::time::TimeVal;
 
 use super::options::Console;
 use crate::error::{Code, Error, Result};
@@ -74,6 +78,11 @@ fn keep_line_ends(master: &OwnedFd) -> Result<()> {
     tcsetattr(master, SetArg::TCSANOW, &mode).map_err(refused)
 }
 
+/// How long a socket's queue may be full.
+const PATIENCE: TimeVal = TimeVal::new(5, 0);
+
+const NOBODY_ACCEPTS: &str = "its queue was full for 5 s: nobody accepts connections";
+
 pub(super) fn dial(path: &Path, doing: &str) -> Result<OwnedFd> {
     let refused = |call, errno| {
         Error::call(Code::Io, call, errno).doing(format!("{doing} {}", path.display()))
@@ -85,8 +94,13 @@ pub(super) fn dial(path: &Path, doing: &str) -> Result<OwnedFd> {
         None,
     )
     .map_err(|errno| refused("socket", errno))?;
+    // A listener that doesn't accept, or doesn't read, must not keep us for ever.
+    setsockopt(&stream, SendTimeout, &PATIENCE).map_err(|errno| refused("setsockopt", errno))?;
     let address = UnixAddr::new(path).map_err(|errno| refused("connect", errno))?;
-    connect(stream.as_raw_fd(), &address).map_err(|errno| refused("connect", errno))?;
+    connect(stream.as_raw_fd(), &address).map_err(|errno| match errno {
+        Errno::EAGAIN => refused("connect", errno).hint(NOBODY_ACCEPTS),
+        _ => refused("connect", errno),
+    })?;
     Ok(stream)
 }
 

@@ -17,6 +17,7 @@ mod kill;
 mod list;
 mod mountinfo;
 mod mounts;
+mod notify;
 mod options;
 mod pause;
 mod process;

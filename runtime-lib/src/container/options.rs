@@ -99,6 +99,11 @@ pub struct CreateOptions {
     pub no_new_keyring: bool,
     /// How many descriptors after 2 the container's process keeps.
     pub preserve_fds: u32,
+    /// NAME=VALUE: what the first process gets on top of its own environment, and exec does not.
+    pub env: Vec<String>,
+    /// Give the first process a socket for sd_notify(3), /run/notify/notify.sock, which
+    /// [`crate::Container::notify_socket`] then listens on.
+    pub notify: bool,
     /// The cgroup driver.
     pub cgroups: CgroupDriver,
 }

@@ -6,6 +6,7 @@ use nix::sys::wait::WaitStatus;
 
 use crate::error::{Code, Error, errno_text, missing};
 use crate::plan::{Plan, Planned};
+use crate::report::Needs;
 use crate::step::{Label, Mount, Source, Step, words::namespaces};
 
 /// The refusal of one step.
@@ -59,7 +60,13 @@ pub fn program(name: &str, call: &str, errno: Errno, note: &str) -> Error {
         _ => Code::ExecFailed,
     };
     let why = errno_text(errno);
+    let (note, needs) = Needs::read(note);
     let path = if note.is_empty() { name } else { note };
+    let lacking = needs.map(lacking);
+    let told = |error: Error| match lacking {
+        Some(lacking) => error.hint(lacking),
+        None => error,
+    };
     match (call, errno) {
         ("stat", Errno::ENOENT) if !name.contains('/') => Error::new(
             code,
@@ -68,12 +75,33 @@ pub fn program(name: &str, call: &str, errno: Errno, note: &str) -> Error {
         ("stat", Errno::ENOENT | Errno::ENOTDIR) => {
             Error::new(code, format!("exec: {name:?}: stat {path}: {why}"))
         }
+        ("access", Errno::EACCES) => told(Error::new(code, format!("exec: {name:?}: {why}")))
+            .hint("its mode doesn't let this user execute it"),
         ("stat" | "access", _) => Error::new(code, format!("exec: {name:?}: {why}")),
-        (_, Errno::ENOENT) => Error::new(code, format!("exec {path}: {why}"))
+        (_, Errno::ENOENT) => told(Error::new(code, format!("exec {path}: {why}")))
             .hint("the file exists: the interpreter or loader that it names does not"),
-        (_, Errno::ENOEXEC) => Error::new(code, format!("exec {path}: {why}"))
-            .hint("not a program for this machine, or a script without a #! line"),
-        _ => Error::new(code, format!("exec {path}: {why}")),
+        (_, Errno::ENOEXEC) => told(Error::new(code, format!("exec {path}: {why}")))
+            .hint("it is no program, or a script without a #! line"),
+        _ => told(Error::new(code, format!("exec {path}: {why}"))),
+    }
+}
+
+/// What a program lacks, in words. An interpreter that may not be executed is its own story.
+fn lacking((what, name): (Needs, &str)) -> String {
+    match what {
+        Needs::Interpreter => {
+            format!("the interpreter {name} of its first line is missing or can't be executed")
+        }
+        Needs::Loader => {
+            format!(
+                "the loader {name} that it needs is missing: a dynamic program without its libraries"
+            )
+        }
+        Needs::Machine => format!(
+            "it is built for {name}, and this machine is {}",
+            std::env::consts::ARCH
+        ),
+        Needs::ExecMount => "the mount that it lies on has the option noexec".to_owned(),
     }
 }
 

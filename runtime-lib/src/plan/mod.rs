@@ -349,12 +349,9 @@ pub fn create(config: &Spec, host: &Host, request: &CreateRequest) -> Result<Pla
             request.conditions.set(&mut plan);
             let profile = config.linux().as_ref().and_then(|it| it.seccomp().as_ref());
             let filter = seccomp::filter(profile, request.filter, &mut plan)?;
-            confined = Some(confine(process, "/process", groups, filter, &mut plan)?);
-            let limiter = match host.has(caps::Capability::CAP_SYS_RESOURCE) {
-                false if !namespaces.other_user() => Limiter::Child,
-                _ => Limiter::Parent,
-            };
-            process::limits(process, "/process", limiter, &mut plan);
+            let further = &request.options.env;
+            let asked = confine(process, further, "/process", groups, filter, &mut plan)?;
+            confined = Some(asked);
         }
         None => plan.note("/process", "there is no process: start will refuse"),
     }
@@ -366,6 +363,14 @@ pub fn create(config: &Spec, host: &Host, request: &CreateRequest) -> Result<Pla
     plan.step(Step::CloseExtraFds {
         preserve: request.options.preserve_fds,
     });
+    // A limit of open files would be in the way of the renumbering.
+    if let Some(process) = process {
+        let limiter = match host.has(caps::Capability::CAP_SYS_RESOURCE) {
+            false if !namespaces.other_user() => Limiter::Child,
+            _ => Limiter::Parent,
+        };
+        process::limits(process, "/process", limiter, &mut plan);
+    }
     if let Some(confined) = &confined {
         confined.filter(false, &mut plan);
     }
@@ -444,7 +449,7 @@ pub fn exec(request: ExecRequest) -> Result<Plan> {
         Some(_) => filter.unheard(),
         None => filter,
     });
-    let confined = confine(process, pointer, groups, filter, &mut plan)?;
+    let confined = confine(process, &[], pointer, groups, filter, &mut plan)?;
     if let Some(hook) = hook {
         become_hook(hook, &mut plan)?;
     }
@@ -452,10 +457,10 @@ pub fn exec(request: ExecRequest) -> Result<Plan> {
         false => request.limiter,
         true => Limiter::Parent,
     };
-    process::limits(process, pointer, limiter, &mut plan);
     plan.step(Step::CloseExtraFds {
         preserve: request.options.preserve_fds,
     });
+    process::limits(process, pointer, limiter, &mut plan);
     confined.filter(false, &mut plan);
     plan.step(Step::Meet(Barrier::Ready));
     confined.filter(true, &mut plan);
@@ -478,9 +483,11 @@ impl Confined<'_> {
     }
 }
 
-/// From the runtime's rights to the process's own, and to the program.
+/// From the runtime's rights to the process's own, and to the program, which gets `further`
+/// environment.
 fn confine<'a>(
     process: &Process,
+    further: &[String],
     pointer: &'a str,
     groups: Groups,
     filter: Option<Filter>,
@@ -501,7 +508,7 @@ fn confine<'a>(
     plan.step_for(turn(Turn::AsRoot), cwd_pointer.clone());
     let sets = credentials::become_user(process, groups, kept, pointer, plan)?;
     plan.step_for(turn(Turn::AsUser), cwd_pointer);
-    let program = process::program(process, pointer)?;
+    let program = process::program(process, further, pointer)?;
     if program.home {
         let uid = process.user().uid();
         plan.step_for(Step::Home { uid }, format!("{pointer}/env"));

@@ -38,7 +38,7 @@ const LIMITS: [(PosixRlimitType, libc::__rlimit_resource_t); 16] = [
 ];
 
 /// What execve(2) gets.
-pub(super) fn program(process: &Process, pointer: &str) -> Result<Program> {
+pub(super) fn program(process: &Process, further: &[String], pointer: &str) -> Result<Program> {
     let args = process.args().as_deref().unwrap_or_default();
     let here = format!("{pointer}/args");
     let Some(name) = args.first() else {
@@ -48,7 +48,7 @@ pub(super) fn program(process: &Process, pointer: &str) -> Result<Program> {
         .iter()
         .enumerate()
         .map(|(n, arg)| c_string(arg.as_str(), &format!("{here}/{n}")));
-    let environment = Environment::resolve(process, pointer)?;
+    let environment = Environment::resolve(process, further, pointer)?;
     Ok(Program {
         candidates: candidates(name, environment.path, &format!("{here}/0"))?,
         argv: argv.collect::<Result<_>>()?,
@@ -66,12 +66,17 @@ struct Environment<'a> {
 
 impl<'a> Environment<'a> {
     /// The last of several entries with one name counts, the order stays.
-    fn resolve(process: &'a Process, pointer: &str) -> Result<Environment<'a>> {
-        let entries = process.env().as_deref().unwrap_or_default();
+    fn resolve(
+        process: &'a Process,
+        further: &'a [String],
+        pointer: &str,
+    ) -> Result<Environment<'a>> {
+        let own = process.env().as_deref().unwrap_or_default();
+        let entries = || own.iter().chain(further);
         let (mut home, mut path) = (true, None);
-        let mut seen = HashSet::with_capacity(entries.len());
-        let mut envp = Vec::with_capacity(entries.len());
-        for (n, entry) in entries.iter().enumerate().rev() {
+        let mut seen = HashSet::with_capacity(own.len());
+        let mut envp = Vec::with_capacity(own.len());
+        for (n, entry) in entries().enumerate().collect::<Vec<_>>().into_iter().rev() {
             let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
             if !seen.insert(name) {
                 continue;
@@ -236,7 +241,7 @@ mod tests {
 
     fn planned(args: &[&str], env: &[&str]) -> Program {
         let text = serde_json::json!({"user": {}, "cwd": "/", "args": args, "env": env});
-        program(&serde_json::from_value(text).unwrap(), "/process").unwrap()
+        program(&serde_json::from_value(text).unwrap(), &[], "/process").unwrap()
     }
 
     fn text(list: &[CString]) -> Vec<&str> {

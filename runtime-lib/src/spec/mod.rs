@@ -10,6 +10,7 @@ mod document;
 mod features;
 mod file;
 mod located;
+mod misspelt;
 mod pattern;
 pub mod process;
 mod shape;
@@ -63,7 +64,8 @@ impl Spec {
         let text = text.into();
         let raw = json(&text)?;
         let mut working = raw.clone();
-        let notices = tolerate::config(&mut working);
+        let mut notices = tolerate::config(&mut working);
+        notices.extend(misspelt::members(&raw));
         shape::config(&working)?;
         Ok(Spec {
             config: typed::<Document>(&working)?.into(),
