@@ -143,6 +143,7 @@ impl Machine {
                 apparmor: true,
                 selinux: true,
             },
+            kernel_views: vec![c"/sys".to_owned(), c"/proc".to_owned()],
             kcore: true,
         };
         let helpers = || Some(("/usr/bin/newuidmap".into(), "/usr/bin/newgidmap".into()));

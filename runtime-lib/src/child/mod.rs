@@ -238,7 +238,7 @@ impl<'plan> Child<'plan> {
             Step::Reconfigure { target, options } => self.reconfigure(target, options),
             Step::Terminal(terminal) => self.terminal(terminal),
             Step::PivotRoot => self.pivot_root(),
-            Step::MoveRoot => self.move_root(),
+            Step::MoveRoot { kernel_views } => self.move_root(kernel_views),
             Step::EnterRoot => self.enter_root(),
             Step::PropagateRoot {
                 propagation,

@@ -10,6 +10,7 @@ use nix::sys::stat::{SFlag, makedev};
 
 use super::fds::{Fd, clone_tree, fsmount, fsopen};
 use super::links::copy_link;
+use super::nodes::make_read_only;
 use super::paths::{Missing, ensure, kind, open, open_target};
 use super::{Child, copy_up, locked, procfs};
 use crate::report::{Refused, call};
@@ -150,8 +151,7 @@ impl Child<'_> {
                     return Err(Refused::new("fstat", Errno::ENODEV)
                         .noting(b"/dev/null of the host is another file"));
                 }
-                set_attributes(null.as_fd(), libc::MOUNT_ATTR_RDONLY, 0, 0, false)
-                    .map_err(call("mount_setattr"))?;
+                make_read_only(null.as_fd())?;
             }
             attach_at(null.as_fd(), place.as_fd())?;
             self.null.get_or_insert(null);

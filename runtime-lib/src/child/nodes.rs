@@ -143,6 +143,12 @@ fn expect(there: BorrowedFd<'_>, node: &Node) -> Result<(), Refused> {
     }
 }
 
+/// And private: below a shared root, what the container mounts on it would reach the host.
+pub(super) fn make_read_only(node: BorrowedFd<'_>) -> Result<(), Refused> {
+    let read_only = libc::MOUNT_ATTR_RDONLY;
+    set_attributes(node, read_only, 0, libc::MS_PRIVATE, false).map_err(call("mount_setattr"))
+}
+
 /// Shows a node of the host's, read-only: root of the container may be its owner on the host,
 /// and must not change the mode that all of the machine needs.
 fn bind_node(directory: BorrowedFd<'_>, node: &Node, host: &CStr) -> Result<(), Refused> {
@@ -168,7 +174,6 @@ fn bind_node(directory: BorrowedFd<'_>, node: &Node, host: &CStr) -> Result<(), 
         }
         Err(errno) => return Err(Refused::new("mknodat", errno)),
     };
-    set_attributes(device.as_fd(), libc::MOUNT_ATTR_RDONLY, 0, 0, false)
-        .map_err(call("mount_setattr"))?;
+    make_read_only(device.as_fd())?;
     attach(device.as_fd(), place.as_fd()).map_err(call("move_mount"))
 }

@@ -92,17 +92,22 @@ impl Child<'_> {
         chdir(c"/").map_err(call("chdir"))
     }
 
-    /// Without pivot_root(2) the old root stays below the new one. Its /proc and /sys go
-    /// first: they would let the container mount complete ones of its own.
-    pub(super) fn move_root(&mut self) -> Result<(), Refused> {
-        for old in [c"/proc", c"/sys"] {
-            match umount2(old, MntFlags::MNT_DETACH) {
+    /// Without pivot_root(2) the old root stays below the new one. Every proc and sysfs in it
+    /// goes first: one would let the container mount a complete one of its own.
+    pub(super) fn move_root(&mut self, kernel_views: &[CString]) -> Result<(), Refused> {
+        let top = open_path(c"/").map_err(call("open"))?;
+        if self.shared_with_host {
+            // Else the host would lose them too.
+            set_attributes(top.as_fd(), 0, 0, libc::MS_SLAVE, true)
+                .map_err(call("mount_setattr"))?;
+        }
+        for old in kernel_views {
+            match umount2(old.as_c_str(), MntFlags::MNT_DETACH) {
                 Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => {}
                 Err(_) => cover(old)?,
             }
         }
         fchdir(self.root()?).map_err(call("fchdir"))?;
-        let top = open_path(c"/").map_err(call("open"))?;
         attach(self.root()?, top.as_fd()).map_err(call("move_mount"))?;
         chroot(c".").map_err(call("chroot"))?;
         chdir(c"/").map_err(call("chdir"))

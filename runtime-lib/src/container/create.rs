@@ -2,7 +2,9 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
+use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::LazyLock;
 use std::time::SystemTime;
@@ -17,6 +19,7 @@ use super::filters::{self, Found};
 use super::handover::Handover;
 use super::hooks::{Inside, Told};
 use super::identity::Identity;
+use super::mountinfo;
 use super::notify;
 use super::options::{CreateOptions, Seal};
 use super::process::Process;
@@ -228,6 +231,10 @@ impl Runtime {
         let linux = bundle.spec.config.linux().as_ref();
         let host = Host {
             modules: Modules::probe(process, linux),
+            kernel_views: match options.no_pivot {
+                true => kernel_views(&bundle.rootfs)?,
+                false => Vec::new(),
+            },
             ..Host::probe()?
         };
         let (cgroup, limits, cgroup_notices) = CgroupPlan::resolve(
@@ -464,6 +471,27 @@ impl Drop for Cgroups<'_> {
             tracing::warn!("{error}");
         }
     }
+}
+
+/// The mount points of every proc and sysfs, and of what covers one; not what lies below the
+/// container's root, which brings it along, nor what the root lies on.
+fn kernel_views(rootfs: &Path) -> Result<Vec<CString>> {
+    let mounts = mountinfo::of_process("self")?;
+    let shows = |line: &mountinfo::Line| {
+        let fstype = line.fstype.as_slice();
+        [b"proc".as_slice(), b"sysfs"].contains(&fstype) && !line.point.starts_with(rootfs)
+    };
+    let mut views = Vec::new();
+    for (n, line) in mounts.iter().enumerate() {
+        let mut earlier = mounts.iter().take(n).filter(|earlier| shows(earlier));
+        let covers = earlier.any(|earlier| earlier.point.starts_with(&line.point));
+        if shows(line) || (covers && !rootfs.starts_with(&line.point)) {
+            // What came from the kernel holds no NUL.
+            views.extend(CString::new(line.point.as_os_str().as_bytes()));
+        }
+    }
+    views.reverse();
+    Ok(views)
 }
 
 /// The two fifos of start: `go` is read by the child, which holds it for writing as well so

@@ -17,6 +17,8 @@ pub struct Line {
     pub point: PathBuf,
     /// The peer group that it is in, when it is shared.
     pub shared: Option<u64>,
+    /// The type of its file system.
+    pub fstype: Vec<u8>,
 }
 
 /// The mounts that a process sees.
@@ -38,12 +40,17 @@ fn line(line: &[u8]) -> Option<Line> {
     let parent = number(fields.next()?)?;
     let point = unescape(fields.nth(2)?);
     let _options = fields.next()?;
-    let mut optional = fields.take_while(|field| *field != b"-");
+    let mut optional = fields.by_ref().take_while(|field| *field != b"-");
+    let mut shared = None;
+    for field in &mut optional {
+        shared = shared.or_else(|| number(field.strip_prefix(b"shared:")?));
+    }
     Some(Line {
         id,
         parent,
         point: PathBuf::from(OsString::from_vec(point)),
-        shared: optional.find_map(|field| number(field.strip_prefix(b"shared:")?)),
+        shared,
+        fstype: fields.next()?.to_vec(),
     })
 }
 
@@ -88,6 +95,7 @@ mod tests {
         assert_eq!(lines.len(), 2);
         assert_eq!(lines[0].point, PathBuf::from("/a b\n\\"));
         assert_eq!(lines[0].shared, Some(7));
+        assert_eq!(lines[0].fstype, b"ext4");
         assert_eq!(
             (lines[1].id, lines[1].parent, lines[1].shared),
             (40, 36, None)

@@ -132,7 +132,7 @@ fn code_of(step: &Step, errno: Errno) -> Code {
         | Step::Protect { .. }
         | Step::Reconfigure { .. }
         | Step::PivotRoot
-        | Step::MoveRoot
+        | Step::MoveRoot { .. }
         | Step::EnterRoot
         | Step::PropagateRoot { .. }
         | Step::MakeDirectory(_)

@@ -88,7 +88,8 @@ impl Scene<'_> {
             CgroupMounts::Unified { mount, .. } if !self.fresh() => {
                 let mount = mount.to_string_lossy();
                 let source = (&*mount, wanted.pointer.clone());
-                self.bind(wanted, source, false, wanted.options.attributes, plan)
+                let attributes = self.cut_off(wanted.options.attributes);
+                self.bind(wanted, source, false, attributes, plan)
             }
             CgroupMounts::Unified { .. } => self.mount_anew(wanted, "cgroup2", "", None, plan),
             CgroupMounts::Legacy(_) if wanted.fstype == "cgroup2" => self.fresh_mount(wanted, plan),
@@ -169,7 +170,8 @@ impl Scene<'_> {
                 };
                 let source = hierarchy.dir.to_string_lossy();
                 let source = (&*source, here.clone());
-                self.bind(&directory, source, false, Attributes::default(), plan)?;
+                let attributes = self.cut_off(Attributes::default());
+                self.bind(&directory, source, false, attributes, plan)?;
             }
         }
         // Mounts made anew have their attributes already; clones get them all at once.

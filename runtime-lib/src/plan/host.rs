@@ -3,6 +3,7 @@
 //! Every look is a system call that each `run` pays for, so only what a plan can depend on is
 //! here. All fields are public: a test builds any machine it likes. It must not decide anything.
 
+use std::ffi::CString;
 use std::path::{Path, PathBuf};
 
 use super::{IdMap, Modules};
@@ -28,6 +29,9 @@ pub struct Host {
     pub layout: Layout,
     /// The security modules that are on, as far as the configuration asks for their labels.
     pub modules: Modules,
+    /// Where the caller has a proc or sysfs mounted, the last one first; looked at only where
+    /// the old root stays, without pivot_root(2).
+    pub kernel_views: Vec<CString>,
     /// `/proc/kcore` exists, so that `/dev/core` has something to point to.
     pub kcore: bool,
 }
@@ -68,6 +72,7 @@ impl Host {
             subordinate: (euid != 0).then(|| subordinate(euid)),
             layout: Layout::probe()?,
             modules: Modules::default(),
+            kernel_views: Vec::new(),
             kcore: Path::new("/proc/kcore").exists(),
         })
     }

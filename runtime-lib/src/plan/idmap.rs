@@ -217,6 +217,7 @@ mod tests {
             }),
             layout: Layout::None,
             modules: Default::default(),
+            kernel_views: Vec::new(),
             kcore: false,
         }
     }

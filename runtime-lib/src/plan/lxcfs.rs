@@ -30,7 +30,7 @@ impl Scene<'_> {
                 .set_source(Some(source.clone()))
                 .set_options(Some(OPTIONS.map(str::to_owned).to_vec()));
             let wanted = Wanted::parse(&entry, pointer.to_owned(), plan)?;
-            let attributes = wanted.options.attributes;
+            let attributes = self.cut_off(wanted.options.attributes);
             let source = (&*source.to_string_lossy(), pointer.to_owned());
             self.bind(&wanted, source, false, attributes, plan)?;
         }

@@ -288,7 +288,7 @@ impl Scene<'_> {
         let step = match fstype {
             "sysfs" if self.namespaces.other_user() || self.host.own_ids.is_some() => {
                 Step::MountOr {
-                    otherwise: Box::new(bound_sys(&mount)),
+                    otherwise: Box::new(self.bound_sys(&mount)),
                     mount,
                 }
             }
@@ -349,6 +349,21 @@ impl Scene<'_> {
         Ok(Some(shows.host))
     }
 
+    /// The caller's /sys with all below it: what a user namespace is shown when parts of that
+    /// are covered (mount_too_revealing in the kernel).
+    fn bound_sys(&self, mount: &Mount) -> Mount {
+        let mut attributes = self.cut_off(mount.attributes);
+        attributes.recursive_set |= attributes.set;
+        Mount {
+            source: Source::Bind {
+                path: c"/sys".to_owned(),
+                recursive: true,
+            },
+            attributes,
+            ..mount.clone()
+        }
+    }
+
     fn bind_stand_in(&self, wanted: &Wanted, path: &str, plan: &mut Plan) -> Result<()> {
         let text = format!(
             "{path} is bound instead: a user namespace can't mount {} for namespaces of others",
@@ -359,7 +374,13 @@ impl Scene<'_> {
         // What lies below comes along, so that what was asked for holds there as well.
         attributes.recursive_set |= attributes.set;
         let pointer = wanted.pointer.clone();
-        self.bind(wanted, (path, pointer), true, attributes, plan)
+        self.bind(
+            wanted,
+            (path, pointer),
+            true,
+            self.cut_off(attributes),
+            plan,
+        )
     }
 
     fn bind_entry(&self, wanted: &Wanted, recursive: bool, plan: &mut Plan) -> Result<()> {
@@ -492,21 +513,6 @@ impl Scene<'_> {
 /// Whether a path below the root is one of the few in /proc that may be covered.
 pub(super) fn over_proc(place: &str) -> bool {
     OVER_PROC.contains(&place)
-}
-
-/// The caller's /sys with all below it: what a user namespace is shown when parts of that are
-/// covered (mount_too_revealing in the kernel).
-fn bound_sys(mount: &Mount) -> Mount {
-    let mut attributes = mount.attributes;
-    attributes.recursive_set |= attributes.set;
-    Mount {
-        source: Source::Bind {
-            path: c"/sys".to_owned(),
-            recursive: true,
-        },
-        attributes,
-        ..mount.clone()
-    }
 }
 
 /// Refuses to cover what processes trust in /proc (CVE-2019-16884).

@@ -135,6 +135,16 @@ impl Scene<'_> {
         Ok(())
     }
 
+    /// What a clone of the host's own mounts gets that nobody asked for as such: where the
+    /// root keeps the host's propagation, mounts on it would reach the host.
+    pub(super) fn cut_off(&self, mut attributes: Attributes) -> Attributes {
+        let shared = matches!(self.propagation().map(inherited), Ok(libc::MS_SHARED));
+        if shared && attributes.propagation | attributes.recursive_propagation == 0 {
+            attributes.recursive_propagation = libc::MS_PRIVATE;
+        }
+        attributes
+    }
+
     /// The propagation of a source that the parent opens, as if the child had inherited it:
     /// in a user namespace's mount namespace what is shared becomes a slave.
     pub(super) fn tree_propagation(&self) -> u64 {
@@ -230,7 +240,9 @@ impl Scene<'_> {
 
     fn enter_root(&self, propagation: Option<Propagation>, plan: &mut Plan) {
         plan.step(match self.request.options.no_pivot {
-            true => Step::MoveRoot,
+            true => Step::MoveRoot {
+                kernel_views: self.host.kernel_views.clone(),
+            },
             false => Step::PivotRoot,
         });
         match propagation {

@@ -160,8 +160,9 @@ pub enum Step {
     Terminal(Terminal),
     /// pivot_root(2), and the old root is detached.
     PivotRoot,
-    /// MS_MOVE of the root onto / and chroot(2), where pivot_root(2) is refused.
-    MoveRoot,
+    /// MS_MOVE of the root onto / and chroot(2), where pivot_root(2) is refused. The old root
+    /// stays mounted below: what of it shows the kernel, the last mounted first, goes before.
+    MoveRoot { kernel_views: Vec<CString> },
     /// chroot(2) into the root, where nothing may be mounted.
     EnterRoot,
     /// Propagation of the new root, with all below it or without.

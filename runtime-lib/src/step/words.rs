@@ -171,7 +171,11 @@ impl fmt::Display for Step {
             }
             Step::EnterRoot => write!(f, "chroot into the root"),
             Step::PivotRoot => write!(f, "pivot into the root"),
-            Step::MoveRoot => write!(f, "move the root onto / and chroot into it"),
+            Step::MoveRoot { kernel_views } => write!(
+                f,
+                "unmount {} views of the kernel, move the root onto / and chroot into it",
+                kernel_views.len()
+            ),
             Step::PropagateRoot {
                 propagation,
                 recursive,
