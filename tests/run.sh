@@ -19,6 +19,7 @@ for pair in cc:gcc runc:runc crun:crun busybox:busybox-static newuidmap:uidmap p
     setpriv:util-linux unshare:util-linux nsenter:util-linux tmux:tmux cpio:cpio linux.uml:user-mode-linux apparmor_parser:apparmor secilc:secilc lxcfs:lxcfs; do
   command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair#*:}"
 done
+[ -e /usr/include/seccomp.h ] || missing="$missing libseccomp-dev" # what our filters are compared with
 if [ -n "$missing" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
   say "installing$missing"
   export DEBIAN_FRONTEND=noninteractive

@@ -12,11 +12,14 @@ use crate::args::{Args, Pace};
 use crate::contender::{Contender, on_path};
 use crate::figure::Figure;
 use crate::limit;
-use crate::results::{Row, Track};
+use crate::results::{Row, SUBJECT, Track};
 use crate::rounds::Rounds;
 use crate::site::Site;
 use crate::stopwatch::Lap;
 use crate::view::View;
+
+/// Docker's default profile, resolved for its default capabilities.
+const DOCKER: &str = include_str!("../../fixtures/seccomp/docker.json");
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Job {
@@ -27,6 +30,7 @@ pub enum Job {
     Kill,
     List,
     Version,
+    Seccomp,
     Syscalls,
     Memory,
     Size,
@@ -75,6 +79,9 @@ impl<'a> Bench<'a> {
                 rows.extend(self.lifecycle(pace)?);
             }
             rows.extend(self.resident(pace)?);
+            if self.args.wants(Job::Seccomp) {
+                rows.extend(self.filtered(pace)?);
+            }
         }
         if self.args.wants(Job::List) {
             rows.extend(self.list()?);
@@ -115,6 +122,28 @@ impl<'a> Bench<'a> {
             Ok([lap.wall_ms, lap.cpu_ms, lap.rss_kib])
         });
         Ok(self.once_per_view(rows, pace))
+    }
+
+    /// The same run under Docker's default profile, as dockerd writes it.
+    fn filtered(&self, pace: Pace) -> Result<Vec<Row>> {
+        self.announce(Figure::Filtered.label(), Some(pace));
+        let rounds = self.rounds(pace);
+        let contenders = self.runtimes();
+        for contender in &contenders {
+            self.site
+                .write_bundle(contender, "run", "/bin/true", None)?;
+            self.site.add_seccomp(contender, "run", DOCKER)?;
+        }
+        Ok(
+            rounds.interleave(&contenders, [Figure::Filtered], |contender, _| {
+                rounds.rest();
+                let lap = self
+                    .site
+                    .stopwatch
+                    .time(&contender.run(self.site, "run", None));
+                Ok([self.or_clear(contender, "run", lap)?.wall_ms])
+            }),
+        )
     }
 
     fn lifecycle(&self, pace: Pace) -> Result<Vec<Row>> {
@@ -331,6 +360,9 @@ impl<'a> Bench<'a> {
                 }),
             );
         }
+        if self.args.wants(Job::Seccomp) {
+            rows.push(compile()?);
+        }
         if self.args.wants(Job::Size) {
             rows.extend(
                 once.interleave(&contenders, [Figure::Size], |contender, _| {
@@ -360,6 +392,29 @@ impl<'a> Bench<'a> {
         }
         outcome
     }
+}
+
+/// What compiling Docker's profile costs, in this very process: nobody else's compiler can be
+/// called by itself.
+fn compile() -> Result<Row> {
+    eprintln!("{}", Figure::Compile.label());
+    let profile = serde_json::from_str(DOCKER).context("read Docker's profile")?;
+    let native = capsid_runtime::seccomp::native();
+    let samples = (0..200).map(|_| {
+        let begun = std::time::Instant::now();
+        std::hint::black_box(capsid_runtime::seccomp::compile(&profile, native));
+        begun.elapsed().as_secs_f64() * 1e3
+    });
+    Ok(Row {
+        figure: Figure::Compile,
+        view: None,
+        pace: None,
+        tracks: vec![Track {
+            contender: SUBJECT.to_owned(),
+            samples: samples.collect(),
+            failure: None,
+        }],
+    })
 }
 
 /// The version that a runtime states, for the report.

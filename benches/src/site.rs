@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use serde_json::Value;
 
 use crate::bundle::{Bundle, write_rootfs};
 use crate::contender::Contender;
@@ -97,6 +98,14 @@ impl Site {
             memory_limit,
         };
         bundle.write(&self.bundle(contender, id))
+    }
+
+    /// Gives the bundle of container `id` a seccomp profile, which is JSON.
+    pub fn add_seccomp(&self, contender: &Contender, id: &str, profile: &str) -> Result<()> {
+        let path = self.bundle(contender, id).join("config.json");
+        let mut config: Value = serde_json::from_str(&fs::read_to_string(&path)?)?;
+        config["linux"]["seccomp"] = serde_json::from_str(profile)?;
+        fs::write(&path, config.to_string()).context("write config.json")
     }
 
     /// Removes whatever a failed command left of container `id`, so that the next

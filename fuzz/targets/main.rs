@@ -4,3 +4,4 @@
 mod documents;
 mod ids;
 mod mount_options;
+mod seccomp;

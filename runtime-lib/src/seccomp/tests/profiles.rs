@@ -23,7 +23,7 @@ fn actions() -> impl Strategy<Value = Action> {
     let numbered = select(vec!["SCMP_ACT_ERRNO", "SCMP_ACT_TRACE"]);
     prop_oneof![
         select(words.to_vec()).prop_map(|word| (word, None)),
-        (numbered, 0..4096_u32).prop_map(|(word, number)| (word, Some(number))),
+        (numbered, 0..4095_u32).prop_map(|(word, number)| (word, Some(number))),
     ]
 }
 
