@@ -36,6 +36,7 @@ mod overlays;
 mod process;
 mod readiness;
 mod rootless;
+mod rootless_files;
 mod roots;
 mod running;
 mod scheduling;
