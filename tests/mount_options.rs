@@ -378,6 +378,26 @@ fn in_a_user_namespace_idmap_takes_its_maps_when_there_are_no_others() {
 }
 
 #[test]
+fn idmap_takes_the_maps_of_a_user_namespace_that_is_joined() {
+    let stage = stage!();
+    let source = stage.path("owned");
+    std::fs::create_dir(&source).unwrap();
+    std::os::unix::fs::chown(&source, Some(7), Some(8)).unwrap();
+    let mut first = stage.bundle();
+    first.user_namespace(100_000, 65_536).sleeps();
+    let first = stage.create(&first);
+    let path = format!("/proc/{}/ns/user", first.pid());
+    let mut bundle = stage.own_bundle();
+    own_root(&bundle);
+    bundle
+        .namespace("user", Some(&path))
+        .bind(&source, "/mnt/idmap", &["idmap"])
+        .args(&["/bin/probe", "stat", "/mnt/idmap"]);
+    let seen = stage.run(&bundle).ok().json();
+    assert_eq!(owners(&seen, &["/mnt/idmap"]), [(7, 8)]);
+}
+
+#[test]
 fn a_file_written_through_an_idmapped_mount_has_its_owner_mapped_back() {
     let stage = stage!();
     let source = stage.path("written");

@@ -107,6 +107,8 @@ pub(super) fn label_mounts(linux: Option<&Linux>, modules: Modules, plan: &mut P
                 fstype, options, ..
             } = &mut mount.source
             && !UNLABELLED.contains(&fstype.to_bytes())
+            // Engines give some mounts a context of their own; SELinux refuses a second.
+            && !options.iter().any(|option| option.key.to_bytes() == b"context")
         {
             options.push(FsOption {
                 key: c"context".to_owned(),
@@ -135,6 +137,7 @@ fn off(tail: &str, pointer: impl Into<String>, hint: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::step::{Attributes, Mount, SourceLink, Target};
 
     fn process(field: &str) -> Process {
         let text = format!(r#"{{"user": {{"uid": 0, "gid": 0}}, "cwd": "/"{field}}}"#);
@@ -190,6 +193,45 @@ mod tests {
                 "take the AppArmor profile p at execve",
                 "take the SELinux label u:r:t:s0 at execve",
                 "give new keyrings the SELinux label u:r:t:s0",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_mount_with_a_context_of_its_own_gets_no_second() {
+        let config: oci_spec::runtime::Spec =
+            serde_json::from_str(r#"{"ociVersion": "1.3.0", "linux": {"mountLabel": "u:r:t:s0"}}"#)
+                .unwrap();
+        let mount = |options: Vec<FsOption>| {
+            Step::Mount(Mount {
+                source: Source::New {
+                    fstype: c"tmpfs".to_owned(),
+                    label: c"tmpfs".to_owned(),
+                    options,
+                },
+                target: Target::new("/mnt").unwrap(),
+                attributes: Attributes::default(),
+                inherit_mode: false,
+                kept: None,
+                copy_up: false,
+                source_link: SourceLink::Follow,
+                owners: None,
+            })
+        };
+        let own = FsOption {
+            key: c"context".to_owned(),
+            value: Some(c"u:r:own:s0".to_owned()),
+        };
+        let mut plan = Plan::empty();
+        plan.step(mount(Vec::new()));
+        plan.step(mount(vec![own]));
+        label_mounts(config.linux().as_ref(), ON, &mut plan).unwrap();
+        let words: Vec<String> = plan.steps.iter().map(|p| p.step.to_string()).collect();
+        assert_eq!(
+            words,
+            [
+                "mount tmpfs on /mnt with context=u:r:t:s0",
+                "mount tmpfs on /mnt with context=u:r:own:s0",
             ]
         );
     }
