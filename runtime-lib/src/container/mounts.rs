@@ -75,6 +75,8 @@ struct Entry {
     /// See [`MountId::unique`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     unique: Option<u64>,
+    /// What is mounted, which tells it from others where the kernel has no unique number.
+    file: (u64, u64),
 }
 
 impl Versioned for Ledger {
@@ -87,7 +89,7 @@ impl Entry {
     fn is(&self, seen: MountId) -> bool {
         match (self.unique, seen.unique) {
             (Some(ours), Some(theirs)) => ours == theirs,
-            _ => self.id == seen.id,
+            _ => self.id == seen.id && self.file == seen.file,
         }
     }
 }
@@ -172,8 +174,13 @@ impl Container {
         let performed = perform(&plan, |newborn| {
             let [made, place] = shown(newborn)?;
             check_place(&place, &added, &ledger, &seen)?;
-            let MountId { id, unique, .. } = identify(&made)?;
-            ledger.mounts.push(Entry { added, id, unique });
+            let seen = identify(&made)?;
+            ledger.mounts.push(Entry {
+                added,
+                id: seen.id,
+                unique: seen.unique,
+                file: seen.file,
+            });
             recorded = true;
             self.state_dir.record(MOUNTS, &ledger)
         });
@@ -301,7 +308,7 @@ fn is_there(entry: &Entry, seen: &[Line], root: &OwnedFd) -> bool {
         return false;
     };
     let covered = |other: &&Line| other.parent == line.id && other.point == line.point;
-    if entry.unique.is_none() || seen.iter().find(covered).is_some() {
+    if seen.iter().find(covered).is_some() {
         return true;
     }
     // No file system of the container is asked, which could keep the caller waiting.

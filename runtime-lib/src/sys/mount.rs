@@ -230,6 +230,8 @@ pub struct MountId {
     pub id: u64,
     /// A number that no other mount of this boot gets (since Linux 6.8).
     pub unique: Option<u64>,
+    /// Device and inode of the file that the descriptor is on.
+    pub file: (u64, u64),
     /// The descriptor is on the root of the mount.
     pub is_root: bool,
 }
@@ -237,17 +239,21 @@ pub struct MountId {
 /// statx(2) STATX_MNT_ID and STATX_MNT_ID_UNIQUE.
 pub fn mount_id(fd: BorrowedFd<'_>) -> Result<MountId> {
     const STATX_MNT_ID_UNIQUE: u32 = 0x4000;
-    let (id, root) = statx_mount(fd, libc::STATX_MNT_ID)?;
-    let unique = statx_mount(fd, STATX_MNT_ID_UNIQUE)?.0;
+    let seen = statx(fd, libc::STATX_MNT_ID | libc::STATX_INO)?;
+    let again = statx(fd, STATX_MNT_ID_UNIQUE)?;
+    let id = |seen: &libc::statx, mask| (seen.stx_mask & mask != 0).then_some(seen.stx_mnt_id);
     Ok(MountId {
-        id: id.ok_or(nix::errno::Errno::ENOSYS)?,
-        unique,
-        is_root: root,
+        id: id(&seen, libc::STATX_MNT_ID).ok_or(nix::errno::Errno::ENOSYS)?,
+        unique: id(&again, STATX_MNT_ID_UNIQUE),
+        file: (
+            libc::makedev(seen.stx_dev_major, seen.stx_dev_minor),
+            seen.stx_ino,
+        ),
+        is_root: seen.stx_attributes & libc::STATX_ATTR_MOUNT_ROOT as u64 != 0,
     })
 }
 
-/// The id that the mask asks for, if the kernel knows it, and whether this is a mount's root.
-fn statx_mount(fd: BorrowedFd<'_>, mask: u32) -> Result<(Option<u64>, bool)> {
+fn statx(fd: BorrowedFd<'_>, mask: u32) -> Result<libc::statx> {
     // SAFETY: statx is plain data for which all zeroes is valid.
     let mut seen: libc::statx = unsafe { std::mem::zeroed() };
     // SAFETY: the path is the empty string and `seen` outlives the call.
@@ -263,9 +269,7 @@ fn statx_mount(fd: BorrowedFd<'_>, mask: u32) -> Result<(Option<u64>, bool)> {
         }
         .into(),
     )?;
-    let known = seen.stx_mask & mask != 0;
-    let root = seen.stx_attributes & libc::STATX_ATTR_MOUNT_ROOT as u64 != 0;
-    Ok((known.then_some(seen.stx_mnt_id), root))
+    Ok(seen)
 }
 
 fn owned(fd: libc::c_long) -> OwnedFd {
