@@ -200,7 +200,7 @@ fn debug_logs_go_to_the_log_and_the_program_runs_the_same() {
 }
 
 #[test]
-fn a_closed_stdout_is_no_panic() {
+fn s22_a_closed_stdout_is_no_panic() {
     let stage = stage!();
     let container = stage.running();
     for (verb, code) in [
@@ -258,7 +258,7 @@ fn closed_standard_descriptors_are_no_way_in() {
 }
 
 #[test]
-fn a_full_stderr_that_nobody_reads_blocks_nothing() {
+fn f16_a_full_stderr_that_nobody_reads_blocks_nothing() {
     let stage = stage!();
     let mut bundle = stage.bundle();
     bundle.args(&["/bin/true"]);

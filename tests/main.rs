@@ -18,6 +18,7 @@ mod exec;
 mod faults;
 mod hooks;
 mod ids;
+mod joiners;
 mod labels;
 mod layers;
 mod lifecycle;

@@ -276,3 +276,61 @@ fn f22_a_console_socket_that_nobody_accepts_from_does_not_keep_create_for_ever()
     ]);
     assert!(stage.remains(&id).is_empty());
 }
+
+#[test]
+fn a_storm_of_sizes_ends_with_the_last_one() {
+    let stage = stage!();
+    let mut bundle = stage.bundle();
+    bundle
+        .set("/process/terminal", json!(true))
+        .sh("echo ready; while read x; do echo size $(stty size) end; done");
+    let id = stage.id();
+    bundle.write(&id);
+    let mut command = stage.capsid();
+    command
+        .arg("run")
+        .arg("--bundle")
+        .arg(&bundle.folder)
+        .arg(&id);
+    let (mut screen, child, path) = Screen::start(&command, 20, 80);
+    screen.shows("ready");
+    let storm =
+        "n=1; while [ $n -le 200 ]; do stty -F \"$1\" rows $n cols $((n + 7)); n=$((n + 1)); done";
+    stage.shell(storm, &[&path.to_string_lossy()]).ok();
+    until("the size has come through", || {
+        screen.types("x\r");
+        screen.shows(" end").contains("size 200 207")
+    });
+    stage.call(&["kill", &id, "KILL"]).ok();
+    assert_eq!(end(child), Some(137));
+}
+
+#[test]
+fn the_suspend_key_stops_a_job_of_the_container_and_not_the_runtime() {
+    let stage = stage!();
+    let mut bundle = stage.bundle();
+    bundle
+        .set("/process/terminal", json!(true))
+        .args(&["/bin/sh", "-i"]);
+    let id = stage.id();
+    bundle.write(&id);
+    let mut command = stage.capsid();
+    command
+        .arg("run")
+        .arg("--bundle")
+        .arg(&bundle.folder)
+        .arg(&id);
+    let (mut screen, child, _) = Screen::start(&command, 20, 80);
+    screen.types("echo rea''dy; sleep 620\r");
+    screen.shows("ready");
+    until("the job runs", || {
+        let list = stage.call(&["ps", &id]).ok();
+        list.stdout.contains("sleep 620")
+    });
+    screen.types("\x1a");
+    screen.shows("Stopped");
+    screen.types("kill %1; echo st''ill; exit 5\r");
+    screen.shows("still");
+    screen.types("exit 5\r");
+    assert_eq!(end(child), Some(5));
+}

@@ -130,7 +130,7 @@ fn full_pipe() -> (OwnedFd, OwnedFd) {
 }
 
 #[test]
-fn a_log_that_nobody_reads_stops_no_verb() {
+fn f16_a_log_that_nobody_reads_stops_no_verb() {
     let stage = stage!();
     let id = stage.id();
     let mut bundle = stage.bundle();

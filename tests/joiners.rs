@@ -1,0 +1,104 @@
+//! Promise S18 (CVE-2019-5736): a container that gets hold of the runtime's executable, while a process of the
+//! runtime's is on its way into it, can't write it, whatever its capabilities.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use crate::harness::{Container, Stage, until};
+use crate::stage;
+
+/// Holds the executable of every process that comes, and opens it for writing when nobody executes it any more.
+const ATTACK: &str = r#"echo begun > /out/begun; while [ ! -e /out/over ]; do for p in /proc/[0-9]*; do
+    case $(readlink $p/exe) in *busybox*|'') continue ;; esac
+    ( exec 8<$p/exe || exit; echo seen >> /out/seen; while [ ! -e /out/over ]; do sleep 0.05; done
+      (echo overwritten >/proc/self/fd/8); echo tried >> /out/tried ) 2>/dev/null &
+  done; done; sleep 621"#;
+
+/// Lets those who hold an executable write it, and says what it is then.
+fn strike(out: &Path, copy: &Path) -> Vec<u8> {
+    let lines = |name: &str| {
+        std::fs::read_to_string(out.join(name))
+            .unwrap_or_default()
+            .lines()
+            .count()
+    };
+    std::fs::write(out.join("over"), "").unwrap();
+    until("everybody who holds one has tried", || {
+        lines("tried") >= lines("seen")
+    });
+    let after = std::fs::read(copy).unwrap();
+    // What is left of the test needs it whole.
+    std::fs::remove_file(copy).unwrap();
+    std::fs::copy(crate::harness::machine::capsid(), copy).unwrap();
+    after
+}
+
+/// A runtime of its own, which may be spoilt, and a container that attacks it.
+fn attacked<'a>(stage: &'a Stage, out: &Path, hooks: bool) -> Container<'a> {
+    let mut bundle = stage.own_bundle();
+    let script = PathBuf::from(bundle.config["root"]["path"].as_str().unwrap()).join("bin/evil");
+    std::fs::write(&script, "#!/proc/self/exe\n").unwrap();
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    bundle
+        .bind(out, "/out", &[])
+        .capabilities(&[
+            "CAP_SYS_PTRACE",
+            "CAP_SYS_ADMIN",
+            "CAP_DAC_OVERRIDE",
+            "CAP_KILL",
+        ])
+        .set("/process/noNewPrivileges", json!(false))
+        .sh(ATTACK);
+    if hooks {
+        let hook = json!({"path": "/bin/true"});
+        bundle.set("/hooks/startContainer", json!(vec![hook; 10]));
+    }
+    stage.create(&bundle)
+}
+
+#[test]
+fn s18_the_executable_can_not_be_written_through_those_who_join() {
+    let mut stage = stage!();
+    let copy = stage.path("capsid");
+    std::fs::copy(&stage.runtime, &copy).unwrap();
+    let before = std::fs::read(&copy).unwrap();
+    stage.runtime = copy.clone();
+    let out = stage.path("out");
+    std::fs::create_dir(&out).unwrap();
+    let container = attacked(&stage, &out, false);
+    container.start().ok();
+    until("the attack has begun", || out.join("begun").exists());
+    for round in 0..50 {
+        match round % 2 {
+            0 => drop(container.exec(&["/bin/true"])),
+            _ => drop(container.exec(&["/bin/evil", "--help"])),
+        }
+    }
+    let after = strike(&out, &copy);
+    container.delete_force().ok();
+    assert!(out.join("seen").exists(), "no joiner was ever seen");
+    assert!(after == before, "the runtime's executable was written");
+}
+
+#[test]
+fn s18_nor_through_the_hooks_of_start() {
+    let mut stage = stage!();
+    let copy = stage.path("capsid");
+    std::fs::copy(&stage.runtime, &copy).unwrap();
+    let before = std::fs::read(&copy).unwrap();
+    stage.runtime = copy.clone();
+    let out = stage.path("out");
+    std::fs::create_dir(&out).unwrap();
+    // The attacker is exec'd before the container is started.
+    let container = attacked(&stage, &out, true);
+    container
+        .exec_with(&["--detach"], &["/bin/sh", "-c", ATTACK])
+        .ok();
+    until("the attack has begun", || out.join("begun").exists());
+    container.start().ok();
+    let after = strike(&out, &copy);
+    container.delete_force().ok();
+    assert!(out.join("seen").exists(), "no hook was ever seen");
+    assert!(after == before, "the runtime's executable was written");
+}
