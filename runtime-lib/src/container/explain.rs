@@ -5,8 +5,8 @@ use std::fmt;
 use serde::Serialize;
 
 use super::bundle::Bundle;
-use super::create::Prepared;
 use super::options::CreateOptions;
+use super::prepared::Prepared;
 use super::{ContainerId, Runtime};
 use crate::error::{Error, Result};
 use crate::plan::{Start, validate};

@@ -4,10 +4,12 @@
 
 mod accounts;
 mod bundle;
+mod cgroups;
 mod create;
 mod delete;
 mod exec;
 mod explain;
+mod fifos;
 mod filters;
 mod handover;
 pub(crate) mod hooks;
@@ -20,6 +22,7 @@ mod mounts;
 mod notify;
 mod options;
 mod pause;
+mod prepared;
 mod process;
 mod ps;
 mod seccomp_listener;

@@ -1,0 +1,60 @@
+//! The container's cgroups while it comes to be.
+
+use std::os::fd::OwnedFd;
+
+use super::prepared::Prepared;
+use crate::cgroup::{CgroupManager, CgroupPlan};
+use crate::error::{Code, Error, Result};
+use crate::launch::opens::open_directory;
+
+/// The container's cgroups, taken back unless the container comes to be.
+pub(super) struct Cgroups<'plan> {
+    manager: Box<dyn CgroupManager + 'plan>,
+    cgroup: &'plan CgroupPlan,
+    /// Where clone3(2) puts the process, on v2.
+    pub directory: Option<OwnedFd>,
+    remove: bool,
+}
+
+impl<'plan> Cgroups<'plan> {
+    pub(super) fn prepare(prepared: &'plan Prepared) -> Result<Cgroups<'plan>> {
+        let manager = prepared.cgroup.manager();
+        manager.prepare(&prepared.limits)?;
+        let mut cgroups = Cgroups {
+            manager,
+            cgroup: &prepared.cgroup,
+            directory: None,
+            remove: true,
+        };
+        if let Some(path) = &prepared.plan.cgroup {
+            cgroups.directory = Some(open_directory(path)?);
+        }
+        Ok(cgroups)
+    }
+
+    pub(super) fn keep(mut self) {
+        self.remove = false;
+    }
+
+    /// The kernel kills without a word, but it counts.
+    pub(super) fn explain_death(&self, error: Error) -> Error {
+        match error.code() {
+            Code::Died if self.cgroup.oom_kills() > 0 => Error::new(
+                Code::Died,
+                "container init was OOM-killed (memory limit too low?)",
+            )
+            .at("/linux/resources/memory/limit"),
+            _ => error,
+        }
+    }
+}
+
+impl Drop for Cgroups<'_> {
+    fn drop(&mut self) {
+        if self.remove
+            && let Err(error) = self.manager.remove()
+        {
+            tracing::warn!("{error}");
+        }
+    }
+}
