@@ -150,7 +150,8 @@ struct Server<'a> {
 impl Server<'_> {
     fn serve(&mut self, ready: impl FnOnce(&mut Launched) -> Result<()>) -> Result<Launched> {
         let mut ready = Some(ready);
-        // Both processes of a fork write to one socket: a barrier may overtake the pid.
+        // Both processes of a fork write to one socket: a barrier may overtake the pid, and so may a
+        // failure, after which a process that nobody has adopted would stay a zombie.
         let mut early = None;
         loop {
             let report = match early.take() {
@@ -163,9 +164,9 @@ impl Server<'_> {
             match report {
                 Some(Report::Forked { pid }) => self.adopt(pid)?,
                 Some(Report::Terminal | Report::Shown) => {}
-                Some(report @ (Report::Reached(_) | Report::Listener { .. })) if self.forks => {
-                    early = Some(report);
-                }
+                Some(
+                    report @ (Report::Reached(_) | Report::Listener { .. } | Report::Failed { .. }),
+                ) if self.forks => early = Some(report),
                 Some(Report::Listener { number }) => self.fetch_listener(number)?,
                 Some(Report::Reached(barrier)) => {
                     let newborn = self.newborn.as_mut().ok_or_else(gone)?;
@@ -181,19 +182,33 @@ impl Server<'_> {
                         break;
                     }
                 }
-                Some(Report::Failed {
-                    step,
-                    errno,
-                    call,
-                    note,
-                }) => return Err(refusal::refused(self.plan, step, errno, &call, &note)),
+                Some(failed @ Report::Failed { .. }) => return Err(self.refused(&failed)),
                 // Every copy of the socket is closed: by execve after Ready, else by death.
                 None if ready.is_none() => break,
-                None => return Err(self.death()),
+                None => {
+                    return Err(match early {
+                        // The intermediate's own: it has not forked.
+                        Some(failed @ Report::Failed { .. }) => self.refused(&failed),
+                        _ => self.death(),
+                    });
+                }
             }
         }
         self.devices.keep();
         self.newborn.take().ok_or_else(gone)
+    }
+
+    /// A failure in the words of its step.
+    fn refused(&self, report: &Report) -> Error {
+        match report {
+            Report::Failed {
+                step,
+                errno,
+                call,
+                note,
+            } => refusal::refused(self.plan, *step, *errno, call, note),
+            _ => gone(),
+        }
     }
 
     /// The next report; None at the end of the stream.
