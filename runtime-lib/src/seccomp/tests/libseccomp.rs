@@ -25,15 +25,16 @@ fn oracle() -> Option<&'static PathBuf> {
         .get_or_init(|| {
             let source = concat!(env!("CARGO_MANIFEST_DIR"), "/src/seccomp/tests/oracle.c");
             let folder = std::env::current_exe().unwrap().parent()?.to_path_buf();
-            let program = folder.join(format!("libseccomp-oracle-{}", std::process::id()));
+            let program = folder.join("libseccomp-oracle");
+            // Another run may be executing the one that is there.
+            let new = folder.join(format!("libseccomp-oracle-{}", std::process::id()));
             let mut cc = Command::new("cc");
             cc.args(["-O1", "-Wall", "-o"])
-                .arg(&program)
+                .arg(&new)
                 .args([source, "-lseccomp"]);
             let built = cc.stderr(Stdio::null()).status();
-            built
-                .is_ok_and(|status| status.success())
-                .then_some(program)
+            let built = built.is_ok_and(|status| status.success());
+            (built && std::fs::rename(&new, &program).is_ok()).then_some(program)
         })
         .as_ref()
 }
