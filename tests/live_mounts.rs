@@ -407,6 +407,36 @@ fn in_a_user_namespace_what_is_made_belongs_to_its_root() {
 }
 
 #[test]
+fn s24_the_hosts_sys_comes_into_a_user_namespace_with_its_cgroups_read_only() {
+    let stage = stage!();
+    let mut bundle = stage.own_bundle();
+    bundle.user_namespace(100_000, 65_536).sleeps();
+    std::fs::create_dir(bundle.folder.join("rootfs/x")).unwrap();
+    std::fs::create_dir(bundle.folder.join("rootfs/y")).unwrap();
+    let container = stage.create(&bundle);
+    container.start().ok();
+    let options = |place: &str| {
+        let fields =
+            format!("/^[0-9]+ [0-9]+ [^ ]+ [^ ]+ \\/{place}/ {{ print substr($6, 1, 2) }}");
+        container.sh(&format!("awk '{fields}' /proc/self/mountinfo"))
+    };
+    add(&container, &["-o", "rbind,ro"], "/sys".as_ref(), "/x").ok();
+    assert!(options("x").lines().count() > 1, "{}", options("x"));
+    assert!(
+        options("x").lines().all(|seen| seen == "ro"),
+        "{}",
+        options("x")
+    );
+    add(&container, &["-o", "rbind,ro"], "/sys/fs/".as_ref(), "/y").ok();
+    assert!(options("y").lines().count() > 1, "{}", options("y"));
+    assert!(
+        options("y").lines().all(|seen| seen == "ro"),
+        "{}",
+        options("y")
+    );
+}
+
+#[test]
 fn an_ordinary_user_mounts_in_a_container_of_theirs() {
     let stage = stage!();
     if let Some(reason) = user::obstacle() {

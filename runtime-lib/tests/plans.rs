@@ -410,12 +410,24 @@ fn every_kind_of_live_mount_gives_its_golden_plan() {
         add_mount(place, &request).unwrap()
     };
     let bind = entry("bind", &["rbind", "rro", "nosuid"]);
+    // Read-only to the bottom, in a user namespace (CVE-2023-25809).
+    let sys = |place| {
+        let entry = &entry("bind", &["rbind", "ro"]);
+        let request = AddRequest {
+            entry,
+            source: "/sys".into(),
+            propagation: None,
+        };
+        add_mount(place, &request).unwrap()
+    };
     let tmpfs = entry("tmpfs", &["size=64m", "noexec"]);
     let path = Path::new("/new/place");
     let cases = [
         ("mounts-add", add(place(F::CLONE_NEWNS, true), &bind)),
         ("mounts-add-userns", add(place(user, true), &bind)),
         ("mounts-add-rootless", add(place(user, false), &bind)),
+        ("mounts-add-sys", sys(place(F::CLONE_NEWNS, true))),
+        ("mounts-add-sys-userns", sys(place(user, true))),
         ("mounts-add-tmpfs", add(place(user, false), &tmpfs)),
         (
             "mounts-remove",

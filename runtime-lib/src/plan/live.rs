@@ -75,8 +75,9 @@ pub fn add_mount(place: Place, request: &AddRequest) -> Result<Plan> {
         }),
         _ => None,
     };
+    let other_user = place.namespaces.contains(CloneFlags::CLONE_NEWUSER);
+    let attributes = wanted.bound_attributes(&request.source, other_user);
     enter(place, hold, &mut plan);
-    let attributes = wanted.options.attributes;
     let target = wanted.target;
     plan.step(Step::MakeMount(Mount {
         source,

@@ -191,6 +191,17 @@ impl<'a> Wanted<'a> {
         self.options.attributes.set & libc::MOUNT_ATTR_RDONLY != 0
     }
 
+    /// What a bind of this source, in a container with a user namespace or without, is given:
+    /// a recursive one that is read-only is so all the way down in /sys. Else the cgroups below
+    /// it stay writable for whoever owns them (CVE-2023-25809).
+    pub(super) fn bound_attributes(&self, source: &Path, other_user: bool) -> Attributes {
+        let mut attributes = self.options.attributes;
+        if self.options.bind == Some(true) && other_user && source.starts_with("/sys") {
+            attributes.recursive_set |= attributes.set & libc::MOUNT_ATTR_RDONLY;
+        }
+        attributes
+    }
+
     /// Whether it is mounted writable first, because files are made in it.
     fn filled_later(&self) -> bool {
         self.options.bind.is_none() && (self.fstype == "tmpfs" || self.place() == "dev")
@@ -399,12 +410,8 @@ impl Scene<'_> {
             }
             source => self.request.bundle.join(source),
         };
+        let attributes = wanted.bound_attributes(&source, self.namespaces.other_user());
         let source = source.to_str().unwrap_or_default();
-        let mut attributes = wanted.options.attributes;
-        if recursive && source == "/sys" && self.namespaces.other_user() {
-            // Else the cgroups below it stay writable for whoever owns them (CVE-2023-25809).
-            attributes.recursive_set |= attributes.set & libc::MOUNT_ATTR_RDONLY;
-        }
         self.bind(wanted, (source, here), recursive, attributes, plan)
     }
 
