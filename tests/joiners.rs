@@ -64,7 +64,7 @@ fn attacked<'a>(stage: &'a Stage, out: &Path, hooks: bool) -> Container<'a> {
         .sh(ATTACK);
     if hooks {
         let hook = json!({"path": "/bin/true"});
-        bundle.set("/hooks/startContainer", json!(vec![hook; 10]));
+        bundle.set("/hooks/startContainer", json!(vec![hook; 200]));
     }
     stage.create(&bundle)
 }
