@@ -35,18 +35,28 @@ pub(super) struct Placed {
     pub turn: Turn,
 }
 
-/// The filter that the configuration asks for, which the caller may have compiled already.
+/// The filter that the configuration asks for, which the caller may have compiled already
+/// (one that came with notices it has not).
 pub(super) fn filter(
     profile: Option<&LinuxSeccomp>,
     compiled: Option<&Filter>,
     plan: &mut Plan,
 ) -> Result<Option<Filter>> {
-    if compiled.is_some() {
-        return Ok(compiled.cloned());
-    }
     let Some(profile) = profile else {
         return Ok(None);
     };
+    let filter = match compiled {
+        Some(filter) => filter.clone(),
+        None => compiled_now(profile, plan)?,
+    };
+    if profile.listener_path().is_some() && !filter.listens() {
+        let text = "no rule is SCMP_ACT_NOTIFY: nobody will call the listener";
+        plan.note(format!("{POINTER}/listenerPath"), text);
+    }
+    Ok(Some(filter))
+}
+
+fn compiled_now(profile: &LinuxSeccomp, plan: &mut Plan) -> Result<Filter> {
     let compiled = compile(profile, crate::seccomp::native());
     for (pointer, name) in compiled.unknown {
         let name = crate::spec::shorten(&name);
@@ -59,11 +69,7 @@ pub(super) fn filter(
         );
         return Err(Error::new(Code::InvalidConfig, tail).at(POINTER));
     }
-    if profile.listener_path().is_some() && !compiled.filter.listens() {
-        let text = "no rule is SCMP_ACT_NOTIFY: nobody will call the listener";
-        plan.note(format!("{POINTER}/listenerPath"), text);
-    }
-    Ok(Some(compiled.filter))
+    Ok(compiled.filter)
 }
 
 impl Placed {
