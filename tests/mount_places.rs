@@ -184,6 +184,23 @@ fn a_source_may_be_what_an_earlier_mount_has_put_into_the_root() {
 }
 
 #[test]
+fn a_source_in_the_roots_sys_is_what_the_kernel_shows_there() {
+    let stage = stage!();
+    for user in [false, true] {
+        let mut bundle = stage.own_bundle();
+        let inside = bundle.folder.join("rootfs/sys/kernel");
+        std::fs::create_dir_all(inside.join("covered")).unwrap();
+        if user {
+            bundle.user_namespace(100_000, 65_536);
+        }
+        bundle.bind(&inside, "/mnt", &["rbind", "ro"]);
+        let script = "ls -d /mnt/covered /mnt/uevent_seqnum 2> /dev/null; true";
+        let seen = stage.prints(&mut bundle, script);
+        assert_eq!(seen, "/mnt/uevent_seqnum", "in a user namespace: {user}");
+    }
+}
+
+#[test]
 fn an_ordinary_user_copies_remounts_and_covers_the_root_too() {
     if let Some(reason) = user::obstacle() {
         skip!("{reason}");

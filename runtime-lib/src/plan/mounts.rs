@@ -467,7 +467,7 @@ impl Scene<'_> {
             return false;
         };
         plan.steps.iter().any(|planned| match &planned.step {
-            Step::Mount(mount) => {
+            Step::Mount(mount) | Step::MountOr { mount, .. } => {
                 let place = mount.target.path.to_str().unwrap_or_default();
                 mount.target.is_root() || below.starts_with(place)
             }
