@@ -3,7 +3,7 @@
 //!
 //! `oci-spec` would read an array as an object's members by position, give numbers that are
 //! missing the value 0 (a map to root, a limit of nothing), and name a bad word with a list
-//! of all good ones. Settings of [`super::unsupported`] and resources are not listed.
+//! of all good ones. Settings of [`super::unsupported`] are not listed.
 
 use oci_spec::runtime::{
     Arch, IOPriorityClass, LinuxDeviceType, LinuxNamespaceType, LinuxPersonalityDomain,
@@ -77,7 +77,7 @@ const PROCESS: &[Shape] = &[
     shape("/capabilities", &[]),
     shape("/rlimits/*", &["type", "soft", "hard"]),
     shape("/scheduler", &["policy"]),
-    shape("/ioPriority", &["class"]),
+    shape("/ioPriority", &["class", "priority"]),
     shape("/execCPUAffinity", &[]),
 ];
 
