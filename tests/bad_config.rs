@@ -121,7 +121,7 @@ changes! {
         |b: &mut Bundle| { link_to_root(b); } => ["/root/path"];
     fields_of_later_issues_are_refused_and_not_ignored:
         |b: &mut Bundle| { b.set("/process/commandLine", json!("cmd.exe")); } => ["/process/commandLine"];
-    s22_relative_hook_path:
+    b34_relative_hook_path:
         |b: &mut Bundle| { b.set("/hooks", json!({"poststop": [{"path": "bin/true"}]})); }
             => ["/hooks/poststop/0/path", "hook path \"bin/true\" is not absolute"];
     b35_hook_timeout_of_zero:

@@ -80,11 +80,6 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// How many instructions it has.
-    pub fn size(&self) -> usize {
-        self.program.len()
-    }
-
     /// Whether somebody has to listen to it.
     pub(crate) fn listens(&self) -> bool {
         self.flags & libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u32 != 0

@@ -102,6 +102,10 @@ pub enum Step {
     ReadOnlyPath(Target),
     /// Write 0 into each v1 `tasks` file.
     JoinCgroup { tasks: Vec<Slot> },
+    /// The same for cgroup.procs of v2, where the child could not be born in it.
+    JoinUnified { processes: Slot },
+    /// The same for the `tasks` of resctrl groups.
+    JoinRdt { tasks: Vec<Slot> },
     /// open_tree(2) of a path of the caller's own mounts, kept for [`Step::MakeMount`].
     HoldTree {
         path: CString,
@@ -128,10 +132,6 @@ pub enum Step {
     },
     /// End: there is no program to execute.
     Finish,
-    /// The same for cgroup.procs of v2, where the child could not be born in it.
-    JoinUnified { processes: Slot },
-    /// The same for the `tasks` of resctrl groups.
-    JoinRdt { tasks: Vec<Slot> },
     /// sched_setaffinity(2)
     CpuAffinity(NumberSet),
     /// sched_setattr(2)

@@ -69,7 +69,7 @@ impl Image {
     }
 }
 
-/// execveat(2) of an open file, with the calling process's environment; it only returns
+/// execveat(2) of an open file, with these arguments and this environment; it only returns
 /// when it was refused. For a process that is not a child of a plan.
 pub fn execute_file(file: BorrowedFd<'_>, argv: &[CString], envp: &[CString]) -> Errno {
     let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
