@@ -460,7 +460,9 @@ type Refusal = (&'static str, &'static str, &'static str);
 #[rustfmt::skip]
 const REFUSALS: &[Refusal] = &[
     ("/mounts/0", r#"{"destination": "/a", "type": "bind", "source": "/a", "options": ["bind", "size=1"]}"#,
-     "/mounts/0/options: bind mounts cannot have any filesystem-specific options applied"),
+     "\"size\" is no mount option (/mounts/0/options): bind mounts cannot have any filesystem-specific options applied"),
+    ("/mounts/0", r#"{"destination": "/a", "source": "/a", "options": ["bind", "nosymfollw"]}"#,
+     "\"nosymfollw\" is no mount option (/mounts/0/options): \"nosymfollow\" may be meant: bind mounts cannot have any filesystem-specific options applied"),
     ("/mounts/0", r#"{"destination": "/a", "type": "bind", "options": ["rbind"]}"#,
      "/mounts/0/source: a bind mount needs a source"),
     ("/mounts/0", r#"{"destination": "/a", "source": "x"}"#,
@@ -470,7 +472,7 @@ const REFUSALS: &[Refusal] = &[
     ("/mounts/0", r#"{"destination": "/..", "type": "tmpfs", "options": ["ro", "tmpcopyup"]}"#,
      "/mounts/0/options/1: tmpcopyup can't copy the whole root"),
     ("/mounts/0", r#"{"destination": "/a", "source": "/a", "options": ["bind", "remount", "size=1"]}"#,
-     "/mounts/0/options: bind mounts cannot have any filesystem-specific options applied"),
+     "\"size\" is no mount option (/mounts/0/options): bind mounts cannot have any filesystem-specific options applied"),
     ("/mounts/0", r#"{"destination": "/a", "source": "/a", "options": ["bind", "idmap"]}"#,
      "/mounts/0/options/1: an id-mapped mount needs uidMappings and gidMappings, or a container with a user namespace"),
     ("/mounts/0", r#"{"destination": "/a", "source": "/a", "options": ["bind", "idmap=uids=0-1"]}"#,

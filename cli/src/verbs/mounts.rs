@@ -63,7 +63,8 @@ struct Add {
     #[arg(short, long, value_name = "TYPE", default_value = "bind")]
     r#type: Type,
 
-    /// Mount options as in config.json, with commas between; may repeat
+    /// Mount options as in config.json, with commas between; may repeat. Not here: idmap, tmpcopyup,
+    /// copy-symlink, src-nofollow, remount
     #[arg(short, long, value_name = "OPTIONS")]
     options: Vec<String>,
 }

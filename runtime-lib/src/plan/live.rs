@@ -10,6 +10,7 @@ use nix::sched::CloneFlags;
 use oci_spec::runtime::Mount as Entry;
 
 use super::draft::{c_string, target};
+use super::mount_options::refuse_data;
 use super::mounts::{Wanted, over_proc};
 use super::{Open, Plan};
 use crate::error::{Code, Error, Result};
@@ -174,10 +175,8 @@ fn fresh_tmpfs(wanted: &Wanted) -> Result<Source> {
 }
 
 fn bind_source(wanted: &Wanted, source: &Path) -> Result<CString> {
-    if !wanted.options.data.is_empty() {
-        let tail = "bind mounts cannot have any filesystem-specific options applied";
-        return Err(Error::new(Code::InvalidArgument, tail).at("/options"));
-    }
+    refuse_data(&wanted.options.data, Code::InvalidArgument)
+        .map_err(|error| error.at("/options"))?;
     if wanted.source().is_empty() {
         let tail = "a bind mount needs a source";
         return Err(Error::new(Code::InvalidArgument, tail).at("/source"));

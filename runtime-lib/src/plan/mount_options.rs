@@ -11,8 +11,9 @@ use libc::{
 };
 
 use super::draft::c_string;
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::notice::Notice;
+use crate::spec::{near, shorten};
 use crate::step::{Attributes, FsOption, SourceLink};
 use crate::sys::MOUNT_ATTR_NOSYMFOLLOW as NOSYMFOLLOW;
 
@@ -150,6 +151,22 @@ const WORDS: &[(&str, Effect)] = &[
 /// Every word that has a meaning here, for the features document.
 pub(crate) fn known() -> impl Iterator<Item = &'static str> {
     WORDS.iter().map(|(word, _)| *word)
+}
+
+/// Refuses options for a file system where there is none of the mount's own: a word that is no
+/// mount option is taken for one of them.
+pub(super) fn refuse_data(data: &[FsOption], code: Code) -> Result<()> {
+    let Some(option) = data.first() else {
+        return Ok(());
+    };
+    let word = option.key.to_string_lossy();
+    let tail = "bind mounts cannot have any filesystem-specific options applied";
+    let doing = format!("{:?} is no mount option", shorten(&word));
+    let error = Error::new(code, tail).doing(doing);
+    Err(match known().find(|known| near(&word, known)) {
+        Some(meant) => error.hint(format!("{meant:?} may be meant")),
+        None => error,
+    })
 }
 
 /// The propagation that a word asks for, and whether all below gets it as well.

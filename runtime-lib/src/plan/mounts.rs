@@ -8,7 +8,7 @@ use oci_spec::runtime::Mount as Entry;
 
 use super::draft::{c_string, target};
 use super::idmap;
-use super::mount_options::Options;
+use super::mount_options::{Options, refuse_data};
 use super::rootfs::Scene;
 use super::{Open, Plan};
 use crate::error::{Code, Error, Result};
@@ -395,12 +395,8 @@ impl Scene<'_> {
     }
 
     fn bind_entry(&self, wanted: &Wanted, recursive: bool, plan: &mut Plan) -> Result<()> {
-        if !wanted.options.data.is_empty() {
-            let tail = "bind mounts cannot have any filesystem-specific options applied";
-            return Err(
-                Error::new(Code::InvalidConfig, tail).at(format!("{}/options", wanted.pointer))
-            );
-        }
+        refuse_data(&wanted.options.data, Code::InvalidConfig)
+            .map_err(|error| error.at(format!("{}/options", wanted.pointer)))?;
         let here = format!("{}/source", wanted.pointer);
         let source = match wanted.source() {
             "" => {
@@ -493,10 +489,9 @@ impl Scene<'_> {
         });
         let mut asked = flags.collect::<Result<Vec<_>>>()?;
         asked.extend(options.data.iter().cloned());
-        if !asked.is_empty() && options.bind.is_some() {
-            let tail = "bind mounts cannot have any filesystem-specific options applied";
-            let place = format!("{}/options", wanted.pointer);
-            return Err(Error::new(Code::InvalidConfig, tail).at(place));
+        if options.bind.is_some() {
+            refuse_data(&asked, Code::InvalidConfig)
+                .map_err(|error| error.at(format!("{}/options", wanted.pointer)))?;
         }
         let attributes = options.attributes;
         if attributes != Attributes::default() || asked.is_empty() {

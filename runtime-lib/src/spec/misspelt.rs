@@ -73,7 +73,7 @@ pub(super) fn members(document: &Value) -> Vec<Notice> {
 }
 
 /// Whether two words differ in case alone, or by a few letters of a word that has more.
-fn near(word: &str, known: &str) -> bool {
+pub(crate) fn near(word: &str, known: &str) -> bool {
     if word.eq_ignore_ascii_case(known) {
         return true;
     }

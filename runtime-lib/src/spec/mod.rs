@@ -20,6 +20,7 @@ pub mod version;
 
 use document::Document;
 pub use features::{Features, features};
+pub(crate) use misspelt::near;
 pub(crate) use pattern::{join, matches, shorten};
 
 use std::path::Path;
