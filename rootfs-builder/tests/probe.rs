@@ -58,6 +58,7 @@ fn without_words_every_section_is_printed() -> Result<()> {
         "pids",
         "process",
         "rlimits",
+        "scheduling",
         "security",
         "status",
         "ttys",

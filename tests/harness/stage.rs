@@ -278,7 +278,16 @@ pub fn busybox() -> &'static Path {
             .open(rootfs.join("etc/passwd"))
             .and_then(|mut f| f.write_all(user.as_bytes()))
             .expect("passwd");
-        rootfs
+        // A copy by a program of its own: what this one has held open for writing, a child that
+        // another test forks meanwhile holds as well, and it could not be executed.
+        let copy = rootfs.with_extension("copy");
+        let copied = Command::new("cp").arg("-a").args([&rootfs, &copy]).status();
+        assert!(
+            copied.expect("cp").success(),
+            "a copy of the root filesystem"
+        );
+        std::fs::remove_dir_all(&rootfs).expect("the original");
+        copy
     })
 }
 

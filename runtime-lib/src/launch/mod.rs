@@ -26,6 +26,7 @@ use crate::plan::{Plan, Planned};
 use crate::report::{REPORT_BYTES, Report};
 use crate::step::{Barrier, Step};
 use crate::sys::exec::Image;
+use crate::sys::fd;
 use crate::sys::process::{self, Born, Clone};
 
 /// How long a killed process may take to end before it is left to itself, in milliseconds.
@@ -176,8 +177,12 @@ impl Server<'_> {
                     {
                         ready(newborn)?;
                     }
-                    nix::unistd::write(&self.channel, b"g")
-                        .map_err(|errno| Error::call(Code::Died, "write", errno))?;
+                    // Not write(2), whose SIGPIPE would be the caller's.
+                    match fd::send(self.channel.as_raw_fd(), b"g", None) {
+                        Ok(()) => {}
+                        Err(Errno::EPIPE | Errno::ECONNRESET) => return Err(self.death()),
+                        Err(errno) => return Err(Error::call(Code::Process, "sendmsg", errno)),
+                    }
                     if barrier == Barrier::Ready && self.waits_for_start {
                         break;
                     }
@@ -234,7 +239,7 @@ impl Server<'_> {
                     let mut passed = None;
                     for control in message.cmsgs().map_err(refused)? {
                         if let ControlMessageOwned::ScmRights(fds) = control {
-                            passed = fds.first().map(|fd| crate::sys::fd::take(*fd));
+                            passed = fds.first().map(|number| fd::take(*number));
                         }
                     }
                     break (message.bytes, passed);
