@@ -1,5 +1,8 @@
 //! With which system calls a mount is made: what `explain` shows below the step. They are
-//! what the child does for the same fields; nothing is decided here.
+//! what the child does for the same fields; nothing is decided here. Where what it does depends
+//! on what it finds, none are shown: a mask (of a file or a directory), and device nodes that are
+//! bound where they can't be made. Of a mount that has another in its place where the kernel
+//! refuses it, those of the first are.
 
 use super::{Attributes, Mount, Root, Source, Step};
 
@@ -7,10 +10,11 @@ use super::{Attributes, Mount, Root, Source, Step};
 const FRESH: [&str; 3] = ["fsopen", "fsconfig", "fsmount"];
 
 impl Step {
-    /// The calls of a step that mounts, in their order; empty for any other.
+    /// The calls of a step that mounts, in their order; empty for any other, and for those that
+    /// the module excepts.
     pub(crate) fn calls(&self) -> Vec<&'static str> {
         match self {
-            Step::Mount(mount) => mount.calls(),
+            Step::Mount(mount) | Step::MountOr { mount, .. } => mount.calls(),
             Step::Attributes { .. } | Step::Protect { .. } => vec!["mount_setattr"],
             Step::Reconfigure { .. } => vec!["fspick", "fsconfig"],
             Step::OpenRoot(Root::Bind { .. }) => vec!["open_tree", "move_mount"],
@@ -98,6 +102,14 @@ mod tests {
         });
         let expected = ["open_tree", "mount_setattr", "move_mount", "mount_setattr"];
         assert_eq!(asked.calls(), expected);
+        let Step::Mount(bind) = mount(Attributes::default()) else {
+            unreachable!("it is a mount");
+        };
+        let either = Step::MountOr {
+            mount: bind.clone(),
+            otherwise: Box::new(bind),
+        };
+        assert_eq!(either.calls(), plain);
         assert_eq!(Step::PivotRoot.calls(), Vec::<&str>::new());
     }
 }
