@@ -505,6 +505,33 @@ fn the_host_never_sees_what_a_container_mounts_and_the_container_what_the_host_d
     assert!(outcome.stderr.contains("shares with the host"), "{outcome}");
 }
 
+/// What init doesn't see isn't known to be apart from the host.
+#[test]
+fn s07_a_place_outside_of_what_a_chrooted_init_sees_is_refused() {
+    let stage = stage!();
+    let source = source(&stage);
+    let mut bundle = stage.own_bundle();
+    let caps = json!(["CAP_SYS_CHROOT"]);
+    bundle
+        .set("/root/readonly", json!(false))
+        .set("/process/capabilities/bounding", caps.clone())
+        .set("/process/capabilities/permitted", caps.clone())
+        .set("/process/capabilities/effective", caps)
+        .args(&["chroot", "/jail", "/bin/sleep", "619"]);
+    let rootfs = bundle.folder.join("rootfs");
+    std::fs::create_dir_all(rootfs.join("jail")).unwrap();
+    let mut copy = Command::new("cp");
+    copy.arg("-a")
+        .args([rootfs.join("bin"), rootfs.join("jail/bin")]);
+    assert!(copy.status().unwrap().success());
+    let container = stage.create(&bundle);
+    container.start().ok();
+    until("chroot", || {
+        container.sh("readlink /proc/1/root").contains("jail")
+    });
+    add(&container, &[], &source, "/data").refuses(&["/data", "doesn't see the mount"]);
+}
+
 #[test]
 fn what_no_live_mount_can_be_is_refused_by_name() {
     let stage = stage!();

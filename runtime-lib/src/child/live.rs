@@ -11,13 +11,13 @@ use nix::sys::stat::SFlag;
 use nix::unistd::fchdir;
 
 use super::Child;
-use super::fds::{Fd, clone_tree};
+use super::fds::{Fd, clone_tree, openat2};
 use super::mounts::{attach_at, give_flags, give_propagation, new_mount};
 use super::paths::{Missing, ensure, kind, open_target};
 use crate::report::{self, Refused, call};
 use crate::step::{Attributes, Mount, Source, Target};
 use crate::sys::fd;
-use crate::sys::mount::set_attributes;
+use crate::sys::mount::{resolve, set_attributes};
 
 /// A detached mount and its place.
 pub(super) struct Made {
@@ -93,26 +93,28 @@ impl Child<'_> {
         give_propagation(fd::borrow(made.mount), attributes)
     }
 
-    pub(super) fn find_mount(&mut self, target: &Target) -> Result<(), Refused> {
-        let found = open_target(self.root()?, target).map_err(call("openat2"))?;
+    pub(super) fn find_mount(&mut self, directory: &Target, name: &CStr) -> Result<(), Refused> {
+        let directory = open_target(self.root()?, directory).map_err(call("openat2"))?;
+        let how = resolve::BENEATH | resolve::NO_SYMLINKS | resolve::NO_MAGICLINKS;
+        let found = openat2(directory.as_fd(), name, libc::O_PATH, 0, how);
+        let found = found.map_err(call("openat2"))?;
         self.show(found.as_fd())?;
         self.held = Some(found);
+        self.found_in = Some(directory);
         Ok(())
     }
 
-    pub(super) fn unmount(
-        &mut self,
-        directory: &Target,
-        name: &CStr,
-        lazy: bool,
-    ) -> Result<(), Refused> {
+    pub(super) fn unmount(&mut self, name: &CStr, lazy: bool) -> Result<(), Refused> {
         if let Some(found) = self.held.take() {
             // As long as it is open, the mount is in use.
             let number = found.as_raw_fd();
             std::mem::forget(found);
             drop(fd::take(number));
         }
-        let directory = open_target(self.root()?, directory).map_err(call("openat2"))?;
+        // Not by its path, which may lead to another mount by now. (One on which something is
+        // mounted can't be renamed itself.)
+        let directory = self.found_in.take();
+        let directory = directory.ok_or(Refused::new("fchdir", Errno::EBADF))?;
         fchdir(&directory).map_err(call("fchdir"))?;
         let how = match lazy {
             true => MntFlags::MNT_DETACH,

@@ -81,6 +81,8 @@ pub struct Child<'plan> {
     held: Option<Fd>,
     /// What is to be attached, and where.
     made: Option<live::Made>,
+    /// The directory in which a mount was found: whoever renames it leads nobody elsewhere.
+    found_in: Option<Fd>,
     /// The child was released by start: failures go to `result` from here on.
     released: bool,
 }
@@ -131,6 +133,7 @@ impl<'plan> Child<'plan> {
             kept: (0..kept).map(|_| None).collect(),
             held: None,
             made: None,
+            found_in: None,
             released: false,
         }
     }
@@ -201,12 +204,8 @@ impl<'plan> Child<'plan> {
             } => self.hold_tree(path, *recursive, *propagation),
             Step::MakeMount(mount) => self.make_mount(mount),
             Step::AttachMount { attributes, .. } => self.attach_made(attributes),
-            Step::FindMount(target) => self.find_mount(target),
-            Step::Unmount {
-                directory,
-                name,
-                lazy,
-            } => self.unmount(directory, name, *lazy),
+            Step::FindMount { directory, name } => self.find_mount(directory, name),
+            Step::Unmount { name, lazy, .. } => self.unmount(name, *lazy),
             Step::Finish => process::exit(0),
             Step::Populate(populate) => self.populate(populate),
             Step::Sysctl { name, value } => self.sysctl(name, value),

@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use capsid_rootfs_builder::{Recipe, Source};
+use nix::errno::Errno;
 use nix::sched::CloneFlags;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use serde_json::{Value, json};
@@ -101,7 +102,14 @@ impl Place {
                 .set_source(Some(source.into()))
                 .set_options(Some(vec!["ro".to_owned(), "slave".to_owned()]));
             mounts.add(&mount)?;
-            mounts.remove(mount.destination(), crate::Detach::Unused)?;
+            // A process that another test forks meanwhile has a copy of what shows the mount.
+            let mut tries = 1..=100;
+            while let Err(error) = mounts.remove(mount.destination(), crate::Detach::Unused) {
+                if tries.next().is_none() || error.os_error() != Some(Errno::EBUSY) {
+                    return Err(error);
+                }
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
         }
         Ok(())
     }

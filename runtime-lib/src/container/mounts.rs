@@ -373,8 +373,14 @@ fn check_place(place: &OwnedFd, added: &Added, ledger: &Ledger, seen: &[Line]) -
             "device or resource busy",
         );
     }
-    let group = seen.iter().find(|line| line.id == at.id);
-    if let Some(group) = group.and_then(|line| line.shared) {
+    // A program that has changed its root shows only what lies below it.
+    let Some(line) = seen.iter().find(|line| line.id == at.id) else {
+        return refuse(
+            "the container's init doesn't see the mount that it lies on",
+            "nobody can tell whether it would appear on the host",
+        );
+    };
+    if let Some(group) = line.shared {
         let host = mountinfo::of_process("self")?;
         if host.iter().any(|line| line.shared == Some(group)) {
             return refuse(

@@ -123,7 +123,7 @@ fn code_of(step: &Step, errno: Errno) -> Code {
         | Step::HoldTree { .. }
         | Step::MakeMount(_)
         | Step::AttachMount { .. }
-        | Step::FindMount(_)
+        | Step::FindMount { .. }
         | Step::Unmount { .. }
         | Step::Populate(_)
         | Step::Mask(_)

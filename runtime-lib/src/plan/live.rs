@@ -102,11 +102,16 @@ pub fn add_mount(place: Place, request: &AddRequest) -> Result<Plan> {
 /// The path is none.
 pub fn remove_mount(place: Place, point: &Path, lazy: bool) -> Result<Plan> {
     let mut plan = Plan::empty();
-    let text = point.to_string_lossy();
-    let mount = target(&text, "/destination")?.plain();
-    let (directory, name) = split(&mount, &text)?;
+    let text = point
+        .to_str()
+        .ok_or_else(|| Error::new(Code::InvalidArgument, "the path is not UTF-8").path(point))?;
+    let mount = target(text, "/destination")?.plain();
+    let (directory, name) = split(&mount, text)?;
     enter(place, None, &mut plan);
-    plan.step(Step::FindMount(mount));
+    plan.step(Step::FindMount {
+        directory: directory.clone(),
+        name: name.clone(),
+    });
     plan.step(Step::Meet(Barrier::Ready));
     plan.step(Step::Unmount {
         directory,
@@ -120,8 +125,10 @@ pub fn remove_mount(place: Place, point: &Path, lazy: bool) -> Result<Plan> {
 /// The words of an entry, and what only a container in the making may ask for.
 fn wanted<'a>(entry: &'a Entry, plan: &mut Plan) -> Result<Wanted<'a>> {
     let refuse = |tail: &str, at: &str| Err(Error::new(Code::InvalidArgument, tail).at(at));
-    let destination = entry.destination().to_string_lossy();
-    if target(&destination, "/destination")?.is_root() {
+    let Some(destination) = entry.destination().to_str() else {
+        return refuse("the path is not UTF-8", "/destination");
+    };
+    if target(destination, "/destination")?.is_root() {
         return refuse("it would hide the whole container", "/destination");
     }
     let mut wanted = Wanted::parse(entry, String::new(), plan)?;

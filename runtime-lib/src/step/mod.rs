@@ -121,9 +121,9 @@ pub enum Step {
         attributes: Attributes,
         target: Target,
     },
-    /// Show the parent what is mounted on a place.
-    FindMount(Target),
-    /// umount2(2) of what is mounted on `name` in a directory.
+    /// Show the parent what is mounted on `name` in a directory, and keep the directory.
+    FindMount { directory: Target, name: CString },
+    /// umount2(2) of what is mounted on `name` in the directory that was kept.
     Unmount {
         directory: Target,
         name: CString,

@@ -115,7 +115,10 @@ impl fmt::Display for Step {
             }
             Step::HoldTree { path, .. } => write!(f, "clone the mount at {}", text(path)),
             Step::AttachMount { target, .. } => write!(f, "attach it on {target}"),
-            Step::FindMount(target) => write!(f, "find the mount on {target}"),
+            Step::FindMount { directory, name } => match directory.path.to_bytes() {
+                b"." => write!(f, "find the mount on /{}", text(name)),
+                _ => write!(f, "find the mount on {directory}/{}", text(name)),
+            },
             Step::Unmount {
                 directory, name, ..
             } => match directory.path.to_bytes() {
