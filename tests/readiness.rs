@@ -34,8 +34,8 @@ impl Manager {
         let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let parts = &mut [std::io::IoSliceMut::new(&mut bytes)];
-        let message =
-            recvmsg(&self.socket, parts, &mut control, RecvFlags::CMSG_CLOEXEC).expect("a message");
+        let receive = || recvmsg(&self.socket, parts, &mut control, RecvFlags::CMSG_CLOEXEC);
+        let message = rustix::io::retry_on_intr(receive).expect("a message");
         let fds = control.drain().count();
         let text = String::from_utf8_lossy(&bytes[..message.bytes]).into_owned();
         match fds {

@@ -11,7 +11,7 @@ use capsid_runtime::{
 };
 use proptest::prelude::*;
 use proptest::sample::Index;
-use proptest::test_runner::{Config, FileFailurePersistence, TestCaseResult, TestRunner};
+use proptest::test_runner::{Config, FileFailurePersistence, RngSeed, TestCaseResult, TestRunner};
 use serde_json::Value;
 
 /// Ten times what any input may take: a guard against hangs, not a figure.
@@ -30,6 +30,11 @@ pub fn fuzz<S: Strategy>(target: &str, inputs: S, oracle: impl Fn(S::Value) -> T
         cases: cases(),
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct(kept))),
         max_shrink_iters: 20_000,
+        // `make test` says the same twice; `make soak` looks for more.
+        rng_seed: match std::env::var_os("CAPSID_SOAK") {
+            Some(_) => RngSeed::Random,
+            None => RngSeed::Fixed(1),
+        },
         ..Config::default()
     };
     let watched = |input: S::Value| {

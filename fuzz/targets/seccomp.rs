@@ -62,7 +62,15 @@ fn a_damaged_profile_becomes_a_filter_or_is_refused_by_its_place() {
             .is_some_and(|it| it.seccomp().is_some());
         prop_assert_eq!(plan.contains("install the seccomp filter"), asked);
         let again = bundle.explain(&serde_json::to_value(&spec.config).expect("JSON"));
-        prop_assert_eq!(again.expect("what was read").to_string(), plan);
+        // What was read has no members that nobody knows.
+        let known = |plan: &str| -> Vec<String> {
+            let lines = plan
+                .lines()
+                .filter(|line| !line.contains(": unknown setting "));
+            lines.map(str::to_owned).collect()
+        };
+        let again = again.expect("what was read").to_string();
+        prop_assert_eq!(known(&again), known(&plan));
         Ok(())
     });
 }
