@@ -127,14 +127,9 @@ pub fn remove(path: &Path, ids: &IdMaps) -> Result<()> {
     use std::os::unix::ffi::OsStrExt;
     let name = CString::new(path.as_os_str().as_bytes())
         .map_err(|_| Error::call(Code::Io, "rmdir", Errno::EINVAL).path(path))?;
-    let around = Surroundings {
-        cgroup: None,
-        handshake: None,
-        hooks: None,
-        cancel: None,
-        listener: None,
-    };
-    let removed = launch(&removal(name, ids.clone()), around, |_| Ok(()))?;
+    let removed = launch(&removal(name, ids.clone()), Surroundings::default(), |_| {
+        Ok(())
+    })?;
     reap(removed.pidfd.as_fd());
     Ok(())
 }

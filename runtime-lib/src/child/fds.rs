@@ -47,6 +47,14 @@ impl AsRawFd for Fd {
     }
 }
 
+impl Fd {
+    /// Closes it at once, crowded or not: where it is in somebody's way.
+    pub fn close(self) {
+        drop(fd::take(self.0));
+        std::mem::forget(self);
+    }
+}
+
 impl Drop for Fd {
     fn drop(&mut self) {
         if self.0 >= FULL.load(Ordering::Relaxed) {

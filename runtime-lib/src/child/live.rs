@@ -107,9 +107,7 @@ impl Child<'_> {
     pub(super) fn unmount(&mut self, name: &CStr, lazy: bool) -> Result<(), Refused> {
         if let Some(found) = self.held.take() {
             // As long as it is open, the mount is in use.
-            let number = found.as_raw_fd();
-            std::mem::forget(found);
-            drop(fd::take(number));
+            found.close();
         }
         // Not by its path, which may lead to another mount by now. (One on which something is
         // mounted can't be renamed itself.)

@@ -10,6 +10,7 @@ use super::identity::Identity;
 use super::notify;
 use super::options::{CreateOptions, Seal};
 use super::process::Process;
+use super::state::Status;
 use super::store::{CONFIG, JOURNAL, STATE, StateDir};
 use super::{Container, ContainerId, Runtime};
 use crate::error::{Code, Error, Result};
@@ -102,15 +103,18 @@ impl Runtime {
             told.run_creating(hook, newborn, &prepared.bundle.rootfs, cgroup)
         };
         let give = |filter: OwnedFd, newborn: &Launched| match &listener {
-            Some(listener) => listener.give(&filter, newborn.pid, &prepared.about(id, newborn)),
+            Some(listener) => {
+                let state = told.state(Status::Creating.word(), Some(newborn.pid));
+                listener.give(&filter, newborn.pid, state)
+            }
             None => Ok(()),
         };
         let around = Surroundings {
             cgroup: cgroups.directory.as_ref().map(|fd| fd.as_fd()),
             handshake: fifos.as_ref().map(Fifos::handshake),
             hooks: Some(&run_hook),
-            cancel: None,
             listener: listener.as_ref().map(|_| &give as _),
+            ..Surroundings::default()
         };
         let mut record = None;
         let launched = launch(&prepared.plan, around, |newborn| {

@@ -5,11 +5,11 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use nix::poll::PollTimeout;
 
-use super::hooks::Told;
 use super::identity::wait_end;
 use super::options::CgroupDriver;
 use super::state::{Journal, Record, Status};
 use super::store::{CONFIG, Hold, JOURNAL, STATE, StateDir};
+use super::told::Told;
 use super::{Container, ContainerId, Runtime};
 use crate::cgroup::{CgroupPlan, CgroupRequest};
 use crate::error::{Code, Error, Result};

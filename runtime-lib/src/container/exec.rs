@@ -16,7 +16,7 @@ use super::handover::Handover;
 use super::identity::wait_end;
 use super::options::{ExecOptions, Seal};
 use super::process::Process;
-use super::seccomp_listener::{About, Listener};
+use super::seccomp_listener::Listener;
 use super::state::{Record, Status};
 use crate::cgroup::CgroupPlan;
 use crate::error::{Code, Error, Result};
@@ -85,16 +85,20 @@ impl Container {
         let profile = linux.and_then(|linux| linux.seccomp().as_ref());
         let listener = profile.map(Listener::connect).transpose()?.flatten();
         let give = |filter: OwnedFd, newborn: &Launched| match &listener {
-            Some(listener) => listener.give(&filter, newborn.pid, &self.about(record)),
+            Some(listener) => {
+                let state = self
+                    .told()
+                    .state(Status::Running.word(), Some(record.init.pid));
+                listener.give(&filter, newborn.pid, state)
+            }
             None => Ok(()),
         };
         let start = |directory: Option<OwnedFd>| {
             let around = Surroundings {
                 cgroup: directory.as_ref().map(|fd| fd.as_fd()),
-                handshake: None,
-                hooks: None,
                 cancel: options.cancel.as_ref().map(|fd| fd.as_fd()),
                 listener: listener.as_ref().map(|_| &give as _),
+                ..Surroundings::default()
             };
             launch(&plan, around, |newborn| handover.give(newborn))
         };
@@ -151,17 +155,6 @@ impl Container {
         let linux = spec.config.linux().as_ref();
         let profile = linux.and_then(|linux| linux.seccomp().as_ref());
         Ok(profile.map(|profile| seccomp::compile(profile, seccomp::native()).filter))
-    }
-
-    /// What a listener is told of the container of an exec'd process.
-    fn about<'a>(&'a self, record: &'a Record) -> About<'a> {
-        About {
-            id: self.id.as_str(),
-            status: Status::Running,
-            pid: record.init.pid,
-            bundle: &self.journal.bundle,
-            annotations: &record.annotations,
-        }
     }
 
     /// The init process of a container that exec may enter.

@@ -8,57 +8,18 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use oci_spec::runtime::Process;
-use serde::Serialize;
 
 use super::exec::{Joined, differing_namespaces};
 use super::options::{Console, ExecOptions};
+use super::told::{Told, in_json};
 use crate::cgroup::CgroupPlan;
 use crate::error::{Code, Error, Result};
 use crate::launch::Launched;
 use crate::launch::hook::{Copies, run};
-use crate::plan::Conditions;
 use crate::plan::hooks::{Hook, HookKind, Waiting, before_pivot, in_runtime};
-use crate::rdt;
-use crate::seccomp::Filter;
 
 /// Files on the host that get the output of all hooks, by annotation: what crun calls them.
 pub(crate) const COPIES: [&str; 2] = ["run.oci.hooks.stdout", "run.oci.hooks.stderr"];
-
-/// What hooks are told about their container.
-#[derive(Clone, Copy)]
-pub(super) struct Told<'a> {
-    pub id: &'a str,
-    /// Absolute.
-    pub bundle: &'a Path,
-    pub annotations: &'a HashMap<String, String>,
-}
-
-/// runtime.md, "State".
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct State<'a> {
-    oci_version: &'static str,
-    id: &'a str,
-    status: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pid: Option<i32>,
-    bundle: &'a Path,
-    #[serde(skip_serializing_if = "HashMap::is_empty")]
-    annotations: &'a HashMap<String, String>,
-}
-
-/// The init that a startContainer hook joins.
-pub(super) struct Inside<'a> {
-    pub pid: i32,
-    pub pidfd: OwnedFd,
-    pub cgroup: &'a CgroupPlan,
-    pub rdt: Option<&'a rdt::Group>,
-    pub conditions: &'a Conditions,
-    /// The process of the configuration, whose confinement is the hook's.
-    pub process: Process,
-    pub inherits_keyring: bool,
-    pub filter: Option<&'a Filter>,
-}
 
 impl Told<'_> {
     /// Runs the hooks of one kind in the runtime's namespaces, in the bundle's directory.
@@ -81,7 +42,7 @@ impl Told<'_> {
     fn here(&self, hook: &Hook, pid: Option<i32>) -> Result<()> {
         tracing::debug!("{hook}");
         let copies = Files::open(self.annotations)?;
-        run(hook, &self.state(hook, pid), copies.lend(), |streams| {
+        run(hook, &self.state_of(hook, pid), copies.lend(), |streams| {
             in_runtime(hook, self.bundle, streams)
         })
     }
@@ -102,7 +63,7 @@ impl Told<'_> {
         }
         tracing::debug!("{hook}");
         let copies = Files::open(self.annotations)?;
-        let state = self.state(hook, Some(inner_pid(newborn.pid)?));
+        let state = self.state_of(hook, Some(inner_pid(newborn.pid)?));
         run(hook, &state, copies.lend(), |streams| {
             let waiting = Waiting {
                 pidfd: copy(&newborn.pidfd)?,
@@ -117,9 +78,9 @@ impl Told<'_> {
     ///
     /// # Errors
     /// [`Code::Hook`]: the first that failed.
-    pub fn run_inside(&self, hooks: &[Hook], inside: &Inside) -> Result<()> {
+    pub fn run_inside(&self, hooks: &[Hook], joined: &Joined, process: &Process) -> Result<()> {
         let options = ExecOptions {
-            process: without_terminal(&inside.process),
+            process: without_terminal(process),
             pointer: "/process",
             console: Console::Nobody,
             pid_file: None,
@@ -129,39 +90,23 @@ impl Told<'_> {
             cgroups: Vec::new(),
             cancel: None,
         };
-        let pid = inner_pid(inside.pid)?;
+        let pid = inner_pid(joined.pid)?;
         of(hooks, HookKind::StartContainer).try_for_each(|hook| {
             tracing::debug!("{hook}");
             let copies = Files::open(self.annotations)?;
-            let state = self.state(hook, Some(pid));
+            let state = self.state_of(hook, Some(pid));
             run(hook, &state, copies.lend(), |streams| {
                 Joined {
-                    id: self.id,
-                    pid: inside.pid,
-                    pidfd: copy(&inside.pidfd)?,
-                    cgroup: inside.cgroup,
-                    rdt: inside.rdt,
-                    conditions: inside.conditions,
-                    inherits_keyring: inside.inherits_keyring,
-                    filter: inside.filter,
+                    pidfd: copy(&joined.pidfd)?,
+                    ..*joined
                 }
                 .plan(&options, Some((hook, streams)))
             })
         })
     }
 
-    fn state(&self, hook: &Hook, pid: Option<i32>) -> Vec<u8> {
-        let state = State {
-            oci_version: crate::OCI_VERSION,
-            id: self.id,
-            status: hook.kind.status(),
-            pid,
-            bundle: self.bundle,
-            annotations: self.annotations,
-        };
-        // Strings, a number and a path that came from JSON: there is nothing that can't be
-        // written.
-        serde_json::to_vec(&state).unwrap_or_default()
+    fn state_of(&self, hook: &Hook, pid: Option<i32>) -> Vec<u8> {
+        in_json(&self.state(hook.kind.status(), pid))
     }
 }
 
@@ -176,7 +121,7 @@ fn without_terminal(process: &Process) -> Process {
     process
 }
 
-fn copy(pidfd: &OwnedFd) -> Result<OwnedFd> {
+pub(super) fn copy(pidfd: &OwnedFd) -> Result<OwnedFd> {
     pidfd
         .try_clone()
         .map_err(|error| Error::io(Code::Process, "fcntl", &error))

@@ -30,10 +30,9 @@ mod start;
 mod state;
 mod state_root;
 mod store;
+mod told;
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
 
 pub use accounts::Account;
 pub use create::Created;
@@ -47,9 +46,9 @@ pub use state::{State, Status};
 
 use crate::error::Result;
 use crate::spec::Spec;
-use hooks::Told;
 use state::{Journal, Record};
 use store::{CONFIG, Hold, JOURNAL, STATE, StateDir};
+use told::Told;
 
 /// The containers below one state root.
 #[derive(Clone, Debug)]
@@ -149,15 +148,10 @@ impl Container {
         })
     }
 
-    /// What its hooks are told.
+    /// What others are told of it.
     fn told(&self) -> Told<'_> {
-        static NONE: LazyLock<HashMap<String, String>> = LazyLock::new(HashMap::new);
-        let record = self.record.as_ref();
-        Told {
-            id: self.id.as_str(),
-            bundle: &self.journal.bundle,
-            annotations: record.map_or(&NONE, |record| &record.annotations),
-        }
+        let annotations = self.record.as_ref().map(|record| &record.annotations);
+        Told::new(self.id.as_str(), &self.journal.bundle, annotations)
     }
 
     /// The same container under its lock, its files read again.

@@ -324,14 +324,7 @@ fn perform(plan: &Plan, ready: impl FnOnce(&mut Launched) -> Result<()>) -> Resu
         tracing::warn!(pointer = notice.pointer, "{notice}");
     }
     plan.trace();
-    let around = Surroundings {
-        cgroup: None,
-        handshake: None,
-        hooks: None,
-        cancel: None,
-        listener: None,
-    };
-    let launched = launch(plan, around, ready)?;
+    let launched = launch(plan, Surroundings::default(), ready)?;
     match reap(launched.pidfd.as_fd()) {
         Some(WaitStatus::Exited(_, 0)) | None => Ok(()),
         how => Err(refusal::died(how, "the process that mounts")),

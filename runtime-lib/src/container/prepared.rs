@@ -1,11 +1,9 @@
 //! All that is decided about a container before anything of it is made. It must not touch
 //! the machine: what the plan says is what `explain` shows.
 
-use std::collections::HashMap;
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::LazyLock;
 use std::time::SystemTime;
 
 use nix::sched::CloneFlags;
@@ -13,18 +11,20 @@ use nix::unistd::geteuid;
 use oci_spec::runtime::LinuxSeccomp;
 
 use super::bundle::Bundle;
+use super::exec::Joined;
 use super::filters::{self, Found};
-use super::hooks::{Inside, Told};
+use super::hooks::copy;
 use super::identity::Identity;
 use super::mountinfo;
 use super::notify;
 use super::options::CreateOptions;
-use super::seccomp_listener::{About, Listener};
-use super::state::{Journal, Record, Status};
+use super::seccomp_listener::Listener;
+use super::state::{Journal, Record};
 use super::store::{SCHEMA, StateDir};
+use super::told::Told;
 use super::{ContainerId, Runtime};
 use crate::cgroup::{CgroupPlan, CgroupRequest, Limits};
-use crate::error::{Code, Error, Result};
+use crate::error::Result;
 use crate::launch::Launched;
 use crate::lxcfs;
 use crate::overlay;
@@ -143,13 +143,8 @@ impl Runtime {
 
 impl Prepared {
     pub(super) fn told<'a>(&'a self, id: &'a ContainerId) -> Told<'a> {
-        static NONE: LazyLock<HashMap<String, String>> = LazyLock::new(HashMap::new);
         let annotations = self.bundle.spec.config.annotations().as_ref();
-        Told {
-            id: id.as_str(),
-            bundle: &self.bundle.path,
-            annotations: annotations.unwrap_or(&NONE),
-        }
+        Told::new(id.as_str(), &self.bundle.path, annotations)
     }
 
     /// Runs the startContainer hooks of a process that waits to execute its program.
@@ -158,20 +153,17 @@ impl Prepared {
         let (Some(process), false) = (process, self.plan.later.is_empty()) else {
             return Ok(());
         };
-        let pidfd = newborn.pidfd.try_clone();
-        told.run_inside(
-            &self.plan.later,
-            &Inside {
-                pid: newborn.pid,
-                pidfd: pidfd.map_err(|error| Error::io(Code::Process, "fcntl", &error))?,
-                cgroup: &self.cgroup,
-                rdt: self.rdt.as_ref(),
-                conditions: &self.conditions,
-                process: process.clone(),
-                inherits_keyring: self.inherits_keyring,
-                filter: self.plan.filter(),
-            },
-        )
+        let joined = Joined {
+            id: told.id,
+            pid: newborn.pid,
+            pidfd: copy(&newborn.pidfd)?,
+            cgroup: &self.cgroup,
+            rdt: self.rdt.as_ref(),
+            conditions: &self.conditions,
+            inherits_keyring: self.inherits_keyring,
+            filter: self.plan.filter(),
+        };
+        told.run_inside(&self.plan.later, &joined, process)
     }
 
     /// The profile and the filter that the plan installs.
@@ -186,17 +178,6 @@ impl Prepared {
         match self.seccomp() {
             Some((profile, filter)) if filter.listens() => Listener::connect(profile),
             _ => Ok(None),
-        }
-    }
-
-    pub(super) fn about<'a>(&'a self, id: &'a ContainerId, newborn: &Launched) -> About<'a> {
-        let told = self.told(id);
-        About {
-            id: told.id,
-            status: Status::Creating,
-            pid: newborn.pid,
-            bundle: told.bundle,
-            annotations: told.annotations,
         }
     }
 

@@ -2,33 +2,21 @@
 //! state of runtime-spec ("config-linux.md", "The Container Process State"), and the
 //! descriptor with it.
 
-use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 
 use oci_spec::runtime::LinuxSeccomp;
 use serde::Serialize;
 
 use super::handover::{dial, send};
-use super::state::Status;
+use super::told::{State, in_json};
 use crate::error::Result;
 
 const POINTER: &str = "/linux/seccomp/listenerPath";
 
 /// A connection to the listener, made before there is anything to undo.
-pub struct Listener<'a> {
+pub(super) struct Listener<'a> {
     socket: OwnedFd,
     metadata: Option<&'a str>,
-}
-
-/// The container that the process belongs to.
-pub struct About<'a> {
-    pub id: &'a str,
-    pub status: Status,
-    /// The container's init.
-    pub pid: i32,
-    pub bundle: &'a Path,
-    pub annotations: &'a HashMap<String, String>,
 }
 
 #[derive(Serialize)]
@@ -40,18 +28,6 @@ struct ProcessState<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     metadata: Option<&'a str>,
     state: State<'a>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct State<'a> {
-    oci_version: &'static str,
-    id: &'a str,
-    status: Status,
-    pid: i32,
-    bundle: &'a Path,
-    #[serde(skip_serializing_if = "HashMap::is_empty")]
-    annotations: &'a HashMap<String, String>,
 }
 
 impl<'a> Listener<'a> {
@@ -71,25 +47,15 @@ impl<'a> Listener<'a> {
         }))
     }
 
-    /// Sends the descriptor of a process's filter, once.
-    pub fn give(&self, filter: &OwnedFd, pid: i32, about: &About) -> Result<()> {
-        let state = ProcessState {
+    /// Sends the descriptor of a process's filter, once; `state` is that of its container.
+    pub fn give(&self, filter: &OwnedFd, pid: i32, state: State) -> Result<()> {
+        let text = in_json(&ProcessState {
             oci_version: crate::OCI_VERSION,
             fds: ["seccompFd"],
             pid,
             metadata: self.metadata,
-            state: State {
-                oci_version: crate::OCI_VERSION,
-                id: about.id,
-                status: about.status,
-                pid: about.pid,
-                bundle: about.bundle,
-                annotations: about.annotations,
-            },
-        };
-        // Strings, numbers and a path that came from JSON: there is nothing that can't be
-        // written.
-        let text = serde_json::to_vec(&state).unwrap_or_default();
+            state,
+        });
         send(&self.socket, &text, filter.as_fd()).map_err(|error| {
             error
                 .doing("send the seccomp listener its descriptor")

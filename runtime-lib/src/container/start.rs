@@ -7,7 +7,8 @@ use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::Container;
-use super::hooks::Inside;
+use super::exec::Joined;
+use super::hooks::copy;
 use super::identity::{has_ended, wait_end};
 use super::options::Seal;
 use super::state::Status;
@@ -121,22 +122,18 @@ impl Container {
             return Ok(());
         };
         let filter = self.filter(record)?;
-        let pidfd = pidfd
-            .try_clone()
-            .map_err(|error| Error::io(Code::Process, "fcntl", &error))?;
-        self.told().run_inside(
-            &self.journal.hooks,
-            &Inside {
-                pid: record.init.pid,
-                pidfd,
-                cgroup: &self.journal.cgroup,
-                rdt: self.journal.rdt.as_ref(),
-                conditions: &record.conditions,
-                process: self.process()?,
-                inherits_keyring: record.inherits_keyring,
-                filter: filter.as_ref(),
-            },
-        )
+        let joined = Joined {
+            id: self.id.as_str(),
+            pid: record.init.pid,
+            pidfd: copy(pidfd)?,
+            cgroup: &self.journal.cgroup,
+            rdt: self.journal.rdt.as_ref(),
+            conditions: &record.conditions,
+            inherits_keyring: record.inherits_keyring,
+            filter: filter.as_ref(),
+        };
+        let told = self.told();
+        told.run_inside(&self.journal.hooks, &joined, &self.process()?)
     }
 
     /// Whether the word that releases init is still in the fifo.

@@ -124,10 +124,7 @@ fn begin<'a>(
         .transpose()?;
     let around = Surroundings {
         cgroup: cgroup.as_ref().map(|fd| fd.as_fd()),
-        handshake: None,
-        hooks: None,
-        cancel: None,
-        listener: None,
+        ..Surroundings::default()
     };
     plan.trace();
     let launched = launch(&plan, around, |_| Ok(()))?;

@@ -42,7 +42,8 @@ pub struct Launched {
     pub shown: Vec<OwnedFd>,
 }
 
-/// What a launch is given besides the plan.
+/// What a launch is given besides the plan; by default, nothing.
+#[derive(Default)]
 pub struct Surroundings<'a> {
     /// The cgroup v2 directory to be born in.
     pub cgroup: Option<BorrowedFd<'a>>,

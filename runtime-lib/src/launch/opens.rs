@@ -93,20 +93,17 @@ fn tree_refused(call: &'static str, errno: Errno, path: &Path, pointer: &str) ->
 /// A user namespace with these maps. The process that it was made with is gone by the return.
 fn user_namespace(maps: &IdMaps) -> Result<OwnedFd> {
     let mut file = None;
-    let around = Surroundings {
-        cgroup: None,
-        handshake: None,
-        hooks: None,
-        listener: None,
-        cancel: None,
-    };
-    let holder = launch(&plan::holder(maps.clone()), around, |holder| {
-        let path = format!("/proc/{}/ns/user", holder.pid);
-        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-        let opened = open(path.as_str(), flags, Mode::empty());
-        file = Some(opened.map_err(|e| Error::call(Code::Namespace, "open", e).path(&path))?);
-        Ok(())
-    })?;
+    let holder = launch(
+        &plan::holder(maps.clone()),
+        Surroundings::default(),
+        |holder| {
+            let path = format!("/proc/{}/ns/user", holder.pid);
+            let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+            let opened = open(path.as_str(), flags, Mode::empty());
+            file = Some(opened.map_err(|e| Error::call(Code::Namespace, "open", e).path(&path))?);
+            Ok(())
+        },
+    )?;
     reap(holder.pidfd.as_fd());
     file.ok_or_else(|| Error::new(Code::Died, "the holder of a user namespace is gone"))
 }

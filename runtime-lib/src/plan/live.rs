@@ -10,7 +10,7 @@ use nix::sched::CloneFlags;
 use oci_spec::runtime::Mount as Entry;
 
 use super::draft::{c_string, target};
-use super::mount_options::refuse_data;
+use super::mount_options::{flags, refuse_data};
 use super::mounts::{Wanted, over_proc};
 use super::{Open, Plan};
 use crate::error::{Code, Error, Result};
@@ -161,14 +161,7 @@ fn wanted<'a>(entry: &'a Entry, plan: &mut Plan) -> Result<Wanted<'a>> {
 }
 
 fn fresh_tmpfs(wanted: &Wanted) -> Result<Source> {
-    let flags = wanted.options.superblock.iter();
-    let flags = flags.map(|word| {
-        Ok(crate::step::FsOption {
-            key: c_string(*word, "/options")?,
-            value: None,
-        })
-    });
-    let mut options = flags.collect::<Result<Vec<_>>>()?;
+    let mut options = flags(wanted.options.superblock.iter(), "/options")?;
     options.extend(wanted.options.data.iter().cloned());
     let label = match wanted.source() {
         "" => "tmpfs",

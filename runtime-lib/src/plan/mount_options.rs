@@ -153,6 +153,18 @@ pub(crate) fn known() -> impl Iterator<Item = &'static str> {
     WORDS.iter().map(|(word, _)| *word)
 }
 
+/// Words that set up a file system, as fsconfig(2) takes them.
+pub(super) fn flags<'w>(
+    words: impl Iterator<Item = &'w &'w str>,
+    at: &str,
+) -> Result<Vec<FsOption>> {
+    let flag = |word: &&str| {
+        let key = c_string(*word, at)?;
+        Ok(FsOption { key, value: None })
+    };
+    words.map(flag).collect()
+}
+
 /// Refuses options for a file system where there is none of the mount's own: a word that is no
 /// mount option is taken for one of them.
 pub(super) fn refuse_data(data: &[FsOption], code: Code) -> Result<()> {

@@ -8,7 +8,7 @@ use oci_spec::runtime::Mount as Entry;
 
 use super::draft::{c_string, target};
 use super::idmap;
-use super::mount_options::{Options, refuse_data};
+use super::mount_options::{Options, flags, refuse_data};
 use super::rootfs::Scene;
 use super::{Open, Plan};
 use crate::error::{Code, Error, Result};
@@ -259,20 +259,10 @@ impl Scene<'_> {
             }
             fstype => fstype,
         };
-        let mut options: Vec<FsOption> = Vec::new();
-        let mut flag = |word: &str| -> Result<()> {
-            options.push(FsOption {
-                key: c_string(word, &wanted.pointer)?,
-                value: None,
-            });
-            Ok(())
-        };
-        for word in &wanted.options.superblock {
-            flag(word)?;
-        }
-        if wanted.read_only() && !VIRTUAL.contains(&fstype) {
-            flag("ro")?;
-        }
+        let read_only = wanted.read_only() && !VIRTUAL.contains(&fstype);
+        let words = wanted.options.superblock.iter();
+        let words = words.chain(read_only.then_some(&"ro"));
+        let mut options = flags(words, &wanted.pointer)?;
         for option in &wanted.options.data {
             if self.keeps(wanted, option, plan)? {
                 options.push(option.clone());
@@ -480,14 +470,8 @@ impl Scene<'_> {
     /// everybody who has it mounted sees.
     fn remount(&self, wanted: &Wanted, plan: &mut Plan) -> Result<()> {
         let options = &wanted.options;
-        let flags = options.superblock.iter().chain(&options.superblock_back);
-        let flags = flags.map(|word| {
-            Ok(FsOption {
-                key: c_string(*word, &wanted.pointer)?,
-                value: None,
-            })
-        });
-        let mut asked = flags.collect::<Result<Vec<_>>>()?;
+        let words = options.superblock.iter().chain(&options.superblock_back);
+        let mut asked = flags(words, &wanted.pointer)?;
         asked.extend(options.data.iter().cloned());
         if options.bind.is_some() {
             refuse_data(&asked, Code::InvalidConfig)
