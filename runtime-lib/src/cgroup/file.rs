@@ -18,6 +18,18 @@ pub(super) fn write(path: &Path, value: &str) -> Result<()> {
     write_to(file.as_fd(), value)
 }
 
+/// Writes each line in one piece.
+pub(super) fn write_lines(path: &Path, lines: &str) -> Result<()> {
+    let file = open(path, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+    match lines.contains('\n') {
+        false => write_to(file.as_fd(), lines),
+        true => lines
+            .split('\n')
+            .filter(|line| !line.is_empty())
+            .try_for_each(|line| write_to(file.as_fd(), line)),
+    }
+}
+
 /// As [`write`], to an open file: each call is one command to the kernel.
 pub(super) fn write_to(file: BorrowedFd<'_>, value: &str) -> Result<()> {
     loop {

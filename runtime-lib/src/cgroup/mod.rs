@@ -20,7 +20,6 @@ mod mounts;
 mod permission;
 mod place;
 mod plan;
-mod refused;
 mod remove;
 mod resolve;
 mod settings;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use nix::unistd::{AccessFlags, access};
 
-use super::limits::Limits;
+use super::limits::{Limits, Setting};
 use super::place::{POINTER, Place};
 use super::plan::{CgroupPlan, Group, below};
 use crate::Notice;
@@ -38,10 +38,10 @@ pub(super) fn permitted(
     let needed = limits
         .settings
         .iter()
-        .find(|s| plan.is_empty() || refused.iter().any(|group| group.has(s.row.controller)));
+        .find(|s| plan.is_empty() || refused.iter().any(|group| group.has(s.controller())));
     let pointer = needed
-        .map(|s| s.row.pointer)
-        .or(place.asked().then_some(POINTER));
+        .map(Setting::pointer)
+        .or(place.asked().then(|| POINTER.to_owned()));
     if let Some(pointer) = pointer {
         let error = Error::new(Code::Cgroup, ROOTLESS).at(pointer);
         return Err(match refused.first() {

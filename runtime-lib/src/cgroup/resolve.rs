@@ -12,7 +12,6 @@ use super::limits::{Limits, Version};
 use super::permission::permitted;
 use super::place::{self, Place, group};
 use super::plan::CgroupPlan;
-use super::refused;
 use crate::Notice;
 use crate::container::CgroupDriver;
 use crate::error::{Code, Error, Result};
@@ -55,11 +54,8 @@ impl CgroupPlan {
             Layout::Legacy { .. } => Version::V1,
             Layout::Unified { .. } | Layout::None => Version::V2,
         };
-        let mut notices = match request.resources {
-            Some(resources) => refused::check(version, resources)?,
-            None => Vec::new(),
-        };
         let mut limits = Limits::read(version, request.resources, request.raw)?;
+        let mut notices = std::mem::take(&mut limits.notices);
         let rules = DeviceRules::read(request.resources)?;
         let place = Place::read(request)?;
         let wanted = match (request.driver, layout) {
@@ -112,7 +108,7 @@ fn disabled(
     if let Some(setting) = limits.settings.first() {
         return Err(
             Error::new(Code::InvalidConfig, "the cgroup manager is disabled")
-                .at(setting.row.pointer)
+                .at(setting.pointer())
                 .hint("a limit needs a cgroup"),
         );
     }
@@ -163,12 +159,12 @@ fn device_policy(
 impl Limits {
     /// v1: a limit whose controller has no hierarchy cannot be set.
     fn need_mounted(&self, plan: &CgroupPlan) -> Result<()> {
-        let homeless = |row: &str| !plan.legacy.iter().any(|group| group.has(row));
-        match self.settings.iter().find(|s| homeless(s.row.controller)) {
+        let homeless = |controller: &str| !plan.legacy.iter().any(|group| group.has(controller));
+        match self.settings.iter().find(|s| homeless(s.controller())) {
             Some(setting) => {
-                let controller = setting.row.controller;
+                let controller = setting.controller();
                 let tail = format!("{controller} cgroup isn't mounted");
-                Err(Error::new(Code::Cgroup, tail).at(setting.row.pointer))
+                Err(Error::new(Code::Cgroup, tail).at(setting.pointer()))
             }
             None => Ok(()),
         }

@@ -180,59 +180,9 @@ fn every_action_is_printed() {
 }
 
 #[test]
-fn fields_of_later_versions_are_refused_and_neutral_values_are_not() {
-    let rows = [
-        (json!({"cpu": {"burst": 1}}), "/linux/resources/cpu/burst"),
-        (json!({"cpu": {"idle": 1}}), "/linux/resources/cpu/idle"),
-        (
-            json!({"cpu": {"realtimeRuntime": 1}}),
-            "/linux/resources/cpu/realtimeRuntime",
-        ),
-        (
-            json!({"memory": {"swappiness": 60}}),
-            "/linux/resources/memory/swappiness",
-        ),
-        (
-            json!({"memory": {"disableOOMKiller": true}}),
-            "/linux/resources/memory/disableOOMKiller",
-        ),
-        (
-            json!({"blockIO": {"weight": 10}}),
-            "/linux/resources/blockIO/weight",
-        ),
-        (
-            json!({"blockIO": {"throttleReadBpsDevice": [{"major": 8, "minor": 0, "rate": 1}]}}),
-            "/linux/resources/blockIO/throttleReadBpsDevice",
-        ),
-        (
-            json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 1}]}),
-            "/linux/resources/hugepageLimits",
-        ),
-        (
-            json!({"network": {"classID": 1}}),
-            "/linux/resources/network/classID",
-        ),
-        (
-            json!({"rdma": {"mlx": {"hcaHandles": 1}}}),
-            "/linux/resources/rdma",
-        ),
-        (
-            json!({"unified": {"memory.high": "1"}}),
-            "/linux/resources/unified",
-        ),
-        (
-            json!({"unified": {"a/b": "1"}}),
-            "/linux/resources/unified/a~1b",
-        ),
-    ];
-    for (resources, pointer) in rows {
-        assert_eq!(
-            Ask { resources, ..ask() }.refusal(&v2()).pointer(),
-            Some(pointer)
-        );
-    }
+fn the_neutral_values_that_engines_write_ask_for_nothing() {
     let docker = json!({
-        "cpu": {"shares": 0, "idle": 0, "burst": 0},
+        "cpu": {"shares": 0},
         "memory": {"disableOOMKiller": false, "swappiness": null, "kernel": 0},
         "blockIO": {"weight": 0, "leafWeight": 0, "weightDevice": []},
         "hugepageLimits": [], "network": {"classID": 0}, "rdma": {}, "unified": {},
@@ -244,16 +194,6 @@ fn fields_of_later_versions_are_refused_and_neutral_values_are_not() {
     .of(&v2())
     .unwrap();
     assert!(limits.settings.is_empty() && notices.is_empty());
-}
-
-#[test]
-fn b42_unified_is_refused_on_v1() {
-    let resources = json!({"unified": {"memory.high": "1"}});
-    let error = Ask { resources, ..ask() }.refusal(&hybrid());
-    assert_eq!(
-        error.tail(),
-        "invalid configuration: cannot use unified on cgroup v1"
-    );
 }
 
 #[test]

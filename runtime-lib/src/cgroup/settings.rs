@@ -1,4 +1,4 @@
-//! Writing the settings of a v1 directory, and saying all about a write that was refused.
+//! Writing the settings of a directory, and saying all about a write that was refused.
 //!
 //! The values are the planner's; here is only their order and their errors.
 
@@ -10,64 +10,193 @@ use super::file;
 use super::limits::Setting;
 use crate::error::{Code, Error, Result, errno_text};
 
-/// Writes the settings of one directory, in the order of the table.
+/// What can be done about files that are not there: a controller that is enabled. The error
+/// says why it cannot be.
+pub(super) type Enable<'a> = &'a dyn Fn() -> std::result::Result<(), String>;
+
+/// Writes the settings of one directory, in the order of the table. `enable` is called at
+/// most once, when a file is missing.
 ///
 /// # Errors
 /// [`Code::Cgroup`], with the file, the value, the JSON pointer and what the kernel accepts.
-pub(super) fn write_all(dir: &Path, settings: &[&Setting]) -> Result<()> {
+pub(super) fn write_all(
+    dir: &Path,
+    settings: &[&Setting],
+    enable: Option<Enable<'_>>,
+) -> Result<()> {
+    let mut writer = Writer {
+        dir,
+        enable,
+        why_not: None,
+    };
     let mut rest = settings;
     while let [setting, after @ ..] = rest {
         rest = after;
-        let path = dir.join(setting.file);
-        match file::write(&path, &setting.value) {
+        match writer.write(setting) {
             Err(Errno::EINVAL) if setting.row.with_next => {
                 if let [next, after @ ..] = rest
                     && next.row.controller == setting.row.controller
                 {
                     rest = after;
-                    write_one(dir, next)?;
+                    writer.settle(next)?;
                 }
-                write_one(dir, setting)?;
+                writer.settle(setting)?;
             }
-            result => written(setting, &path, result)?,
+            result => writer.judge(setting, result)?,
         }
     }
     Ok(())
 }
 
-fn write_one(dir: &Path, setting: &Setting) -> Result<()> {
-    let path = dir.join(setting.file);
-    written(setting, &path, file::write(&path, &setting.value))
+struct Writer<'a> {
+    dir: &'a Path,
+    enable: Option<Enable<'a>>,
+    why_not: Option<String>,
 }
 
-/// Turns the outcome of a write into an error that says all about it.
-pub(super) fn written(setting: &Setting, path: &Path, result: nix::Result<()>) -> Result<()> {
-    let errno = match result {
-        Ok(()) => return Ok(()),
-        Err(Errno::ENOENT) if setting.may_be_absent() => return Ok(()),
-        Err(errno) => errno,
+impl Writer<'_> {
+    fn write(&mut self, setting: &Setting) -> nix::Result<()> {
+        match self.try_write(setting) {
+            Err(Errno::ENOENT) => match self.enable.take() {
+                Some(enable) => {
+                    self.why_not = enable().err();
+                    self.try_write(setting)
+                }
+                None => Err(Errno::ENOENT),
+            },
+            other => other,
+        }
+    }
+
+    fn try_write(&self, setting: &Setting) -> nix::Result<()> {
+        let written = file::write_lines(&self.dir.join(&*setting.file), &setting.value);
+        match (written, &setting.otherwise) {
+            (Err(Errno::ENOENT), Some((file, value))) => file::write(&self.dir.join(file), value),
+            (written, _) => written,
+        }
+    }
+
+    fn settle(&mut self, setting: &Setting) -> Result<()> {
+        let result = self.write(setting);
+        self.judge(setting, result)
+    }
+
+    fn judge(&self, setting: &Setting, result: nix::Result<()>) -> Result<()> {
+        match result {
+            Ok(()) => Ok(()),
+            Err(Errno::ENOENT) if setting.may_be_absent() => Ok(()),
+            Err(errno) => Err(self.refused(setting, errno)),
+        }
+    }
+
+    /// An error that says all about a write.
+    fn refused(&self, setting: &Setting, errno: Errno) -> Error {
+        let file = setting.otherwise.as_ref().map_or(&*setting.file, |it| it.0);
+        let path = self.dir.join(file);
+        let error = Error::new(Code::Cgroup, self.tail(setting, &path, errno))
+            .syscall("write")
+            .errno(errno)
+            .doing(format!("set {file} to {}", setting.value))
+            .at(setting.pointer())
+            .path(path);
+        let controller = setting.controller();
+        let hint = match errno {
+            Errno::ENOENT => match &self.why_not {
+                Some(why) => why.clone(),
+                None => missing(setting, controller),
+            },
+            Errno::EBUSY => "more is in use already".to_owned(),
+            Errno::EOPNOTSUPP => "the parent is in a threaded subtree (cgroup.type)".to_owned(),
+            Errno::ENODEV => match setting.row.range {
+                "" => "there is no such device".to_owned(),
+                range => range.to_owned(),
+            },
+            Errno::EINVAL | Errno::ERANGE | Errno::ENOSPC => setting.row.range.to_owned(),
+            Errno::EACCES | Errno::EPERM => match setting.row.range {
+                "" => "no permission".to_owned(),
+                range => format!("{range}; or no permission"),
+            },
+            _ => String::new(),
+        };
+        match hint.as_str() {
+            "" => error,
+            hint => error.hint(hint),
+        }
+    }
+
+    /// What the kernel said, or what follows from it in runc's words.
+    fn tail(&self, setting: &Setting, path: &Path, errno: Errno) -> String {
+        let said = format!("write {}: {}", path.display(), errno_text(errno));
+        let absent = matches!(errno, Errno::ENOENT | Errno::EACCES | Errno::EPERM);
+        let controller = setting.controller();
+        if setting.is_unified() {
+            let key = &setting.file;
+            return match absent && controller != "cgroup" && !self.has(controller) {
+                true => format!(
+                    "unified resource {key:?} can't be set: controller {controller:?} not available"
+                ),
+                false => format!("unable to set unified resource {key:?}: {said}"),
+            };
+        }
+        if errno == Errno::EBUSY && setting.file == "memory.limit_in_bytes" {
+            let read = |name: &str| file::read_line(&self.dir.join(name)).unwrap_or_default();
+            let usage = read("memory.usage_in_bytes");
+            let peak = read("memory.max_usage_in_bytes");
+            let limit = &setting.value;
+            return format!(
+                "unable to set memory limit to {limit} (current usage: {usage}, peak usage: {peak})"
+            );
+        }
+        said
+    }
+
+    /// Whether the directory has this controller of cgroup v2.
+    fn has(&self, controller: &str) -> bool {
+        let list = file::read_line(&self.dir.join("cgroup.controllers")).unwrap_or_default();
+        list.split(' ').any(|name| name == controller)
+    }
+}
+
+fn missing(setting: &Setting, controller: &str) -> String {
+    if setting.row.pointer.ends_with("memory/swap") {
+        return "this kernel does not account swap (boot option swapaccount=1)".to_owned();
+    }
+    match controller {
+        "hugetlb" => match huge_page_sizes().as_slice() {
+            [] => "this machine has no huge pages".to_owned(),
+            sizes => format!("this machine has pages of {}", sizes.join(", ")),
+        },
+        "blkio" => {
+            "no scheduler that weighs is loaded (bfq), and the kernel has no io.weight".to_owned()
+        }
+        _ if setting.is_unified() => "the kernel has no such file".to_owned(),
+        controller => format!("the {controller} controller is not available here"),
+    }
+}
+
+/// The sizes of this machine's huge pages, as the controller calls them.
+fn huge_page_sizes() -> Vec<String> {
+    let named = |entry: std::fs::DirEntry| {
+        let name = entry.file_name().into_string().ok()?;
+        let kib: u64 = name
+            .strip_prefix("hugepages-")?
+            .strip_suffix("kB")?
+            .parse()
+            .ok()?;
+        Some(kib)
     };
-    let tail = format!("write {}: {}", path.display(), errno_text(errno));
-    let error = Error::new(Code::Cgroup, tail)
-        .syscall("write")
-        .errno(errno)
-        .doing(format!("set {} to {}", setting.file, setting.value))
-        .at(setting.row.pointer)
-        .path(path);
-    Err(match errno {
-        Errno::ENOENT if setting.row.pointer.ends_with("swap") => {
-            error.hint("this kernel does not account swap (boot option swapaccount=1)")
-        }
-        Errno::ENOENT => error.hint(format!(
-            "the {} controller is not available here",
-            setting.row.controller
-        )),
-        Errno::EBUSY => error.hint("more is in use already"),
-        Errno::EOPNOTSUPP => error.hint("the parent is in a threaded subtree (cgroup.type)"),
-        Errno::EINVAL | Errno::ERANGE | Errno::ENOSPC => error.hint(setting.row.range),
-        Errno::EACCES | Errno::EPERM => {
-            error.hint(format!("{}; or no permission", setting.row.range))
-        }
-        _ => error,
-    })
+    let entries = std::fs::read_dir("/sys/kernel/mm/hugepages");
+    let mut sizes: Vec<_> = entries
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(named)
+        .collect();
+    sizes.sort_unstable();
+    let name = |kib: u64| match kib {
+        kib if kib >= 1 << 20 => format!("{}GB", kib >> 20),
+        kib if kib >= 1 << 10 => format!("{}MB", kib >> 10),
+        kib => format!("{kib}KB"),
+    };
+    sizes.into_iter().map(name).collect()
 }

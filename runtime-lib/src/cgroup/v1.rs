@@ -102,7 +102,10 @@ impl CgroupManager for V1<'_> {
             if group.has("cpuset") {
                 cpuset::fill(group, leaf, limits)?;
             }
-            write_all(&group.dir(), &limits.of(group))?;
+            if leaf == Leaf::Found && group.has("memory") {
+                limits.check_usage(&group.dir())?;
+            }
+            write_all(&group.dir(), &limits.of(group), None)?;
             match &limits.devices {
                 Some(DevicePolicy::Files(rules)) if group.has("devices") => {
                     device_files::write(&group.dir(), rules)?;
@@ -121,8 +124,11 @@ impl CgroupManager for V1<'_> {
     }
 
     fn apply(&self, limits: &Limits) -> Result<()> {
+        for group in self.plan.legacy.iter().filter(|g| g.has("memory")) {
+            limits.check_usage(&group.dir())?;
+        }
         for group in &self.plan.legacy {
-            write_all(&group.dir(), &limits.of(group))?;
+            write_all(&group.dir(), &limits.of(group), None)?;
         }
         Ok(())
     }

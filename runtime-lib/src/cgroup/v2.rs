@@ -18,7 +18,7 @@ use super::limits::{Limits, Setting};
 use super::made::{Leaf, Made};
 use super::members::{self, Members};
 use super::plan::Group;
-use super::settings::written;
+use super::settings::write_all;
 use super::{CgroupManager, file, remove};
 use crate::error::{Code, Error, Result};
 use crate::sys::bpf;
@@ -43,30 +43,18 @@ impl<'a> V2<'a> {
         }
     }
 
-    fn write_all(&self, settings: &[Setting]) -> Result<()> {
-        let dir = self.group.dir();
-        let mut enabled = None;
-        for setting in settings {
-            let path = dir.join(setting.file);
-            let mut result = file::write(&path, &setting.value);
-            if result == Err(Errno::ENOENT) && enabled.is_none() {
-                enabled = Some(self.enable(settings));
-                result = file::write(&path, &setting.value);
-            }
-            let done = written(setting, &path, result);
-            done.map_err(|error| match &enabled {
-                Some(Err(refused)) => error.hint(refused.clone()),
-                _ => error,
-            })?;
-        }
-        Ok(())
+    fn write_all(&self, limits: &Limits) -> Result<()> {
+        let settings: Vec<_> = limits.settings.iter().collect();
+        let enable = || self.enable(&settings);
+        write_all(&self.group.dir(), &settings, Some(&enable))
     }
 
     /// Enables the controllers of these settings in every parent, from the mount down. What
     /// cannot be enabled may be enabled already (above a delegated subtree), so that only the
     /// missing file tells: an error here is the explanation for it.
-    fn enable(&self, settings: &[Setting]) -> std::result::Result<(), String> {
-        let controllers: BTreeSet<_> = settings.iter().map(|s| s.row.controller).collect();
+    fn enable(&self, settings: &[&Setting]) -> std::result::Result<(), String> {
+        let controllers: BTreeSet<_> = settings.iter().map(|s| s.controller_v2()).collect();
+        let controllers: Vec<_> = controllers.into_iter().filter(|c| *c != "cgroup").collect();
         let leaf = self.group.dir();
         let mut parents: Vec<_> = leaf
             .ancestors()
@@ -76,6 +64,10 @@ impl<'a> V2<'a> {
         let mut outcome = Ok(());
         while let Some(parent) = parents.pop() {
             let path = parent.join("cgroup.subtree_control");
+            if file::write(&path, &format!("+{}", controllers.join(" +"))).is_ok() {
+                continue;
+            }
+            // All or nothing: the others can be had all the same.
             for controller in &controllers {
                 if let Err(errno) = file::write(&path, &format!("+{controller}")) {
                     outcome = Err(why_not(controller, &path, errno));
@@ -108,7 +100,10 @@ impl CgroupManager for V2<'_> {
         if leaf == Leaf::Found {
             self.claim()?;
         }
-        self.write_all(&limits.settings)?;
+        if leaf == Leaf::Found {
+            limits.check_usage(&self.group.dir())?;
+        }
+        self.write_all(limits)?;
         if let Some(DevicePolicy::Program(rules)) = &limits.devices {
             attach_devices(&self.group.dir(), leaf, rules)?;
         }
@@ -117,7 +112,8 @@ impl CgroupManager for V2<'_> {
     }
 
     fn apply(&self, limits: &Limits) -> Result<()> {
-        self.write_all(&limits.settings)
+        limits.check_usage(&self.group.dir())?;
+        self.write_all(limits)
     }
 
     fn freeze(&self) -> Result<()> {
