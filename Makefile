@@ -16,10 +16,10 @@ STATIC := -C target-feature=+crt-static -C relocation-model=static
 COMMIT := $(shell git rev-parse HEAD 2>/dev/null)
 RELEASE := CAPSID_COMMIT="$(COMMIT)" RUSTFLAGS="$(STATIC)" $(CARGO) build --locked --release --target $(TRIPLE)
 
-.PHONY: help build demo test soak bench lint install clean
+.PHONY: help build demo test test-engines soak bench lint install clean
 
 help: ## lists the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "  make %-9s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "  make %-12s %s\n", $$1, $$2 }'
 
 build: ## builds the static release binary
 	@$(RELEASE) --quiet --workspace --bins
@@ -30,6 +30,9 @@ demo: build ## builds a busybox bundle, runs it, and shows that it is a containe
 
 test: ## installs what the tests need, builds, runs every test
 	@CAPSID_TRIPLE="$(TRIPLE)" CAPSID_STATIC="$(STATIC)" CARGO="$(CARGO)" tests/run.sh
+
+test-engines: ## only the tests under containerd, Docker and Podman
+	@CAPSID_TRIPLE="$(TRIPLE)" CAPSID_STATIC="$(STATIC)" CARGO="$(CARGO)" tests/run.sh engines
 
 soak: ## the tests with their full counts: every kill point, hundreds of rounds
 	@CAPSID_SOAK=1 CAPSID_TRIPLE="$(TRIPLE)" CAPSID_STATIC="$(STATIC)" CARGO="$(CARGO)" tests/run.sh

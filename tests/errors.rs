@@ -374,7 +374,10 @@ fn a_program_that_can_not_be_executed_is_told_why() {
                 "",
             ],
         ),
-        ("/t", ["exec: \"/t\": is a directory", ""]),
+        (
+            "/t",
+            ["exec: \"/t\": is a directory: permission denied", ""],
+        ),
         (
             "/t/script",
             [

@@ -1,8 +1,10 @@
 #!/bin/bash
 # The driver of `make test` and `make soak`: installs what the tests need, builds, runs every test of the
-# workspace inside the enclosure and the promises once more in a guest, and ends with one line of counts.
+# workspace inside the enclosure, the promises once more in a guest, and the engines' tests, and ends with one
+# line of counts. `run.sh STAGE...` runs these stages alone.
 # The log of it all stays in target/test; only what failed or was skipped is printed.
 set -u
+stages=${*:-host guest engines}
 cd "$(dirname "$0")/.." || exit 1
 cargo=${CARGO:-cargo} triple=${CAPSID_TRIPLE:-$(rustc -vV | sed -n 's/^host: //p')}
 logs=$PWD/target/test
@@ -16,7 +18,9 @@ say() { echo "test: $*"; }
 # --- packages: a program that shows that it is there, and Debian's name for it ---------------------------
 missing=
 for pair in cc:gcc runc:runc crun:crun busybox:busybox-static newuidmap:uidmap ps:procps \
-    setpriv:util-linux unshare:util-linux nsenter:util-linux tmux:tmux cpio:cpio linux.uml:user-mode-linux apparmor_parser:apparmor secilc:secilc lxcfs:lxcfs; do
+    setpriv:util-linux unshare:util-linux nsenter:util-linux tmux:tmux cpio:cpio linux.uml:user-mode-linux apparmor_parser:apparmor secilc:secilc lxcfs:lxcfs \
+    containerd:containerd dockerd:docker.io /usr/bin/docker:docker.io podman:podman conmon:conmon buildah:buildah umoci:umoci \
+    /usr/lib/cni/bridge:containernetworking-plugins ip:iproute2 iptables:iptables curl:curl; do
   command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair#*:}"
 done
 [ -e /usr/include/seccomp.h ] || missing="$missing libseccomp-dev" # what our filters are compared with
@@ -34,6 +38,7 @@ begun=$SECONDS
 say "building the static release binary and the tests"
 RUSTFLAGS="${CAPSID_STATIC--C target-feature=+crt-static}" "$cargo" build --locked --release --target "$triple" -p capsid -p capsid-rootfs-builder --bins </dev/null >"$logs/build" 2>&1 &&
   "$cargo" test --locked --workspace --no-run </dev/null >>"$logs/build" 2>&1 &&
+  "$cargo" test --locked --test engines --no-run </dev/null >>"$logs/build" 2>&1 &&
   "target/$triple/release/rootfs-builder" probe "$logs/probe" >>"$logs/build" 2>&1 ||
   { grep -E -A 20 '^(error|warning: unused)' "$logs/build" | head -n 100; say "the build failed: $logs/build"; echo "0 passed, 1 failed, 0 skipped"; exit 1; }
 export CAPSID=$PWD/target/$triple/release/capsid CAPSID_BINARIES=$PWD/target/$triple/release CAPSID_PROBE=$logs/probe
@@ -50,6 +55,7 @@ count() { # adds up the result lines of a log
 }
 stage() { # stage NAME COMMAND...: runs one part, prints what failed in it
   local name=$1 begun=$SECONDS status; shift
+  case " $stages " in *" $name "*) ;; *) return ;; esac
   # A test that hangs must not hang whoever waits for the verdict.
   timeout -k 60 "$limit" "$@" </dev/null >"$logs/$name" 2>&1
   status=$?
@@ -65,6 +71,7 @@ stage() { # stage NAME COMMAND...: runs one part, prints what failed in it
 }
 stage host tests/enclosure.sh "$cargo" test --locked --quiet --workspace --no-fail-fast
 stage guest tests/vm/promises.sh
+stage engines tests/enclosure.sh "$cargo" test --locked --quiet --test engines
 
 # --- summary -----------------------------------------------------------------------------------------------
 skipped=$(sort -u "$CAPSID_SKIPS" | wc -l)

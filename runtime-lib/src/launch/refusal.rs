@@ -77,6 +77,11 @@ pub fn program(name: &str, call: &str, errno: Errno, note: &str) -> Error {
         }
         ("access", Errno::EACCES) => told(Error::new(code, format!("exec: {name:?}: {why}")))
             .hint("its mode doesn't let this user execute it"),
+        // Engines of before and after Go's own change of mind look for either text.
+        ("stat", Errno::EISDIR) => {
+            let refused = errno_text(Errno::EACCES);
+            Error::new(code, format!("exec: {name:?}: {why}: {refused}"))
+        }
         ("stat" | "access", _) => Error::new(code, format!("exec: {name:?}: {why}")),
         (_, Errno::ENOENT) => told(Error::new(code, format!("exec {path}: {why}")))
             .hint("the file exists: the interpreter or loader that it names does not"),

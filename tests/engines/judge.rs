@@ -1,0 +1,111 @@
+//! What the sessions' verdicts mean: a behaviour that runc has is a test that capsid must pass; one that runc
+//! lacks too is not to be had here, and a skip that names runc's failure.
+
+use std::fmt::Write;
+use std::process::ExitCode;
+
+use crate::harness::machine;
+use crate::place::RUNTIMES;
+use crate::session::{Engine, Report};
+
+#[derive(Default)]
+pub struct Judge {
+    passed: usize,
+    failures: Vec<(String, String)>,
+    rows: Vec<Row>,
+}
+
+/// One line of the table: what each runtime showed.
+pub struct Row {
+    pub engine: &'static str,
+    pub behaviour: &'static str,
+    pub cells: [bool; RUNTIMES.len()],
+}
+
+impl Judge {
+    pub fn skips(&mut self, name: &str, reason: &str) {
+        machine::record_skip(name, reason);
+        // libtest counts a skip as passed, and tests/run.sh takes it off again.
+        self.passed += 1;
+    }
+
+    pub fn compares(&mut self, engine: &Engine, words: &[String], reports: &[Report]) {
+        for report in reports {
+            let slowest = report.verdicts.iter().max_by_key(|verdict| verdict.took);
+            let slowest = slowest.map_or(String::new(), |v| {
+                format!(", most for {} ({:.1} s)", v.behaviour, v.took.as_secs_f64())
+            });
+            println!(
+                "{} on {}: {:.1} s{slowest}",
+                engine.name,
+                report.runtime,
+                report.took.as_secs_f64()
+            );
+        }
+        for behaviour in engine.chosen(words) {
+            let name = format!("{}::{behaviour}", engine.name);
+            let mut cells = [false; RUNTIMES.len()];
+            for (cell, report) in cells.iter_mut().zip(reports) {
+                *cell = report.failure(behaviour).is_none();
+            }
+            self.rows.push(Row {
+                engine: engine.name,
+                behaviour,
+                cells,
+            });
+            let failure = |runtime: &str| {
+                reports
+                    .iter()
+                    .find(|report| report.runtime == runtime)
+                    .and_then(|report| report.failure(behaviour))
+            };
+            match (failure("capsid"), failure("runc")) {
+                (None, _) => {
+                    println!("test {name} ... ok");
+                    self.passed += 1;
+                }
+                (Some(ours), Some(theirs)) => {
+                    if std::env::var_os("CAPSID_VERBOSE").is_some() {
+                        println!("{name}, capsid: {ours}\n{name}, runc: {theirs}");
+                    }
+                    let line = theirs
+                        .lines()
+                        .find(|line| line.contains("rror"))
+                        .or(theirs.lines().next());
+                    let line = line.unwrap_or_default();
+                    let end: String = line
+                        .chars()
+                        .skip(line.chars().count().saturating_sub(100))
+                        .collect();
+                    self.skips(&name, &format!("not with runc either: …{end}"));
+                }
+                (Some(ours), None) => {
+                    println!("test {name} ... FAILED");
+                    self.failures.push((name, ours));
+                }
+            }
+        }
+    }
+
+    pub fn table(&self) -> &[Row] {
+        &self.rows
+    }
+
+    /// Says it all in the words of libtest, which tests/run.sh reads.
+    pub fn ends(self) -> ExitCode {
+        let failed = self.failures.len();
+        if failed > 0 {
+            let mut text = String::from("\nfailures:\n");
+            for (name, failure) in &self.failures {
+                let _ = write!(text, "\n---- {name} ----\n{failure}\n");
+            }
+            println!("{text}");
+        }
+        let word = if failed == 0 { "ok" } else { "FAILED" };
+        println!(
+            "\ntest result: {word}. {} passed; {failed} failed",
+            self.passed
+        );
+        ExitCode::from(u8::from(failed > 0))
+    }
+}

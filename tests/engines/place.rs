@@ -1,0 +1,150 @@
+//! Where a session runs: network, mount, pid, ipc, uts and cgroup namespaces of its own. Whatever an engine puts
+//! at its usual places (/run, /var/lib, /etc, the root of the cgroups, iptables) is the session's alone and ends
+//! with it. All runtimes get the same view of cgroup v1, as Debian's crun refuses a hybrid one.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::goods::Goods;
+use crate::harness::{machine, until};
+use crate::session::{self, Engine, Report};
+
+/// The peers, and then the one that is judged.
+pub const RUNTIMES: [&str; 3] = ["runc", "crun", "capsid"];
+
+/// No session takes half of this.
+const LIMIT: Duration = Duration::from_secs(240);
+
+/// Enters the cgroups that are named before `--`, and goes on in new namespaces.
+const OUTSIDE: &str = r#"set -e
+while [ "$1" != -- ]; do echo $$ > "$1/cgroup.procs"; shift; done
+shift
+exec unshare --cgroup --net --mount --pid --fork --kill-child --ipc --uts --mount-proc --propagation private -- /bin/sh -c "$INSIDE" "$@""#;
+
+/// $1: what becomes /usr/local.
+const INSIDE: &str = r#"set -e
+mount --rbind "$1" /usr/local; shift
+for folder in /run /tmp /var/lib /var/log /var/tmp /opt /dev/shm; do mount -t tmpfs -o mode=1777 session "$folder"; done
+chmod 755 /run
+held=/run/view; mkdir $held
+mount -t tmpfs -o mode=755 cgroups "$held"
+for h in /sys/fs/cgroup/*; do
+  [ -e "$h/cgroup.clone_children" ] && [ ! -L "$h" ] || continue
+  name=${h##*/} option=${h##*/}
+  [ "$name" != systemd ] || option=none,name=systemd
+  mkdir "$held/$name"
+  mount -t cgroup -o "$option" cgroup "$held/$name"
+done
+umount -l -R /sys/fs/cgroup
+mount --move "$held" /sys/fs/cgroup
+rmdir "$held"
+mkdir -p /run/etc /run/home
+cp -a /etc/. /run/etc
+mount --bind /run/etc /etc
+# As systemd has it: what is mounted on the machine shows up in who was given it so.
+mount --make-rshared /
+cd /run
+ip link set lo up
+exec env -i PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/run/home "$@""#;
+
+/// The cgroups of one session; they go with it.
+pub struct Place {
+    cgroups: Vec<PathBuf>,
+}
+
+impl Place {
+    pub fn new(name: &str) -> Place {
+        let own = machine::enclosure().unwrap_or_default();
+        let hierarchies = std::fs::read_dir("/sys/fs/cgroup").expect("cgroups");
+        let mut cgroups = Vec::new();
+        for hierarchy in hierarchies.flatten().filter(|h| !h.path().is_symlink()) {
+            let parent = PathBuf::from(format!("{}{own}", hierarchy.path().display()));
+            if !parent.join("cgroup.clone_children").exists() {
+                continue;
+            }
+            let cgroup = parent.join(name);
+            std::fs::create_dir(&cgroup).expect("a cgroup");
+            for file in ["cpuset.cpus", "cpuset.mems"] {
+                if let Ok(value) = std::fs::read(parent.join(file)) {
+                    std::fs::write(cgroup.join(file), value).expect(file);
+                }
+            }
+            cgroups.push(cgroup);
+        }
+        Place { cgroups }
+    }
+
+    /// Runs all of an engine's behaviours on one runtime.
+    pub fn session(
+        &self,
+        engine: &Engine,
+        runtime: &str,
+        goods: &Goods,
+        words: &[String],
+    ) -> Report {
+        let log = machine::shared().join(format!("{}-{runtime}.log", engine.name));
+        let errors = std::fs::File::create(&log).expect("a log");
+        let mut command = Command::new("/bin/sh");
+        command
+            .args(["-c", OUTSIDE, "place"])
+            .args(&self.cgroups)
+            .arg("--")
+            .arg("place")
+            .arg(&goods.local)
+            .arg(format!("{}={} {runtime}", session::VARIABLE, engine.name))
+            .arg("/usr/local/bin/engines")
+            .args(words)
+            .env("INSIDE", INSIDE)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(errors);
+        let begun = Instant::now();
+        let mut child = command.spawn().expect("sh");
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let mut output = child.stdout.take().expect("stdout");
+        std::thread::spawn(move || {
+            let mut text = String::new();
+            let _ = std::io::Read::read_to_string(&mut output, &mut text);
+            let _ = sender.send(text);
+        });
+        // The verdicts end when the session has, with everything in its pid namespace; --kill-child sees to that.
+        let mut text = receiver.recv_timeout(LIMIT).ok();
+        let in_time = text.is_some();
+        if !in_time {
+            let _ = child.kill();
+            text = receiver.recv_timeout(LIMIT).ok();
+        }
+        let status = child.wait().expect("wait");
+        let mut said = std::fs::read_to_string(&log).unwrap_or_default();
+        if !in_time {
+            said.push_str(&format!("\nnot finished after {LIMIT:?}"));
+        }
+        let _ = std::fs::remove_file(&log);
+        Report::read(
+            runtime,
+            &text.unwrap_or_default(),
+            status.success(),
+            &said,
+            begun.elapsed(),
+        )
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        for cgroup in &self.cgroups {
+            until("a session's cgroups are empty", || remove(cgroup));
+        }
+    }
+}
+
+/// Removes a cgroup with what is below it; false while somebody is still on the way out of it.
+fn remove(cgroup: &std::path::Path) -> bool {
+    for entry in std::fs::read_dir(cgroup).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) && !remove(&entry.path()) {
+            return false;
+        }
+    }
+    std::fs::remove_dir(cgroup).is_ok() || !cgroup.exists()
+}
