@@ -42,7 +42,7 @@ bench: build ## measures capsid against crun, runc and the kernel floor (ARGS="-
 
 lint: ## checks formatting, clippy, and (where cargo-deny is installed) licences, bans and sources
 	@$(CARGO) fmt --all --check
-	@$(CARGO) clippy --quiet --locked --workspace --all-targets -- -D warnings
+	@$(CARGO) clippy --quiet --locked --workspace --all-targets --test engines -- -D warnings
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --log-level error check licenses bans sources; \
 	else echo "lint: cargo-deny is not installed: licences, bans and sources not checked"; fi
 

@@ -23,6 +23,9 @@ pub struct Engine {
 
 pub const ENGINES: &[Engine] = &[containerd::ENGINE, docker::ENGINE];
 
+/// A behaviour's name, and what shows it.
+pub type Behaviour<E> = (&'static str, fn(&E));
+
 /// An engine that runs, on the runtime of this name.
 pub trait Begin {
     fn begin(runtime: &str) -> Self;
@@ -97,7 +100,7 @@ pub fn run(name: &str) {
 }
 
 /// Begins the engine and tries its behaviours.
-pub fn tries<E: Begin>(name: &str, runtime: &str, words: &[String], behaviours: &[(&str, fn(&E))]) {
+pub fn tries<E: Begin>(name: &str, runtime: &str, words: &[String], behaviours: &[Behaviour<E>]) {
     let engine = E::begin(runtime);
     for (behaviour, run) in behaviours {
         if !is_wanted(name, behaviour, words) {
