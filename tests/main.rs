@@ -44,4 +44,5 @@ mod scheduling;
 mod seccomp;
 mod terminals;
 mod unmounted;
+mod update;
 mod user_namespaces;

@@ -224,7 +224,6 @@ mod tests {
             "capsid --systemd-cgroup list",
             "capsid --rootless auto list",
             "capsid --criu /bin/criu list",
-            "capsid update web",
             "capsid checkpoint web",
         ] {
             let error = parse(line).err().expect(line);

@@ -12,6 +12,7 @@ mod log;
 mod notify;
 mod output;
 mod signal_names;
+mod size;
 mod terminal;
 mod usage;
 mod verbs;

@@ -185,6 +185,19 @@ impl Error {
         self
     }
 
+    /// The same about a part of a document that stands alone: the pointer begins there.
+    pub(crate) fn within(mut self, part: &str) -> Error {
+        let pointer = self.0.pointer.take();
+        self.0.pointer = match pointer
+            .as_deref()
+            .map(|at| at.strip_prefix(part).unwrap_or(at))
+        {
+            None | Some("") => None,
+            Some(inner) => Some(inner.to_owned()),
+        };
+        self
+    }
+
     /// The file or directory it was about. Kept when set already.
     pub fn path(mut self, path: impl AsRef<Path>) -> Error {
         let path = path.as_ref();

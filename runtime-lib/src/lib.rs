@@ -63,7 +63,7 @@ mod sys;
 pub use container::{
     Account, Added, CgroupDriver, Console, Container, ContainerId, CreateOptions, Created, Detach,
     ExecOptions, Exit, Explanation, Listed, Mounts, Overlay, Process, Runtime, Seal, State, Status,
-    SubCgroup,
+    SubCgroup, Update,
 };
 pub use error::{Code, Error, Result};
 pub use notice::Notice;

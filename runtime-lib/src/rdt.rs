@@ -6,6 +6,8 @@
 //! `tasks`. A group that has the container's name goes with it; one of a given name (closID)
 //! stays, because others may be in it.
 
+mod change;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
@@ -15,6 +17,7 @@ use oci_spec::runtime::LinuxIntelRdt;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Code, Error, Result};
+pub use change::{Before, Schemata};
 
 const POINTER: &str = "/linux/intelRdt";
 

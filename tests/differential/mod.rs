@@ -17,6 +17,7 @@ mod generated;
 pub mod peer;
 mod processes;
 mod seen;
+mod updates;
 mod verbs;
 
 use std::path::Path;

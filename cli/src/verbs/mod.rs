@@ -20,6 +20,7 @@ mod spec;
 mod start;
 mod state;
 mod table;
+mod update;
 
 use capsid_runtime::Result;
 use clap::Subcommand;
@@ -48,6 +49,8 @@ pub enum Verb {
     Kill(kill::Kill),
     /// Mount something in a running container, or unmount it
     Mounts(mounts::Mounts),
+    /// Change the limits of a container
+    Update(update::Update),
     /// Freeze all processes of a container
     Pause(pause::Pause),
     /// Let the processes of a paused container go on
@@ -74,6 +77,7 @@ impl Verb {
             Verb::Ps(verb) => verb.run(global),
             Verb::Kill(verb) => verb.run(global),
             Verb::Mounts(verb) => verb.run(global),
+            Verb::Update(verb) => verb.run(global),
             Verb::Pause(verb) => verb.run(global),
             Verb::Resume(verb) => verb.run(global),
             Verb::Delete(verb) => verb.run(global),

@@ -18,10 +18,10 @@ pub(super) fn write(path: &Path, value: &str) -> Result<()> {
     write_to(file.as_fd(), value)
 }
 
-/// Writes each line in one piece.
+/// Writes each line in one piece. A line break alone is how a file is emptied.
 pub(super) fn write_lines(path: &Path, lines: &str) -> Result<()> {
     let file = open(path, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())?;
-    match lines.contains('\n') {
+    match lines.contains('\n') && lines != "\n" {
         false => write_to(file.as_fd(), lines),
         true => lines
             .split('\n')

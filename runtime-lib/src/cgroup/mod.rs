@@ -24,6 +24,7 @@ mod remove;
 mod resolve;
 mod settings;
 mod tree;
+mod update;
 mod v1;
 mod v2;
 
@@ -32,6 +33,7 @@ pub use limits::Limits;
 pub use mounts::{CgroupMounts, LegacyMount};
 pub use plan::{CgroupPlan, Group};
 pub use resolve::CgroupRequest;
+pub use update::Change;
 
 use nix::sys::signal::Signal;
 

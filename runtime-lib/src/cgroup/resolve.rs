@@ -158,7 +158,7 @@ fn device_policy(
 
 impl Limits {
     /// v1: a limit whose controller has no hierarchy cannot be set.
-    fn need_mounted(&self, plan: &CgroupPlan) -> Result<()> {
+    pub(super) fn need_mounted(&self, plan: &CgroupPlan) -> Result<()> {
         let homeless = |controller: &str| !plan.legacy.iter().any(|group| group.has(controller));
         match self.settings.iter().find(|s| homeless(s.controller())) {
             Some(setting) => {

@@ -31,6 +31,7 @@ mod state;
 mod state_root;
 mod store;
 mod told;
+mod update;
 
 use std::path::{Path, PathBuf};
 
@@ -43,6 +44,7 @@ pub use mounts::{Added, Detach, Mounts};
 pub use options::{CgroupDriver, Console, CreateOptions, ExecOptions, Overlay, Seal, SubCgroup};
 pub use process::{Exit, Process};
 pub use state::{State, Status};
+pub use update::Update;
 
 use crate::error::Result;
 use crate::spec::Spec;

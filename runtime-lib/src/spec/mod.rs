@@ -13,6 +13,7 @@ mod located;
 mod misspelt;
 mod pattern;
 pub mod process;
+pub mod resources;
 mod shape;
 mod tolerate;
 pub mod unsupported;
@@ -22,6 +23,7 @@ use document::Document;
 pub use features::{Features, features};
 pub(crate) use misspelt::near;
 pub(crate) use pattern::{join, matches, shorten};
+pub use resources::Resources;
 
 use std::path::Path;
 

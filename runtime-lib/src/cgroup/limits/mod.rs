@@ -127,6 +127,15 @@ impl Limits {
         Ok(())
     }
 
+    /// Other writes of the same version, which nothing forbids.
+    pub(super) fn instead(&self, settings: Vec<Setting>) -> Limits {
+        Limits {
+            version: self.version,
+            settings,
+            ..Limits::default()
+        }
+    }
+
     /// What is written into this directory.
     pub(super) fn of<'a>(&'a self, group: &Group) -> Vec<&'a Setting> {
         let here = |s: &&Setting| match self.version {

@@ -1,0 +1,257 @@
+//! `update`: other limits for a running container, by flags or by a document.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use capsid_runtime::rdt::Schemata;
+use capsid_runtime::spec::Resources;
+use capsid_runtime::{Code, Error, Result};
+use clap::Args;
+use serde_json::{Map, Value, json};
+
+use super::container_id::Id;
+use crate::global::Global;
+use crate::size::Size;
+
+const NOTES: &str = "\
+What is not named stays as it is, and so does what is 0: engines write zeros for that. A refused
+value takes back those that were written before it. FILE holds an object as /linux/resources of
+config.json has it; flags win over it. Device rules stay those of create.
+
+SIZE is a number of bytes, or one with k, m, g, t or p (1024 to the power of 1 to 5); -1: no limit.
+
+Examples:
+  capsid update --memory 512m --memory-swap 1g web
+  capsid update --cpu-quota 50000 --cpu-period 100000 --pids-limit 200 web
+  echo '{\"cpu\": {\"shares\": 512}}' | capsid update --resources - web";
+
+#[derive(Args)]
+#[command(after_help = NOTES)]
+pub struct Update {
+    #[command(flatten)]
+    id: Id,
+
+    /// Read what is to change from FILE, or from standard input when it is -
+    #[arg(short, long, value_name = "FILE")]
+    resources: Option<PathBuf>,
+
+    /// The most memory
+    #[arg(long, value_name = "SIZE", allow_negative_numbers = true)]
+    memory: Option<Size>,
+
+    /// The most memory and swap together
+    #[arg(long, value_name = "SIZE", allow_negative_numbers = true)]
+    memory_swap: Option<Size>,
+
+    /// The memory that is left to it when memory is short on the machine
+    #[arg(long, value_name = "SIZE", allow_negative_numbers = true)]
+    memory_reservation: Option<Size>,
+
+    /// Its weight against others for processor time, 2 to 262144
+    #[arg(long, value_name = "SHARES")]
+    cpu_share: Option<u64>,
+
+    /// Microseconds of processor time in each period; -1: no limit
+    #[arg(long, value_name = "MICROSECONDS", allow_negative_numbers = true)]
+    cpu_quota: Option<i64>,
+
+    /// The length of a period, in microseconds
+    #[arg(long, value_name = "MICROSECONDS")]
+    cpu_period: Option<u64>,
+
+    /// How much unused quota it may save up for a later period
+    #[arg(long, value_name = "MICROSECONDS")]
+    cpu_burst: Option<u64>,
+
+    /// Microseconds of realtime processor time in each realtime period (cgroup v1)
+    #[arg(long, value_name = "MICROSECONDS", allow_negative_numbers = true)]
+    cpu_rt_runtime: Option<i64>,
+
+    /// The length of a realtime period, in microseconds (cgroup v1)
+    #[arg(long, value_name = "MICROSECONDS")]
+    cpu_rt_period: Option<u64>,
+
+    /// 1: it runs only when nobody else wants to; 0: as others
+    #[arg(long, value_name = "0|1", allow_negative_numbers = true)]
+    cpu_idle: Option<i64>,
+
+    /// The processors, such as 0-2,7
+    #[arg(long, value_name = "LIST")]
+    cpuset_cpus: Option<String>,
+
+    /// The memory nodes, such as 0-1
+    #[arg(long, value_name = "LIST")]
+    cpuset_mems: Option<String>,
+
+    /// The most processes and threads; -1: no limit
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    pids_limit: Option<i64>,
+
+    /// Its weight against others for disks, 10 to 1000
+    #[arg(long, value_name = "WEIGHT")]
+    blkio_weight: Option<u16>,
+
+    /// Its share of the L3 cache (Intel RDT/CAT), such as L3:0=ff;1=f
+    #[arg(long, value_name = "SCHEMA")]
+    l3_cache_schema: Option<String>,
+
+    /// Its share of memory bandwidth (Intel RDT/MBA), such as MB:0=20;1=70
+    #[arg(long, value_name = "SCHEMA")]
+    mem_bw_schema: Option<String>,
+
+    /// Has no effect: the kernel has no such limit any more
+    #[arg(long, value_name = "SIZE", hide = true, allow_negative_numbers = true)]
+    kernel_memory: Option<String>,
+
+    /// Has no effect, as --kernel-memory
+    #[arg(long, value_name = "SIZE", hide = true, allow_negative_numbers = true)]
+    kernel_memory_tcp: Option<String>,
+}
+
+impl Update {
+    pub fn run(self, global: &Global) -> Result<u8> {
+        let container = self.id.open(global)?;
+        for (flag, value) in [
+            ("--kernel-memory", &self.kernel_memory),
+            ("--kernel-memory-tcp", &self.kernel_memory_tcp),
+        ] {
+            if value.is_some() {
+                tracing::warn!("{flag} is ignored: the kernel has no such limit any more");
+            }
+        }
+        let mut object = match self.resources.as_deref() {
+            Some(path) => read(path).map_err(|error| error.doing("read the resources"))?,
+            None => Value::Object(Map::new()),
+        };
+        self.put_into(&mut object)?;
+        let update = capsid_runtime::Update {
+            resources: Resources::new(object)?,
+            rdt: Schemata {
+                l3_cache: asked(self.l3_cache_schema),
+                memory_bandwidth: asked(self.mem_bw_schema),
+            },
+        };
+        for notice in container.update(&update)? {
+            tracing::warn!(pointer = notice.pointer, "{notice}");
+        }
+        Ok(0)
+    }
+
+    /// The flags, over what the document says.
+    fn put_into(&self, object: &mut Value) -> Result<()> {
+        let rows = [
+            ("memory", "limit", self.memory.map(|size| json!(size.0))),
+            ("memory", "swap", self.memory_swap.map(|size| json!(size.0))),
+            (
+                "memory",
+                "reservation",
+                self.memory_reservation.map(|size| json!(size.0)),
+            ),
+            ("cpu", "shares", self.cpu_share.map(Value::from)),
+            ("cpu", "quota", self.cpu_quota.map(Value::from)),
+            ("cpu", "period", self.cpu_period.map(Value::from)),
+            ("cpu", "burst", self.cpu_burst.map(Value::from)),
+            (
+                "cpu",
+                "realtimeRuntime",
+                self.cpu_rt_runtime.map(Value::from),
+            ),
+            ("cpu", "realtimePeriod", self.cpu_rt_period.map(Value::from)),
+            ("cpu", "idle", self.cpu_idle.map(Value::from)),
+            ("cpu", "cpus", self.cpuset_cpus.clone().map(Value::from)),
+            ("cpu", "mems", self.cpuset_mems.clone().map(Value::from)),
+            ("pids", "limit", self.pids_limit.map(Value::from)),
+            ("blockIO", "weight", self.blkio_weight.map(Value::from)),
+        ];
+        for (section, member, value) in rows {
+            let Some(value) = value else { continue };
+            let section = object
+                .as_object_mut()
+                .map(|object| object.entry(section).or_insert_with(|| json!({})));
+            match section.and_then(Value::as_object_mut) {
+                Some(section) => drop(section.insert(member.to_owned(), value)),
+                None => {
+                    let tail = "invalid type, expected an object";
+                    return Err(Error::new(Code::InvalidConfig, tail).doing("read the resources"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An empty schema asks for nothing, as in runc.
+fn asked(schema: Option<String>) -> Option<String> {
+    schema.filter(|schema| !schema.is_empty())
+}
+
+fn read(path: &Path) -> Result<Value> {
+    if path == Path::new("-") {
+        return Resources::read_json(io::stdin().lock());
+    }
+    let file = File::open(path).map_err(|error| Error::io(Code::Io, "open", &error).path(path))?;
+    Resources::read_json(file).map_err(|error| error.path(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        update: Update,
+    }
+
+    fn parse(line: &str) -> Update {
+        let words = std::iter::once("update").chain(line.split(' '));
+        Line::try_parse_from(words).expect(line).update
+    }
+
+    #[test]
+    fn every_flag_has_its_place_in_the_resources() {
+        let line = "web --memory 1g --memory-swap=-1 --memory-reservation 512K --cpu-share 5 --cpu-quota -1 \
+                    --cpu-period 10000 --cpu-burst 0 --cpu-rt-runtime 7 --cpu-rt-period 8 --cpu-idle 1 \
+                    --cpuset-cpus 0 --cpuset-mems 0-1 --pids-limit -1 --blkio-weight 500";
+        let mut object = json!({"memory": {"limit": 5, "swappiness": 3}});
+        let line: Vec<&str> = line.split_whitespace().collect();
+        parse(&line.join(" ")).put_into(&mut object).unwrap();
+        let expected = json!({
+            "memory": {"limit": 1 << 30, "swap": -1, "reservation": 512 << 10, "swappiness": 3},
+            "cpu": {
+                "shares": 5, "quota": -1, "period": 10000, "burst": 0, "realtimeRuntime": 7,
+                "realtimePeriod": 8, "idle": 1, "cpus": "0", "mems": "0-1",
+            },
+            "pids": {"limit": -1}, "blockIO": {"weight": 500},
+        });
+        assert_eq!(object, expected);
+    }
+
+    #[test]
+    fn standard_input_is_a_dash_in_every_spelling() {
+        for line in [
+            "-r - web",
+            "-r- web",
+            "--resources - web",
+            "--resources=- web",
+            "web -r -",
+        ] {
+            assert_eq!(
+                parse(line).resources.as_deref(),
+                Some(Path::new("-")),
+                "{line}"
+            );
+        }
+        let named = parse("--resources=/tmp/x web").resources;
+        assert_eq!(named.as_deref(), Some(Path::new("/tmp/x")));
+    }
+
+    #[test]
+    fn flags_beside_a_document_that_is_no_object_are_refused() {
+        let mut list = json!([]);
+        assert!(parse("web --memory 1g").put_into(&mut list).is_err());
+    }
+}
