@@ -297,6 +297,9 @@ impl Error {
             if !said(&facts.step) && !facts.tail.contains(&*path) {
                 part(path);
             }
+        } else if let (None, Some(call)) = (&facts.step, &facts.syscall) {
+            // Better than an errno of nothing.
+            part(call.as_ref().into());
         }
         if let Some(hint) = &facts.hint {
             part(hint.into());

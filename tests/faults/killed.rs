@@ -2,12 +2,12 @@
 //! the id can be used again.
 
 use std::process::Command;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{mounts_below, processes_of, rounds};
+use super::{mounts_below, processes_of, random, rounds, spread};
 use crate::harness::{Bundle, Outcome, Stage, View, end, machine, tracer, until, user};
 use crate::{skip, stage};
 
@@ -129,21 +129,6 @@ impl<'a> Victim<'a> {
             || processes_of(&self.id).is_empty(),
         );
     }
-}
-
-/// `usual` numbers from 1 to `last`, or all of them in `make soak`.
-fn spread(last: usize, usual: usize) -> impl Iterator<Item = usize> {
-    let count = rounds(usual, last).clamp(1, last);
-    // The remainder differs from run to run, so that in time every call has its turn.
-    let shift = random() as usize % last;
-    (0..count).map(move |n| (n * last / count + shift) % last + 1)
-}
-
-/// Nothing that has to be unpredictable, only different.
-fn random() -> u32 {
-    SystemTime::UNIX_EPOCH
-        .elapsed()
-        .map_or(0, |now| now.subsec_nanos() / 7)
 }
 
 #[test]

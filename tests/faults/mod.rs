@@ -2,6 +2,8 @@
 //! do the same at the same time. After any of it nothing is left, and no stranger was harmed.
 
 mod damaged_state;
+#[cfg(target_arch = "x86_64")]
+mod injected;
 mod killed;
 mod no_space;
 mod races;
@@ -9,6 +11,7 @@ mod strangers;
 mod stuck;
 
 use std::path::Path;
+use std::time::SystemTime;
 
 use crate::harness::machine;
 
@@ -39,4 +42,19 @@ fn rounds(usual: usize, soak: usize) -> usize {
         Some(_) => machine::count("CAPSID_ROUNDS", usual.div_ceil(5), soak.div_ceil(5)),
         None => machine::count("CAPSID_ROUNDS", usual, soak),
     }
+}
+
+/// `usual` numbers from 1 to `last`, or all of them in `make soak`.
+fn spread(last: usize, usual: usize) -> impl Iterator<Item = usize> {
+    let count = rounds(usual, last).clamp(1, last);
+    // The remainder differs from run to run, so that in time every call has its turn.
+    let shift = random() as usize % last;
+    (0..count).map(move |n| (n * last / count + shift) % last + 1)
+}
+
+/// Nothing that has to be unpredictable, only different.
+fn random() -> u32 {
+    SystemTime::UNIX_EPOCH
+        .elapsed()
+        .map_or(0, |now| now.subsec_nanos() / 7)
 }

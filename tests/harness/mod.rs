@@ -5,6 +5,8 @@
 pub mod bundle;
 pub mod container;
 pub mod filter;
+#[cfg(target_arch = "x86_64")]
+pub mod injector;
 pub mod machine;
 pub mod outcome;
 pub mod stage;

@@ -148,12 +148,12 @@ pub fn until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-fn memory(name: &str) -> File {
+pub(super) fn memory(name: &str) -> File {
     let fd = memfd_create(name, MFdFlags::MFD_CLOEXEC).expect("memfd");
     File::from(fd)
 }
 
-fn text(mut file: File) -> String {
+pub(super) fn text(mut file: File) -> String {
     let mut bytes = Vec::new();
     file.rewind()
         .and_then(|()| file.read_to_end(&mut bytes))

@@ -24,19 +24,25 @@ pub enum Ended {
     Killed,
 }
 
+/// A shell that waits for a line, or the end, of its input, and becomes the command.
+pub(super) fn gate(command: &Command) -> Command {
+    let mut gate = Command::new("/bin/sh");
+    let set = |(name, value)| Some((name, value?));
+    gate.args(["-c", "read go; exec \"$@\" </dev/null", "sh"])
+        .arg(command.get_program())
+        .args(command.get_args())
+        .envs(command.get_envs().filter_map(set))
+        .stdin(Stdio::piped());
+    gate
+}
+
 /// Runs `command`, and kills it as it enters its system call number `at` (the first is 1): what came before
 /// has happened, that one has not. Counting begins when it executes `runtime`.
 #[expect(clippy::zombie_processes, reason = "follow reaps it")]
 #[track_caller]
 pub fn kill_at(command: &Command, runtime: &Path, at: usize) -> Ended {
-    // The shell waits until it is traced, and becomes the command.
-    let mut gate = Command::new("/bin/sh");
-    gate.args(["-c", "read go; exec \"$@\" </dev/null", "sh"])
-        .arg(command.get_program())
-        .args(command.get_args())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+    let mut gate = gate(command);
+    gate.stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = gate.spawn().expect("a shell");
     let pid = Pid::from_raw(child.id() as i32);
     let options =
@@ -106,17 +112,8 @@ fn follow(pid: Pid, runtime: &Path, at: usize) -> Ended {
 #[expect(clippy::zombie_processes, reason = "waitpid reaps it")]
 #[track_caller]
 pub fn entering(command: &Command, number: libc::c_long, mut look: impl FnMut(Pid)) -> usize {
-    let mut gate = Command::new("/bin/sh");
-    gate.args(["-c", "read go; exec \"$@\" </dev/null", "sh"])
-        .arg(command.get_program())
-        .args(command.get_args())
-        .envs(
-            command
-                .get_envs()
-                .filter_map(|(name, value)| Some((name, value?))),
-        )
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null());
+    let mut gate = gate(command);
+    gate.stdout(Stdio::null());
     let mut child = gate.spawn().expect("a shell");
     let first = Pid::from_raw(child.id() as i32);
     let options = Options::PTRACE_O_EXITKILL

@@ -39,7 +39,7 @@ pub fn wait(
         let _ = process.signal(libc::SIGKILL);
         let _ = process.wait();
     }
-    ended
+    ended.map_err(|error| error.doing("attend to the container's process"))
 }
 
 fn attend(

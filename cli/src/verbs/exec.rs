@@ -99,7 +99,8 @@ impl Exec {
         let (id, command) = self.id_and_command()?;
         let container = global.runtime()?.open(&id)?;
         let detach = self.detach;
-        let mut options = self.options(&container, command)?;
+        let options = self.options(&container, command);
+        let mut options = options.map_err(|error| error.during(format!("exec {id}")))?;
         if detach {
             container.exec(&options, &Seal::AlreadySealed)?;
             return Ok(0);

@@ -82,8 +82,11 @@ impl Run {
         let signals = Signals::catch()?;
         reap.begin()?;
         let created = runtime.run(&id, &options, &Seal::AlreadySealed)?;
-        let notify = created.notify.map(Proxy::new).transpose()?;
-        match foreground::wait(created.process, &signals, reap, notify) {
+        let attended = match created.notify.map(Proxy::new).transpose() {
+            Ok(notify) => foreground::wait(created.process, &signals, reap, notify),
+            Err(error) => Err(error),
+        };
+        match attended {
             Ok(exit) if self.keep => Ok(exit),
             Ok(exit) => delete(created.container, exit),
             Err(error) => {

@@ -7,10 +7,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use nix::Result;
-use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use nix::unistd;
+
+use crate::sys::fd::retry;
 
 /// Writes `value` in one piece, as the kernel wants it.
 pub(super) fn write(path: &Path, value: &str) -> Result<()> {
@@ -32,12 +33,7 @@ pub(super) fn write_lines(path: &Path, lines: &str) -> Result<()> {
 
 /// As [`write`], to an open file: each call is one command to the kernel.
 pub(super) fn write_to(file: BorrowedFd<'_>, value: &str) -> Result<()> {
-    loop {
-        match unistd::write(file, value.as_bytes()) {
-            Err(Errno::EINTR) => continue,
-            other => return other.map(drop),
-        }
-    }
+    retry(|| unistd::write(file, value.as_bytes())).map(drop)
 }
 
 /// A file of at most one line, without its newline.
@@ -72,10 +68,5 @@ fn read_bytes(file: BorrowedFd<'_>) -> Result<Vec<u8>> {
 }
 
 fn read_some(file: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize> {
-    loop {
-        match unistd::read(file, buffer) {
-            Err(Errno::EINTR) => continue,
-            other => return other,
-        }
-    }
+    retry(|| unistd::read(file, buffer))
 }

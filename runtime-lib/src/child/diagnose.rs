@@ -10,8 +10,8 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, SFlag};
 use nix::sys::statvfs::{FsFlags, statvfs};
 
-use super::retry;
 use crate::report::{Needs, Refused};
+use crate::sys::fd::retry;
 
 /// The first line of a script and the program headers of an executable lie in here.
 const BEGINNING: usize = 4096;

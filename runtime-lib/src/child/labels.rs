@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use super::procfs::{self, at_proc};
 use crate::report::Refused;
 use crate::step::Label;
+use crate::sys::fd::retry;
 
 /// AppArmor's own part of attr; a label follows the word (aa_change_onexec(2)).
 const PROFILE: &CStr = c"self/attr/apparmor/exec";
@@ -39,7 +40,7 @@ fn write(file: &CStr, word: &[u8], label: &CStr) -> Result<(), Refused> {
     }
     let procfs = at_proc()?;
     let file = procfs::file(procfs.as_fd(), file, libc::O_WRONLY)?;
-    match nix::unistd::write(&file, room) {
+    match retry(|| nix::unistd::write(&file, &*room)) {
         Ok(written) if written == length => Ok(()),
         Ok(_) => Err(Refused::new("write", Errno::EIO)),
         Err(errno) => Err(Refused::new("write", errno)),

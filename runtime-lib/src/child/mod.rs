@@ -46,6 +46,7 @@ use crate::plan::Planned;
 use crate::report::{self, Refused, call};
 use crate::step::{Barrier, Slot, Step};
 use crate::sys::exec::Image;
+use crate::sys::fd::retry;
 use crate::sys::{credentials, fd, process, scheduling};
 
 /// What a child is born with.
@@ -287,8 +288,11 @@ impl<'plan> Child<'plan> {
         match process::clone3(request).map_err(call("clone3"))? {
             process::Born::Child => Ok(()),
             process::Born::Parent(cloned) => {
-                // An error here is a parent that is gone, and the child will see it too.
-                let _ = fd::send(self.channel, &report::forked(cloned.pid), None);
+                if let Err(errno) = fd::send(self.channel, &report::forked(cloned.pid), None) {
+                    // It would wait for a parent that doesn't know of it, and the parent for us.
+                    let _ = process::pidfd_send_signal(cloned.pidfd.as_fd(), libc::SIGKILL);
+                    return Err(Refused::new("sendmsg", errno));
+                }
                 process::exit(0)
             }
         }
@@ -313,7 +317,8 @@ impl<'plan> Child<'plan> {
 
     fn join_cgroup(&mut self, tasks: &[Slot]) -> Result<(), Refused> {
         for slot in tasks {
-            nix::unistd::write(self.opened(*slot)?, b"0").map_err(call("write"))?;
+            let file = self.opened(*slot)?;
+            retry(|| nix::unistd::write(file, b"0")).map_err(call("write"))?;
         }
         Ok(())
     }
@@ -340,10 +345,12 @@ impl<'plan> Child<'plan> {
         let record = report::failed(step, refused);
         match self.handshake {
             Some(handshake) if self.released => {
-                let _ = nix::unistd::write(fd::borrow(handshake.result), &record);
+                let result = fd::borrow(handshake.result);
+                let _ = retry(|| nix::unistd::write(result, &record));
             }
             _ => {
-                let _ = nix::unistd::write(fd::borrow(self.channel), &record);
+                let channel = fd::borrow(self.channel);
+                let _ = retry(|| nix::unistd::write(channel, &record));
             }
         }
     }
@@ -359,16 +366,6 @@ impl<'plan> Child<'plan> {
         let root = self.root.as_ref();
         root.map(|fd| fd.as_fd())
             .ok_or(Refused::new("root", Errno::EBADF))
-    }
-}
-
-/// EINTR is nobody's failure.
-fn retry<T>(mut attempt: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
-    loop {
-        match attempt() {
-            Err(Errno::EINTR) => {}
-            result => return result,
-        }
     }
 }
 

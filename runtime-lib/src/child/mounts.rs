@@ -16,6 +16,7 @@ use super::{Child, copy_up, locked, procfs};
 use crate::report::{Refused, call};
 use crate::step::words::not_mapped;
 use crate::step::{Attributes, FsOption, MappedOwners, Mount, Source, SourceLink, Target};
+use crate::sys::fd::retry;
 use crate::sys::mount::{self, attach, clone_tree_at_link, fsconfig, fscreate, set_attributes};
 
 impl Child<'_> {
@@ -190,7 +191,7 @@ impl Child<'_> {
         let procfs = self.procfs()?;
         let sys = procfs::file(procfs, c"sys", libc::O_PATH)?;
         let file = procfs::file(sys.as_fd(), name, libc::O_WRONLY)?;
-        nix::unistd::write(&file, value).map_err(call("write"))?;
+        retry(|| nix::unistd::write(&file, value)).map_err(call("write"))?;
         Ok(())
     }
 }

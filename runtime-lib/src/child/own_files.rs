@@ -8,6 +8,7 @@ use nix::errno::Errno;
 
 use super::procfs::{at_proc, file};
 use crate::report::{Refused, call};
+use crate::sys::fd::retry;
 use crate::sys::{CLONE_NEWTIME, process};
 
 /// The offsets can be set as long as nobody is in the namespace, and entered without a fork.
@@ -15,7 +16,7 @@ pub(super) fn time_namespace(offsets: &CStr) -> Result<(), Refused> {
     nix::sched::unshare(CLONE_NEWTIME).map_err(call("unshare"))?;
     let procfs = at_proc()?;
     let written = file(procfs.as_fd(), c"self/timens_offsets", libc::O_WRONLY)?;
-    nix::unistd::write(&written, offsets.to_bytes()).map_err(call("write"))?;
+    retry(|| nix::unistd::write(&written, offsets.to_bytes())).map_err(call("write"))?;
     // The namespace itself is behind a magic link.
     let made = super::fds::openat2(
         procfs.as_fd(),
@@ -35,7 +36,8 @@ pub(super) fn oom_score_adj(score: i32) -> Result<(), Refused> {
     let length = 12 - rest.len();
     let procfs = at_proc()?;
     let file = file(procfs.as_fd(), c"self/oom_score_adj", libc::O_WRONLY)?;
-    match nix::unistd::write(&file, text.get(..length).unwrap_or_default()) {
+    let text = text.get(..length).unwrap_or_default();
+    match retry(|| nix::unistd::write(&file, text)) {
         // As a parent's write, but for the warning.
         Ok(_) | Err(Errno::EACCES) => Ok(()),
         Err(errno) => Err(Refused::new("write", errno)),

@@ -8,10 +8,11 @@ use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
 use nix::sys::stat::{Mode, SFlag, fstatat};
 use nix::unistd::{AccessFlags, chdir, faccessat};
 
-use super::{Child, diagnose, retry};
+use super::{Child, diagnose};
 use crate::report::{Refused, call};
 use crate::step::Turn;
-use crate::sys::{fd, process};
+use crate::sys::fd::{self, retry};
+use crate::sys::process;
 
 /// Linux's limit for an absolute path, the NUL included (path_resolution(7)).
 const PATH_BYTES: usize = 4096;

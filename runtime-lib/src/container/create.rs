@@ -3,6 +3,8 @@
 use std::cell::Cell;
 use std::os::fd::{AsFd, OwnedFd};
 
+use nix::libc;
+
 use super::cgroups::Cgroups;
 use super::fifos::Fifos;
 use super::handover::Handover;
@@ -140,6 +142,16 @@ impl Runtime {
                 return Err(error);
             }
         };
+        let process = Process {
+            pid: launched.pid,
+            pidfd: launched.pidfd,
+            terminal: launched.terminal.filter(|_| handover.keeps_terminal()),
+        };
+        let state_dir = state_dir.keep().inspect_err(|_| {
+            // Everything else is taken back by whoever made it.
+            let _ = process.signal(libc::SIGKILL);
+            let _ = process.wait();
+        })?;
         cgroups.keep();
         if let Some(rdt) = rdt {
             rdt.keep();
@@ -148,15 +160,11 @@ impl Runtime {
             container: Container {
                 runtime: self.clone(),
                 id: id.clone(),
-                state_dir: state_dir.keep()?,
+                state_dir,
                 journal,
                 record,
             },
-            process: Process {
-                pid: launched.pid,
-                pidfd: launched.pidfd,
-                terminal: launched.terminal.filter(|_| handover.keeps_terminal()),
-            },
+            process,
             notify: listening,
         };
         if start == Start::AtOnce {

@@ -96,11 +96,9 @@ fn start_time(pid: i32) -> Option<u64> {
 
 fn boot_id() -> Result<String> {
     let path = "/proc/sys/kernel/random/boot_id";
-    // 36 characters and a newline, which procfs gives in one read.
-    let mut text = [0; 64];
-    let length = File::open(path)
-        .and_then(|mut file| file.read(&mut text))
+    let mut text = [0; 36];
+    File::open(path)
+        .and_then(|mut file| file.read_exact(&mut text))
         .map_err(|error| Error::io(Code::Io, "read", &error).path(path))?;
-    let text = text.get(..length).unwrap_or_default();
-    Ok(String::from_utf8_lossy(text).trim_end().to_owned())
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }

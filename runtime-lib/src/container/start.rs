@@ -17,6 +17,7 @@ use crate::error::{Code, Error, Result};
 use crate::launch::refusal;
 use crate::plan::hooks::HookKind;
 use crate::report::{REPORT_BYTES, Report};
+use crate::sys::fd::retry;
 
 /// How long a process may take from closing its descriptors to its end, in milliseconds.
 const LAST_BREATH: u16 = 1_000;
@@ -94,7 +95,8 @@ impl Container {
         };
         let result = open(RESULT, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?;
         let go = open(GO, OFlag::O_WRONLY | OFlag::O_NONBLOCK)?;
-        nix::unistd::write(&go, b"g").map_err(|errno| Error::call(Code::Io, "write", errno))?;
+        retry(|| nix::unistd::write(&go, b"g"))
+            .map_err(|errno| Error::call(Code::Io, "write", errno))?;
         match self.outcome(&result, &pidfd)? {
             // Not even released: a killed process closes its descriptors too, and then ends.
             // (One that lives on has been released by a start that was killed before this one.)
@@ -145,7 +147,7 @@ impl Container {
             .state_dir
             .open_fifo(GO, OFlag::O_RDONLY | OFlag::O_NONBLOCK)
             .map_err(refused("open"))?;
-        match nix::unistd::read(&go, &mut [0]) {
+        match retry(|| nix::unistd::read(&go, &mut [0])) {
             Err(Errno::EAGAIN) => Ok(false),
             read => Ok(read.map_err(refused("read"))? > 0),
         }

@@ -75,6 +75,16 @@ impl StateDir {
             Err(Errno::EEXIST) => true,
             Err(errno) => return Err(Error::call(Code::Io, "mkdir", errno).path(&path)),
         };
+        StateDir::take(root, id, found).inspect_err(|error| {
+            if !found && error.code() == Code::Io {
+                // Made in vain; whoever has put something into it meanwhile keeps it.
+                let _ = unlinkat(nix::fcntl::AT_FDCWD, &path, UnlinkatFlags::RemoveDir);
+            }
+        })
+    }
+
+    /// Locks a directory that belongs to no container, and empties one that was found.
+    fn take(root: &Path, id: &ContainerId, found: bool) -> Result<StateDir> {
         let mut state_dir = match StateDir::open(root, id, Hold::LockIfFree) {
             // A delete --force came between: its view, that nothing is here, stands.
             Err(error) if error.code() == Code::NotFound => return Err(exists()),
@@ -138,11 +148,12 @@ impl StateDir {
         self.ids = ids;
     }
 
-    /// The container exists: the directory stays, and others may have the lock.
+    /// The container exists: the directory stays, and others may have the lock. It goes away where
+    /// the lock can't be given back.
     pub fn keep(mut self) -> Result<StateDir> {
-        self.remove = false;
         unlock(self.directory.as_fd())
             .map_err(|errno| Error::call(Code::Io, "flock", errno).path(&self.path))?;
+        self.remove = false;
         Ok(self)
     }
 

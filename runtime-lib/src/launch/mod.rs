@@ -283,7 +283,7 @@ impl Server<'_> {
             // In a frozen cgroup v1 it ends when that is thawed: nobody waits for it.
             let _ = process::pidfd_send_signal(newborn.pidfd.as_fd(), libc::SIGKILL);
             let mut ended = [PollFd::new(newborn.pidfd.as_fd(), PollFlags::POLLIN)];
-            if let Ok(1) = poll(&mut ended, PollTimeout::from(LAST_BREATH)) {
+            if let Ok(1) = fd::retry(|| poll(&mut ended, PollTimeout::from(LAST_BREATH))) {
                 reap(newborn.pidfd.as_fd());
             }
         }
@@ -301,9 +301,8 @@ impl Server<'_> {
         if let Some(give) = self.listener {
             give(listener, newborn)?;
         }
-        nix::unistd::write(&self.channel, b"g")
-            .map_err(|errno| Error::call(Code::Died, "write", errno))?;
-        Ok(())
+        fd::send(self.channel.as_raw_fd(), b"g", None)
+            .map_err(|errno| Error::call(Code::Died, "sendmsg", errno))
     }
 
     /// The process proper takes the place of the intermediate, which has ended.

@@ -75,21 +75,24 @@ pub fn change_owner(fd: RawFd, uid: u32) -> Result<()> {
     Ok(())
 }
 
-/// flock(2) LOCK_EX, held until the last copy of the descriptor is closed.
-pub fn lock(file: BorrowedFd<'_>) -> Result<()> {
+/// EINTR is nobody's failure.
+pub fn retry<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
     loop {
-        // SAFETY: the call takes ints only.
-        match checked(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX) }.into()) {
+        match attempt() {
             Err(nix::errno::Errno::EINTR) => {}
-            locked => return locked.map(drop),
+            result => return result,
         }
     }
 }
 
+/// flock(2) LOCK_EX, held until the last copy of the descriptor is closed.
+pub fn lock(file: BorrowedFd<'_>) -> Result<()> {
+    flock(file, libc::LOCK_EX)
+}
+
 /// flock(2) LOCK_UN.
 pub fn unlock(file: BorrowedFd<'_>) -> Result<()> {
-    // SAFETY: the call takes ints only.
-    checked(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_UN) }.into()).map(drop)
+    flock(file, libc::LOCK_UN)
 }
 
 /// flock(2) LOCK_EX | LOCK_NB.
@@ -97,9 +100,12 @@ pub fn unlock(file: BorrowedFd<'_>) -> Result<()> {
 /// # Errors
 /// EWOULDBLOCK: somebody holds the lock.
 pub fn try_lock(file: BorrowedFd<'_>) -> Result<()> {
+    flock(file, libc::LOCK_EX | libc::LOCK_NB)
+}
+
+fn flock(file: BorrowedFd<'_>, operation: libc::c_int) -> Result<()> {
     // SAFETY: the call takes ints only.
-    checked(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }.into())?;
-    Ok(())
+    retry(|| checked(unsafe { libc::flock(file.as_raw_fd(), operation) }.into())).map(drop)
 }
 
 /// A descriptor that this process knows to be open by its number: one that it was born with,
