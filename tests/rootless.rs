@@ -2,6 +2,7 @@
 //! namespace; what needs privilege says so.
 
 use std::path::Path;
+use std::process::Command;
 
 use serde_json::json;
 
@@ -169,6 +170,39 @@ fn the_state_is_in_the_runtime_folder_of_the_user() {
         crate::harness::Outcome::of(&mut command).ok();
     }
     std::fs::remove_dir_all("/run/user/54321/capsid").unwrap();
+}
+
+/// A rootless engine calls its runtime as root of its own user namespace, which may not write /run.
+#[test]
+fn root_of_a_users_own_namespace_is_that_user_unless_it_is_called_root() {
+    let stage = user_stage!();
+    let folder = stage.path("runtime");
+    std::fs::create_dir_all(folder.join("capsid/broken")).unwrap();
+    std::fs::write(folder.join("capsid/broken/journal.json"), "{").unwrap();
+    user::owns(&folder);
+    for (name, seen) in [
+        (None, true),
+        (Some("somebody"), true),
+        (Some("root"), false),
+    ] {
+        let mut command = Command::new("setpriv");
+        command
+            .args(user::arguments())
+            .args(["unshare", "--user", "--map-root-user", "--"])
+            .arg(&stage.runtime)
+            .arg("list")
+            .env("XDG_RUNTIME_DIR", &folder)
+            .env_remove("USER");
+        if let Some(name) = name {
+            command.env("USER", name);
+        }
+        let outcome = crate::harness::Outcome::of(&mut command).ok();
+        assert_eq!(
+            outcome.stderr.contains("broken"),
+            seen,
+            "{name:?}: {outcome}"
+        );
+    }
 }
 
 #[test]

@@ -19,7 +19,7 @@ pub struct Containerd {
     next: Cell<u32>,
 }
 
-engine! { "containerd", Containerd, ["containerd", "ctr", "umoci"],
+engine! { ENGINE, "containerd", Containerd, ["containerd", "ctr", "umoci"],
     a_container_prints_and_ends_with_its_status
     a_program_that_is_not_there_is_named
     a_terminal_has_its_size_and_its_keys

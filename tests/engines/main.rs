@@ -12,12 +12,15 @@ mod harness;
 
 #[macro_use]
 mod session;
+mod alike;
+mod boxes;
 mod containerd;
 mod docker;
 mod docs;
 mod goods;
 mod judge;
 mod place;
+mod podman;
 
 use std::process::ExitCode;
 use std::sync::Mutex;

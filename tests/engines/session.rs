@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::{containerd, docker};
+use crate::{containerd, docker, podman};
 
 /// Says "you are a session": the engine's and the runtime's name.
 pub const VARIABLE: &str = "CAPSID_ENGINE_SESSION";
@@ -21,7 +21,12 @@ pub struct Engine {
     session: fn(&str, &[String]),
 }
 
-pub const ENGINES: &[Engine] = &[containerd::ENGINE, docker::ENGINE];
+pub const ENGINES: &[Engine] = &[
+    containerd::ENGINE,
+    docker::ENGINE,
+    podman::ROOTS,
+    podman::USERS,
+];
 
 /// A behaviour's name, and what shows it.
 pub type Behaviour<E> = (&'static str, fn(&E));
@@ -37,14 +42,14 @@ pub trait Begin {
 /// The engine's entry in the list, and its behaviours in the order in which they are tried.
 #[macro_export]
 macro_rules! engine {
-    ($name:literal, $kind:ty, [$($program:literal),*], $($behaviour:ident)*) => {
-        pub const ENGINE: $crate::session::Engine = $crate::session::Engine::new(
+    ($constant:ident, $name:literal, $kind:ty, [$($program:literal),*], $($behaviour:ident)*) => {
+        pub const $constant: $crate::session::Engine = $crate::session::Engine::new(
             $name,
             &[$($program),*],
             &[$(stringify!($behaviour)),*],
             |runtime, words| {
                 $crate::session::tries::<$kind>(
-                    $name, runtime, words, &[$((stringify!($behaviour), $behaviour)),*],
+                    $name, runtime, words, &[$((stringify!($behaviour), |engine: &$kind| $behaviour(engine))),*],
                 );
             },
         );

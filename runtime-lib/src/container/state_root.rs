@@ -7,20 +7,23 @@ use std::path::{Path, PathBuf};
 use nix::unistd::geteuid;
 
 use crate::error::{Code, Error, Result};
+use crate::plan::in_user_namespace;
 
 /// The default state root: /run/capsid for root; for others $XDG_RUNTIME_DIR/capsid, else
 /// /run/user/UID/capsid when that directory exists, else /tmp/capsid-UID.
 ///
-/// An empty XDG_RUNTIME_DIR counts as unset. Makes nothing.
+/// An empty XDG_RUNTIME_DIR counts as unset. Root of a user namespace is that user, and not root, unless USER says
+/// `root`. Makes nothing.
 ///
 /// # Errors
 /// [`Code::Io`] when /tmp/capsid-UID exists and isn't a directory of the caller's own.
 pub fn default_root() -> Result<PathBuf> {
     let uid = geteuid();
-    if uid.is_root() {
+    let session = env::var_os("XDG_RUNTIME_DIR").filter(|directory| !directory.is_empty());
+    if uid.is_root() && !(session.is_some() && is_a_users_root()) {
         return Ok(PathBuf::from("/run/capsid"));
     }
-    if let Some(directory) = env::var_os("XDG_RUNTIME_DIR").filter(|d| !d.is_empty()) {
+    if let Some(directory) = session {
         return Ok(Path::new(&directory).join("capsid"));
     }
     let session = PathBuf::from(format!("/run/user/{uid}"));
@@ -38,4 +41,10 @@ pub fn default_root() -> Result<PathBuf> {
         }
         _ => Ok(shared),
     }
+}
+
+/// Root of a user namespace that an ordinary user made: a rootless engine calls us from within its own, with that
+/// user's XDG_RUNTIME_DIR. USER tells it from the root of a container.
+fn is_a_users_root() -> bool {
+    in_user_namespace() && env::var_os("USER").is_none_or(|name| name != "root")
 }

@@ -95,10 +95,14 @@ impl Host {
     }
 }
 
+/// Whether the caller's user namespace is another than the machine's first.
+pub(crate) fn in_user_namespace() -> bool {
+    !nix::sys::stat::stat("/proc/self/ns/user")
+        .is_ok_and(|stat| stat.st_ino == INITIAL_USER_NAMESPACE)
+}
+
 fn own_ids() -> Option<OwnIds> {
-    let initial = nix::sys::stat::stat("/proc/self/ns/user")
-        .is_ok_and(|stat| stat.st_ino == INITIAL_USER_NAMESPACE);
-    (!initial).then(|| {
+    in_user_namespace().then(|| {
         let read = |file| parse_id_map(&std::fs::read_to_string(file).unwrap_or_default());
         OwnIds {
             uid: read("/proc/self/uid_map"),

@@ -51,6 +51,7 @@ use rootfs::Scene;
 use scheduling::ExecAffinity;
 use seccomp::Placed;
 
+pub(crate) use host::in_user_namespace;
 pub use host::{Host, OwnIds, Subordinate};
 pub use labels::Modules;
 pub(crate) use live::may_cover_proc;

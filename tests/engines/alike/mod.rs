@@ -1,0 +1,6 @@
+//! What Docker and Podman do alike.
+
+pub mod confined;
+pub mod life;
+pub mod limited;
+pub mod shared;

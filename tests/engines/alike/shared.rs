@@ -1,0 +1,148 @@
+//! What containers share with the machine and each other, in Docker's words, which are Podman's too.
+
+use crate::boxes::{Boxes, IMAGE};
+use crate::harness::{Outcome, until};
+use crate::session::program;
+
+pub fn a_published_port_is_reached(boxes: &Boxes) {
+    let script = "mkdir /www; echo content >/www/page; exec httpd -f -p 80 -h /www";
+    let running = boxes.running(&["--publish", "127.0.0.1::80"], script);
+    let port = running.inspect(r#"{{(index (index .NetworkSettings.Ports "80/tcp") 0).HostPort}}"#);
+    let address = running.inspect("{{.NetworkSettings.IPAddress}}");
+    for url in [
+        format!("http://127.0.0.1:{port}/page"),
+        format!("http://{address}/page"),
+    ] {
+        until("the page is served", || {
+            Outcome::of(&mut program("curl", &["--silent", &url])).stdout == "content\n"
+        });
+    }
+}
+
+pub fn network_none_host_and_another_containers(boxes: &Boxes) {
+    boxes
+        .runs(&["--network", "none"], "ls /sys/class/net")
+        .ok()
+        .prints("lo\n");
+    let own = std::fs::read_link("/proc/self/ns/net").expect("a namespace");
+    boxes
+        .runs(
+            &["--network", "host"],
+            "readlink /proc/self/ns/net; hostname",
+        )
+        .ok()
+        .prints(&own.to_string_lossy());
+    let running = boxes.sleeps(&[]);
+    let theirs = running.exec(&[], &["readlink", "/proc/self/ns/net"]).ok();
+    boxes
+        .runs(
+            &["--network", &format!("container:{}", running.name)],
+            "readlink /proc/self/ns/net",
+        )
+        .ok()
+        .prints(theirs.line());
+}
+
+pub fn volumes_and_binds_keep_what_is_written(boxes: &Boxes) {
+    boxes
+        .runs(&["--volume", "vol:/data"], "echo kept >/data/file")
+        .ok();
+    boxes
+        .runs(
+            &["--volume", "vol:/data:ro"],
+            "cat /data/file; touch /data/new 2>&1",
+        )
+        .exits(1)
+        .prints("kept\n")
+        .prints("Read-only file system");
+    boxes.call(&["volume", "rm", "vol"]).ok();
+    let given = boxes.folder("given");
+    boxes.folder("given/below");
+    boxes
+        .runs(
+            &["--volume", &format!("{given}:/given")],
+            "echo x >/given/below/file",
+        )
+        .ok();
+    assert_eq!(
+        std::fs::read_to_string(format!("{given}/below/file")).expect("the file"),
+        "x\n"
+    );
+    boxes.runs(&["--mount", &format!("type=bind,src={given},dst=/given,readonly,bind-propagation=rslave")], "cat /given/below/file; grep -q ' /given .* master:' /proc/self/mountinfo; touch /given/x").exits(1).prints("x\n");
+    // What the image has in the volume's place is in the volume.
+    boxes
+        .runs(
+            &["--volume", "/etc"],
+            "cat /etc/passwd; grep ' /etc ' /proc/self/mountinfo",
+        )
+        .ok()
+        .prints("root:")
+        .prints(" /etc ");
+}
+
+pub fn pid_and_ipc_of_another_container(boxes: &Boxes) {
+    let running = boxes.sleeps(&["--ipc", "shareable"]);
+    let other = format!("container:{}", running.name);
+    running.exec(&[], &["touch", "/dev/shm/shared"]).ok();
+    boxes
+        .runs(&["--pid", &other, "--ipc", &other], "ps; ls /dev/shm")
+        .ok()
+        .prints("sleep 600")
+        .prints("shared");
+    boxes
+        .runs(
+            &["--pid", "host"],
+            "readlink /proc/1/exe; readlink /proc/self/ns/pid",
+        )
+        .prints(
+            &std::fs::read_link("/proc/self/ns/pid")
+                .expect("a namespace")
+                .to_string_lossy(),
+        );
+    if boxes.is_users() {
+        return; // Without cgroups nobody knows what it leaves behind.
+    }
+    // Without a pid namespace of its own, what it leaves behind is ended with it.
+    boxes.runs(&["--pid", "host"], "sleep 617 & exit 0").ok();
+    until("what it left is ended", || {
+        Outcome::of(&mut program("pgrep", &["-f", "^sleep 617"])).code == 1
+    });
+}
+
+pub fn files_are_copied_in_and_out(boxes: &Boxes) {
+    let running = boxes.sleeps(&[]);
+    let taken = format!("{}/file", boxes.folder("taken"));
+    std::fs::write("/run/sent", "content").expect("a file");
+    boxes
+        .call(&["cp", "/run/sent", &format!("{}:/tmp/sent", running.name)])
+        .ok();
+    running
+        .exec(&[], &["cat", "/tmp/sent"])
+        .ok()
+        .prints("content");
+    boxes
+        .call(&["cp", &format!("{}:/etc/hostname", running.name), &taken])
+        .ok();
+    assert!(std::fs::metadata(&taken).is_ok_and(|file| file.len() > 0));
+    running.call("diff", &[]).ok().prints("A /tmp/sent");
+}
+
+pub fn an_image_is_built(boxes: &Boxes) {
+    std::fs::create_dir_all("/run/context").expect("a folder");
+    std::fs::write(
+        "/run/context/Dockerfile",
+        format!("FROM {IMAGE}\nRUN echo built >/built && id -u\nUSER user\nENTRYPOINT [\"cat\"]\n"),
+    )
+    .expect("a Dockerfile");
+    Outcome::of(
+        boxes
+            .command(&["build", "--tag", "built:test", "/run/context"])
+            .env("DOCKER_BUILDKIT", "0"),
+    )
+    .ok();
+    boxes
+        .call(&["run", "--rm", "built:test", "/built"])
+        .ok()
+        .prints("built\n");
+    boxes.call(&["image", "rm", "built:test"]).ok();
+}
