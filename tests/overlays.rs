@@ -6,8 +6,8 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::harness::{Outcome, machine};
-use crate::stage;
+use crate::harness::{Bundle, Outcome, Stage, machine, user};
+use crate::{skip, stage};
 
 /// Every path below a folder with its kind, mode, owner, size and time of change.
 fn listing(folder: &Path) -> String {
@@ -211,4 +211,57 @@ fn an_upper_folder_that_can_not_be_used_is_named() {
     stage
         .run_with(&bundle, &["--overlay-lower", "/no/such/layer"])
         .refuses(&["/no/such/layer", "no such file or directory"]);
+}
+
+/// `run --overlay` by a runtime that may open few descriptors, of a program that writes deep.
+fn writes_deep(stage: &Stage, bundle: &mut Bundle) {
+    bundle.remove("/process/rlimits").set("/root/readonly", json!(false)).sh(
+        "n=0; while [ $n -lt 1500 ]; do mkdir d && cd d || exit 1; n=$((n + 1)); done; echo made",
+    );
+    let id = stage.id();
+    bundle.write(&id);
+    let runtime = stage.capsid();
+    let mut command = Command::new("prlimit");
+    command
+        .arg("--nofile=48:48")
+        .arg(runtime.get_program())
+        .args(runtime.get_args())
+        .args(["run", "--overlay", "--bundle"])
+        .arg(&bundle.folder)
+        .arg(&id)
+        .stdin(std::process::Stdio::null());
+    for (key, value) in runtime.get_envs() {
+        command.env(key, value.unwrap_or_default());
+    }
+    Outcome::of(&mut command).ok().prints("made");
+    assert_eq!(stage.remains(&id), Vec::<std::path::PathBuf>::new());
+}
+
+#[test]
+fn what_was_written_deeper_than_descriptors_reach_goes_with_the_container() {
+    let stage = stage!();
+    writes_deep(&stage, &mut stage.bundle());
+    let mut bundle = stage.own_bundle();
+    bundle.user_namespace(100_000, 65_536);
+    Outcome::of(
+        Command::new("chown")
+            .arg("100000:100000")
+            .arg(bundle.folder.join("rootfs")),
+    )
+    .ok();
+    writes_deep(&stage, &mut bundle);
+}
+
+#[test]
+fn what_an_ordinary_users_container_wrote_deep_goes_with_it() {
+    let stage = stage!();
+    if let Some(reason) = user::obstacle() {
+        skip!("{reason}");
+    }
+    let mut bundle = stage.own_bundle();
+    bundle
+        .remove("/linux/cgroupsPath")
+        .remove("/linux/resources");
+    let stage = stage.of_user();
+    writes_deep(&stage, &mut bundle);
 }

@@ -59,6 +59,7 @@ pub mod seccomp;
 pub mod spec;
 pub mod step;
 mod sys;
+mod tree;
 
 pub use container::{
     Account, Added, CgroupDriver, Console, Container, ContainerId, CreateOptions, Created, Detach,

@@ -2,7 +2,7 @@
 //! clone. The overlay itself is mounted by the child, in the container's mount namespace
 //! only, so that delete has nothing to unmount.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
@@ -118,18 +118,17 @@ pub fn make(directories: &OverlayDirectories, root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Removes a directory in which an overlay's user namespace has written. A child that is root
-/// of such a namespace does it: nobody else without privileges may.
+/// Removes what `name` is in a directory, in which an overlay's user namespace has written. A child
+/// that is root of such a namespace does it: nobody else without privileges may.
 ///
 /// # Errors
 /// What could not be removed, and why.
-pub fn remove(path: &Path, ids: &IdMaps) -> Result<()> {
+pub fn remove(directory: &Path, name: &CStr, ids: &IdMaps) -> Result<()> {
     use std::os::unix::ffi::OsStrExt;
-    let name = CString::new(path.as_os_str().as_bytes())
-        .map_err(|_| Error::call(Code::Io, "rmdir", Errno::EINVAL).path(path))?;
-    let removed = launch(&removal(name, ids.clone()), Surroundings::default(), |_| {
-        Ok(())
-    })?;
+    let path = CString::new(directory.as_os_str().as_bytes())
+        .map_err(|_| Error::call(Code::Io, "rmdir", Errno::EINVAL).path(directory))?;
+    let plan = removal(path, name.to_owned(), ids.clone());
+    let removed = launch(&plan, Surroundings::default(), |_| Ok(()))?;
     reap(removed.pidfd.as_fd());
     Ok(())
 }

@@ -12,6 +12,10 @@ pub const REPORT_BYTES: usize = 256;
 const CALL: std::ops::Range<usize> = 16..40;
 const NOTE: std::ops::Range<usize> = 40..REPORT_BYTES;
 
+/// The parent's word at a barrier: go on; or take back what was made, and end.
+pub const GO: [u8; 1] = *b"g";
+pub const BACK: [u8; 1] = *b"b";
+
 /// Why a step did not succeed, as far as the child can say it without allocating.
 #[derive(Clone, Copy)]
 pub struct Refused {
@@ -34,6 +38,12 @@ impl Refused {
     /// Whether a text was added.
     pub fn has_note(&self) -> bool {
         self.note.first() != Some(&0)
+    }
+
+    /// The text that was added, for whoever doesn't send it.
+    pub fn note(&self) -> String {
+        let used = self.note.iter().position(|b| *b == 0).unwrap_or(0);
+        String::from_utf8_lossy(self.note.get(..used).unwrap_or_default()).into_owned()
     }
 
     /// Adds a text, cut where the record ends: a path, an option, the kernel's own message.

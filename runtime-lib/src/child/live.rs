@@ -8,16 +8,26 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
 use nix::sys::stat::SFlag;
-use nix::unistd::fchdir;
+use nix::unistd::{UnlinkatFlags, fchdir, unlinkat};
 
 use super::Child;
 use super::fds::{Fd, clone_tree, openat2};
 use super::mounts::{attach_at, give_flags, give_propagation, new_mount};
-use super::paths::{Missing, ensure, kind, open_target};
+use super::path_text::PathText;
+use super::paths::{Missing, OWN, deepest, ensure, kind, open_target};
 use crate::report::{self, Refused, call};
 use crate::step::{Attributes, Mount, Source, Target};
 use crate::sys::fd;
 use crate::sys::mount::{resolve, set_attributes};
+
+/// A place for a mount that was not there.
+pub(super) struct NewPlace<'plan> {
+    /// The directory that was there.
+    above: Fd,
+    /// The path from there on.
+    path: &'plan CStr,
+    missing: Missing,
+}
 
 /// A detached mount and its place.
 pub(super) struct Made {
@@ -25,7 +35,7 @@ pub(super) struct Made {
     place: Fd,
 }
 
-impl Child<'_> {
+impl<'plan> Child<'plan> {
     pub(super) fn hold_tree(
         &mut self,
         path: &CStr,
@@ -38,7 +48,7 @@ impl Child<'_> {
         Ok(())
     }
 
-    pub(super) fn make_mount(&mut self, mount: &Mount) -> Result<(), Refused> {
+    pub(super) fn make_mount(&mut self, mount: &'plan Mount) -> Result<(), Refused> {
         let attributes = &mount.attributes;
         let (made, place) = match &mount.source {
             Source::New {
@@ -50,17 +60,19 @@ impl Child<'_> {
                     true => open_target(self.root()?, &mount.target).ok(),
                     false => None,
                 };
-                let place = ensure(self.root()?, &mount.target, Missing::Directory)?;
                 let inherit = covered.as_ref().map(AsFd::as_fd);
                 let made = new_mount(fstype, label, options, inherit, 0)?;
                 let made = fd::borrow(self.held.insert(made).as_raw_fd());
-                (made, place)
+                (made, self.place_of(Missing::Directory, &mount.target)?)
             }
-            Source::Opened { tree, .. } => self.place_of(self.opened(*tree)?, &mount.target)?,
+            Source::Opened { tree, .. } => {
+                let tree = self.opened(*tree)?;
+                (tree, self.place_of(like(tree)?, &mount.target)?)
+            }
             Source::Held { .. } => {
                 let held = self.held.as_ref().map(|held| fd::borrow(held.as_raw_fd()));
                 let held = held.ok_or(Refused::new("open_tree", Errno::EBADF))?;
-                self.place_of(held, &mount.target)?
+                (held, self.place_of(like(held)?, &mount.target)?)
             }
             Source::Bind { .. } => return Err(Refused::new("open_tree", Errno::EBADF)),
         };
@@ -74,22 +86,62 @@ impl Child<'_> {
         Ok(())
     }
 
-    fn place_of<'fd>(
-        &self,
-        tree: BorrowedFd<'fd>,
-        target: &Target,
-    ) -> Result<(BorrowedFd<'fd>, Fd), Refused> {
-        let missing = match kind(tree)?.1 {
-            SFlag::S_IFDIR => Missing::Directory,
-            _ => Missing::File,
+    /// The place, made if it is missing. What is made is remembered first.
+    fn place_of(&mut self, missing: Missing, target: &'plan Target) -> Result<Fd, Refused> {
+        if open_target(self.root()?, target).err() == Some(Errno::ENOENT) {
+            let (above, end) = deepest(self.root()?, target)?;
+            let path = target.path.to_bytes_with_nul();
+            let path = path.get(end + usize::from(end > 0)..).unwrap_or_default();
+            let path = CStr::from_bytes_with_nul(path);
+            self.new_place = path.ok().map(|path| NewPlace {
+                above,
+                path,
+                missing,
+            });
+        }
+        ensure(self.root()?, target, missing)
+    }
+
+    /// Removes the place again, and the directories above it that were made with it, as far as
+    /// they are empty: nothing was mounted.
+    pub(super) fn take_back(&mut self) {
+        let Some(NewPlace {
+            above,
+            path,
+            missing,
+        }) = self.new_place.take()
+        else {
+            return;
         };
-        Ok((tree, ensure(self.root()?, target, missing)?))
+        let Ok(mut path) = PathText::new(path.to_bytes()) else {
+            return;
+        };
+        let (mut end, mut kind) = (path.length(), missing);
+        while end > 0 {
+            let from = path.parent(end).map_or(0, |slash| slash + 1);
+            let parent = match from {
+                0 => Ok(c"."),
+                from => path.part(0, from - 1),
+            };
+            let parent =
+                parent.and_then(|parent| openat2(above.as_fd(), parent, libc::O_PATH, 0, OWN));
+            let how = match kind {
+                Missing::Directory => UnlinkatFlags::RemoveDir,
+                Missing::File => UnlinkatFlags::NoRemoveDir,
+            };
+            let removed = parent.and_then(|parent| unlinkat(&parent, path.part(from, end)?, how));
+            if removed.is_err() {
+                return;
+            }
+            (end, kind) = (from.saturating_sub(1), Missing::Directory);
+        }
     }
 
     pub(super) fn attach_made(&mut self, attributes: &Attributes) -> Result<(), Refused> {
         let made = self.made.take();
         let made = made.ok_or(Refused::new("move_mount", Errno::EBADF))?;
         attach_at(fd::borrow(made.mount), made.place.as_fd())?;
+        self.new_place = None;
         give_propagation(fd::borrow(made.mount), attributes)
     }
 
@@ -121,7 +173,15 @@ impl Child<'_> {
         umount2(name, how | MntFlags::UMOUNT_NOFOLLOW).map_err(call("umount2"))
     }
 
-    fn show(&self, what: BorrowedFd<'_>) -> Result<(), Refused> {
+    pub(super) fn show(&self, what: BorrowedFd<'_>) -> Result<(), Refused> {
         fd::send(self.channel, &report::shown(), Some(what)).map_err(call("sendmsg"))
     }
+}
+
+/// What has to be there for a mount of this.
+fn like(tree: BorrowedFd<'_>) -> Result<Missing, Refused> {
+    Ok(match kind(tree)?.1 {
+        SFlag::S_IFDIR => Missing::Directory,
+        _ => Missing::File,
+    })
 }

@@ -32,7 +32,6 @@ mod streams;
 mod terminal;
 #[cfg(test)]
 mod tests;
-mod trees;
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
@@ -48,6 +47,7 @@ use crate::step::{Barrier, Slot, Step};
 use crate::sys::exec::Image;
 use crate::sys::fd::retry;
 use crate::sys::{credentials, fd, process, scheduling};
+use crate::tree;
 
 /// What a child is born with.
 pub struct Child<'plan> {
@@ -82,6 +82,8 @@ pub struct Child<'plan> {
     held: Option<Fd>,
     /// What is to be attached, and where.
     made: Option<live::Made>,
+    /// Where the place was made that it is attached to.
+    new_place: Option<live::NewPlace<'plan>>,
     /// The directory in which a mount was found: whoever renames it leads nobody elsewhere.
     found_in: Option<Fd>,
     /// The child was released by start: failures go to `result` from here on.
@@ -134,6 +136,7 @@ impl<'plan> Child<'plan> {
             kept: (0..kept).map(|_| None).collect(),
             held: None,
             made: None,
+            new_place: None,
             found_in: None,
             released: false,
         }
@@ -149,6 +152,7 @@ impl<'plan> Child<'plan> {
         let steps = self.steps;
         for (number, planned) in steps.iter().enumerate() {
             if let Err(refused) = self.step(&planned.step) {
+                self.take_back();
                 self.report_failure(number, &refused);
                 process::exit(1);
             }
@@ -156,7 +160,7 @@ impl<'plan> Child<'plan> {
         process::exit(1)
     }
 
-    fn step(&mut self, step: &Step) -> Result<(), Refused> {
+    fn step(&mut self, step: &'plan Step) -> Result<(), Refused> {
         match step {
             Step::Undumpable => process::set_dumpable(false).map_err(call("prctl")),
             Step::OomScoreAdj(score) => own_files::oom_score_adj(*score),
@@ -204,6 +208,7 @@ impl<'plan> Child<'plan> {
                 propagation,
             } => self.hold_tree(path, *recursive, *propagation),
             Step::MakeMount(mount) => self.make_mount(mount),
+            Step::ShowRoot => self.show(self.root()?),
             Step::AttachMount { attributes, .. } => self.attach_made(attributes),
             Step::FindMount { directory, name } => self.find_mount(directory, name),
             Step::Unmount { name, lazy, .. } => self.unmount(name, *lazy),
@@ -212,7 +217,10 @@ impl<'plan> Child<'plan> {
             Step::Sysctl { name, value } => self.sysctl(name, value),
             Step::Mask(target) => self.mask(target),
             Step::ReadOnlyPath(target) => self.read_only_path(target),
-            Step::RemoveTree(path) => trees::remove(path),
+            Step::RemoveTree { directory, name } => {
+                let above = fds::openat2(nix::fcntl::AT_FDCWD, directory, libc::O_PATH, 0, 0);
+                tree::remove(above.map_err(call("openat2"))?.as_fd(), name)
+            }
             Step::JoinCgroup { tasks } | Step::JoinRdt { tasks } => self.join_cgroup(tasks),
             Step::JoinUnified { processes } => self.join_cgroup(std::slice::from_ref(processes)),
             Step::CpuAffinity(cpus) => {
@@ -310,7 +318,8 @@ impl<'plan> Child<'plan> {
         let mut word = [0];
         // The end of the parent is the end of its unfinished child: nobody else knows of it.
         match retry(|| nix::unistd::read(channel, &mut word)) {
-            Ok(1) => Ok(()),
+            Ok(1) if word == report::GO => Ok(()),
+            Ok(1) => Err(Refused::new("read", Errno::ECANCELED)),
             _ => process::exit(1),
         }
     }

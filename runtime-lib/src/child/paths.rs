@@ -83,7 +83,7 @@ pub fn ensure(root: BorrowedFd<'_>, target: &Target, missing: Missing) -> Result
 }
 
 /// A step down must lead to what was just made.
-const OWN: u64 = resolve::BENEATH | resolve::NO_SYMLINKS;
+pub const OWN: u64 = resolve::BENEATH | resolve::NO_SYMLINKS;
 
 /// The last component of a target.
 pub struct LastName(PathText);
@@ -96,24 +96,32 @@ impl LastName {
     }
 }
 
-/// Opens the directory that a target lies in, made if it is missing. From the deepest one that
-/// exists: a thousand mounts below each other then cost a thousand walks, not their square.
-pub fn ensure_parent(root: BorrowedFd<'_>, target: &Target) -> Result<(Fd, LastName), Refused> {
-    let refused = |name| move |errno| describe(name, errno, target);
-    let plain = target.links == Links::Refuse;
-    let mut path = PathText::new(target.path.to_bytes()).map_err(refused("openat2"))?;
-    let whole = path.parent(path.length()).unwrap_or(0);
-    let mut end = whole;
-    let mut parent = loop {
+/// The deepest directory above a target that exists, and where its path ends. From there on: a
+/// thousand mounts below each other then cost a thousand walks, not their square.
+pub fn deepest(root: BorrowedFd<'_>, target: &Target) -> Result<(Fd, usize), Refused> {
+    let refused = |errno| describe("openat2", errno, target);
+    let mut path = PathText::new(target.path.to_bytes()).map_err(refused)?;
+    let mut end = path.parent(path.length()).unwrap_or(0);
+    loop {
         let prefix = match end {
             0 => Ok(c"."),
             end => path.part(0, end),
         };
+        let plain = target.links == Links::Refuse;
         match prefix.and_then(|prefix| open(root, prefix, libc::O_PATH, plain)) {
             Err(Errno::ENOENT) if end > 0 => end = path.parent(end).unwrap_or(0),
-            result => break result.map_err(refused("openat2"))?,
+            found => return Ok((found.map_err(refused)?, end)),
         }
-    };
+    }
+}
+
+/// Opens the directory that a target lies in, made if it is missing.
+pub fn ensure_parent(root: BorrowedFd<'_>, target: &Target) -> Result<(Fd, LastName), Refused> {
+    let refused = |name| move |errno| describe(name, errno, target);
+    let plain = target.links == Links::Refuse;
+    let (mut parent, mut end) = deepest(root, target)?;
+    let mut path = PathText::new(target.path.to_bytes()).map_err(refused("openat2"))?;
+    let whole = path.parent(path.length()).unwrap_or(0);
     while end < whole {
         let Some((from, to)) = path.component(end) else {
             break;

@@ -16,6 +16,7 @@ pub(crate) mod hooks;
 mod id;
 mod identity;
 mod kill;
+mod ledger;
 mod list;
 mod mountinfo;
 mod mounts;

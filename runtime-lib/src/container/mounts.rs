@@ -5,29 +5,35 @@
 //! it is attached, so that a runtime that is killed between the two leaves a line about
 //! a mount that never was, which nothing is done for.
 
-use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
-use nix::sys::stat::Mode;
-use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use nix::sys::wait::WaitStatus;
 use oci_spec::runtime::Mount;
 use serde::{Deserialize, Serialize};
 
 use super::Container;
 use super::exec::differing_namespaces;
-use super::mountinfo::{self, Line};
+use super::ledger::{Entry, Ledger, Seen, identify};
+use super::mountinfo;
 use super::state::Status;
-use super::store::{MOUNTS, SCHEMA, Versioned};
 use crate::error::{Code, Error, Result};
 use crate::launch::refusal;
 use crate::launch::{Launched, Surroundings, launch, reap};
 use crate::plan::{self, AddRequest, Place, Plan};
-use crate::sys::mount::{MountId, mount_id, openat2, resolve};
+
+/// How long the container's own file systems may keep whoever walks its paths waiting.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long somebody may have a mount open for a moment: whoever lists the mounts, or another
+/// thread's child before its execve(2), which was born with our descriptors.
+const BUSY_FOR: [Duration; 3] = [
+    Duration::from_millis(2),
+    Duration::from_millis(10),
+    Duration::from_millis(50),
+];
 
 /// The mounts that were added to a running container: [`Container::mounts`].
 #[derive(Debug)]
@@ -57,41 +63,6 @@ pub enum Detach {
     Unused,
     /// It is out of sight at once, with what is mounted below it, and ends with its last user.
     Lazily,
-}
-
-/// The mounts that were added, in their order.
-#[derive(Debug, Serialize, Deserialize)]
-struct Ledger {
-    schema: u32,
-    mounts: Vec<Entry>,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Entry {
-    #[serde(flatten)]
-    added: Added,
-    /// As mountinfo numbers it.
-    id: u64,
-    /// See [`MountId::unique`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    unique: Option<u64>,
-    /// What is mounted, which tells it from others where the kernel has no unique number.
-    file: (u64, u64),
-}
-
-impl Versioned for Ledger {
-    fn schema(&self) -> u32 {
-        self.schema
-    }
-}
-
-impl Entry {
-    fn is(&self, seen: MountId) -> bool {
-        match (self.unique, seen.unique) {
-            (Some(ours), Some(theirs)) => ours == theirs,
-            _ => self.id == seen.id && self.file == seen.file,
-        }
-    }
 }
 
 impl Container {
@@ -132,20 +103,16 @@ impl Mounts<'_> {
     /// # Errors
     /// [`Code::StateCorrupt`]; [`Code::NotRunning`].
     pub fn list(&self) -> Result<Vec<Added>> {
-        let there = |container: &Container| {
-            let (_, seen) = container.live()?;
-            Ok(container.ledger(&seen)?.mounts)
-        };
-        let entries = there(self.container)
-            .map_err(|error: Error| error.during(format!("mounts list {}", self.container.id)))?;
-        Ok(entries.into_iter().map(|entry| entry.added).collect())
+        self.container
+            .list_mounts()
+            .map_err(|error| error.during(format!("mounts list {}", self.container.id)))
     }
 }
 
 impl Container {
     fn add_mount(&self, mount: &Mount) -> Result<()> {
-        let (place, seen) = self.live()?;
-        let mut ledger = self.ledger(&seen)?;
+        let place = self.place()?;
+        let mut ledger = Ledger::load(&self.state_dir)?;
         let spec = self.spec()?;
         let linux = spec.config.linux().as_ref();
         let source = absolute(mount.source().as_deref())?;
@@ -171,79 +138,122 @@ impl Container {
             options: mount.options().clone().unwrap_or_default(),
         };
         let mut recorded = false;
-        let performed = perform(&plan, |newborn| {
+        let performed = perform(&plan, mount.destination(), |newborn| {
             let [made, place] = shown(newborn)?;
+            let seen = self.seen_by(newborn)?;
+            ledger.forget_the_gone(&seen);
             check_place(&place, &added, &ledger, &seen)?;
-            let seen = identify(&made)?;
-            ledger.mounts.push(Entry {
-                added,
-                id: seen.id,
-                unique: seen.unique,
-                file: seen.file,
-            });
+            ledger.mounts.push(Entry::new(added, identify(&made)?));
             recorded = true;
-            self.state_dir.record(MOUNTS, &ledger)
+            ledger.save(&self.state_dir)
         });
         if performed.is_err() && recorded {
             ledger.mounts.pop();
-            self.state_dir.record(MOUNTS, &ledger)?;
+            ledger.save(&self.state_dir)?;
         }
         performed
     }
 
     fn remove_mount(&self, destination: &Path, detach: Detach) -> Result<()> {
-        let (place, seen) = self.live()?;
-        let mut ledger = self.ledger(&seen)?;
-        let same = |entry: &Entry| plain(&entry.added.destination) == plain(destination);
+        let mut ledger = Ledger::load(&self.state_dir)?;
         let none = || {
             Error::new(Code::NotFound, "no such mount")
                 .path(destination)
                 .hint("only what `mounts add` has mounted can be removed: see `mounts list`")
         };
+        let seen = self.look(&mut ledger)?;
+        let same = |entry: &Entry| plain(&entry.added.destination) == plain(destination);
         let at = ledger.mounts.iter().rposition(same).ok_or_else(none)?;
         let entry = ledger.mounts.remove(at);
-        let line = seen.iter().find(|line| line.id == entry.id);
-        let line = line.ok_or_else(none)?;
+        let line = seen.line(entry.id).ok_or_else(none)?;
+        let busy = |hint: String| {
+            Error::new(Code::Filesystem, "device or resource busy")
+                .path(destination)
+                .hint(hint)
+        };
         if detach == Detach::Unused {
             let below: Vec<_> = seen
+                .lines
                 .iter()
                 .filter(|other| other.parent == line.id && other.id != line.id)
                 .map(|other| other.point.display().to_string())
                 .collect();
             if !below.is_empty() {
-                return Err(Error::new(Code::Filesystem, "device or resource busy")
-                    .path(destination)
-                    .hint(format!(
-                        "other mounts lie on it ({}): --lazy takes them along",
-                        below.join(", ")
-                    )));
+                let below = below.join(", ");
+                return Err(busy(format!(
+                    "other mounts lie on it ({below}): --lazy takes them along"
+                )));
             }
         }
         let lazy = detach == Detach::Lazily;
-        let plan = plan::remove_mount(place, &line.point, lazy)?;
-        perform(&plan, |newborn| {
-            let [found] = shown(newborn)?;
-            match identify(&found)? {
-                id if id.is_root && entry.is(id) => Ok(()),
-                _ => Err(Error::new(Code::Filesystem, "device or resource busy")
-                    .path(destination)
-                    .hint("another mount lies over it")),
+        let mut again = BUSY_FOR.iter();
+        loop {
+            let plan = plan::remove_mount(self.place()?, &line.point, lazy)?;
+            let removed = perform(&plan, destination, |newborn| {
+                let [found] = shown(newborn)?;
+                match identify(&found)? {
+                    id if id.is_root && entry.is(id) => Ok(()),
+                    _ => Err(busy("another mount lies over it".to_owned())),
+                }
+            });
+            match (removed, again.next()) {
+                (Err(error), Some(pause)) if error.failed_call() == Some("umount2") && !lazy => {
+                    std::thread::sleep(*pause);
+                }
+                (removed, _) => break removed?,
             }
-        })?;
-        let left = mountinfo::of_process(&self.init_pid())?;
-        if left
-            .iter()
-            .any(|other| other.id == line.id && other.point == line.point)
-        {
-            return Err(Error::new(Code::Filesystem, "device or resource busy")
-                .path(destination)
-                .hint("the container has put another mount over it meanwhile"));
         }
-        self.state_dir.record(MOUNTS, &ledger)
+        let left = self.look(&mut Ledger::load(&self.state_dir)?)?;
+        if left
+            .line(line.id)
+            .is_some_and(|other| other.point == line.point)
+        {
+            return Err(busy(
+                "the container has put another mount over it meanwhile".to_owned(),
+            ));
+        }
+        ledger.save(&self.state_dir)
     }
 
-    /// How to get into the container, and what it has mounted.
-    fn live(&self) -> Result<(Place, Vec<Line>)> {
+    fn list_mounts(&self) -> Result<Vec<Added>> {
+        let mut ledger = Ledger::load(&self.state_dir)?;
+        self.look(&mut ledger)?;
+        Ok(ledger.mounts.into_iter().map(|entry| entry.added).collect())
+    }
+
+    /// What the container has mounted, seen from the root of its mount namespace; what is gone of
+    /// the ledger is forgotten.
+    fn look(&self, ledger: &mut Ledger) -> Result<Seen> {
+        let mut seen = Seen {
+            lines: Vec::new(),
+            hidden: Vec::new(),
+        };
+        let place = self.place()?;
+        if ledger.mounts.is_empty() {
+            return Ok(seen);
+        }
+        perform(&plan::see_mounts(place), "/".as_ref(), |newborn| {
+            let [root] = shown(newborn)?;
+            seen = self.seen_by(newborn)?;
+            ledger.forget_the_gone(&seen);
+            ledger.mounts.retain(|entry| {
+                let line = seen.lines.iter().find(|line| line.id == entry.id);
+                !line.is_some_and(|line| entry.is_replaced(line, &root))
+            });
+            Ok(())
+        })?;
+        Ok(seen)
+    }
+
+    fn seen_by(&self, newborn: &Launched) -> Result<Seen> {
+        let lines = mountinfo::of_process(&newborn.pid.to_string())?;
+        let mut hidden = mountinfo::of_process(&self.init_pid())?;
+        hidden.retain(|line| !lines.iter().any(|other| other.id == line.id));
+        Ok(Seen { lines, hidden })
+    }
+
+    /// How to get into the container.
+    fn place(&self) -> Result<Place> {
         let stopped = || {
             Error::new(Code::NotRunning, "container not running")
                 .hint("its mounts have ended with it")
@@ -264,67 +274,39 @@ impl Container {
             let tail = "the container has no mount namespace of its own";
             return Err(Error::new(Code::Unsupported, tail));
         }
-        let seen = mountinfo::of_process(&self.init_pid())?;
         let capability = caps::Capability::CAP_SYS_ADMIN;
-        let place = Place {
+        Ok(Place {
             init,
             namespaces,
             may_clone: caps::has_cap(None, caps::CapSet::Effective, capability).unwrap_or(false),
-        };
-        Ok((place, seen))
+        })
     }
 
     fn init_pid(&self) -> String {
         let pid = self.record.as_ref().map(|record| record.init.pid);
         pid.unwrap_or_default().to_string()
     }
-
-    /// What was added and is in this table of the container's mounts.
-    fn ledger(&self, seen: &[Line]) -> Result<Ledger> {
-        let found = self.state_dir.load::<Ledger>(MOUNTS)?;
-        let mut ledger = found.unwrap_or(Ledger {
-            schema: SCHEMA,
-            mounts: Vec::new(),
-        });
-        if !ledger.mounts.is_empty() {
-            let root = self.root_of_init()?;
-            ledger.mounts.retain(|entry| is_there(entry, seen, &root));
-        }
-        Ok(ledger)
-    }
-
-    fn root_of_init(&self) -> Result<OwnedFd> {
-        let path = format!("/proc/{}/root", self.init_pid());
-        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        nix::fcntl::open(path.as_str(), flags, Mode::empty())
-            .map_err(|errno| Error::call(Code::Filesystem, "open", errno).path(path))
-    }
 }
 
-/// Whether a mount of ours is among these of the container. Its number alone doesn't tell: as
-/// soon as the container unmounts ours, another mount has it.
-fn is_there(entry: &Entry, seen: &[Line], root: &OwnedFd) -> bool {
-    let Some(line) = seen.iter().find(|line| line.id == entry.id) else {
-        return false;
-    };
-    let covered = |other: &&Line| other.parent == line.id && other.point == line.point;
-    if seen.iter().find(covered).is_some() {
-        return true;
-    }
-    // No file system of the container is asked, which could keep the caller waiting.
-    let how = resolve::IN_ROOT | resolve::NO_SYMLINKS | resolve::CACHED;
-    let path = CString::new(line.point.as_os_str().as_bytes()).unwrap_or_default();
-    let place = openat2(root.as_fd(), &path, libc::O_PATH, 0, how);
-    place.map_or(true, |place| identify(&place).is_ok_and(|id| entry.is(id)))
-}
-
-/// Runs a plan without a program to its end; `ready` may refuse what the child has shown.
-fn perform(plan: &Plan, ready: impl FnOnce(&mut Launched) -> Result<()>) -> Result<()> {
+/// Runs a plan without a program to its end, for a path of the container; `ready` may refuse what
+/// the child has shown.
+fn perform(
+    plan: &Plan,
+    path: &Path,
+    ready: impl FnOnce(&mut Launched) -> Result<()>,
+) -> Result<()> {
     for notice in &plan.notices {
         tracing::warn!(pointer = notice.pointer, "{notice}");
     }
     plan.trace();
-    let launched = launch(plan, Surroundings::default(), ready)?;
+    let around = Surroundings {
+        patience: Some(PATIENCE),
+        ..Surroundings::default()
+    };
+    let launched = launch(plan, around, ready).map_err(|error| match error.code() {
+        Code::Deadline => error.path(path),
+        _ => error,
+    })?;
     match reap(launched.pidfd.as_fd()) {
         Some(WaitStatus::Exited(_, 0)) | None => Ok(()),
         how => Err(refusal::died(how, "the process that mounts")),
@@ -339,40 +321,34 @@ fn shown<const N: usize>(newborn: &mut Launched) -> Result<[OwnedFd; N]> {
         .map_err(|_| Error::new(Code::Process, "unreadable record from the child"))
 }
 
-fn identify(mount: &OwnedFd) -> Result<MountId> {
-    mount_id(mount.as_fd()).map_err(|errno| Error::call(Code::Filesystem, "statx", errno))
-}
-
 /// What the child can't judge: where its place really lies.
-fn check_place(place: &OwnedFd, added: &Added, ledger: &Ledger, seen: &[Line]) -> Result<()> {
+fn check_place(place: &OwnedFd, added: &Added, ledger: &Ledger, seen: &Seen) -> Result<()> {
     let destination = &added.destination;
     let refuse = |hint: &str, tail: &str| {
         Err(Error::new(Code::InvalidArgument, tail)
             .path(destination)
             .hint(hint))
     };
-    let below = fstatfs(place).map_err(|errno| Error::call(Code::Filesystem, "fstatfs", errno))?;
-    let named = destination.to_string_lossy();
-    if below.filesystem_type() == PROC_SUPER_MAGIC && !plan::may_cover_proc(&named) {
+    let at = identify(place)?;
+    let Some(line) = seen.lines.iter().find(|line| line.id == at.id) else {
+        return refuse(
+            "the mount that it lies on is not in the container's mount namespace",
+            "nobody can tell whether it would appear on the host",
+        );
+    };
+    // Not fstatfs(2), for which a FUSE server of the container could keep the caller waiting.
+    if line.fstype == b"proc" && !plan::may_cover_proc(&destination.to_string_lossy()) {
         return refuse(
             "it lies in a procfs",
             "what the kernel says there must not be covered",
         );
     }
-    let at = identify(place)?;
     if at.is_root && ledger.mounts.iter().any(|entry| entry.is(at)) {
         return refuse(
             "a mount was added there before: remove it first",
             "device or resource busy",
         );
     }
-    // A program that has changed its root shows only what lies below it.
-    let Some(line) = seen.iter().find(|line| line.id == at.id) else {
-        return refuse(
-            "the container's init doesn't see the mount that it lies on",
-            "nobody can tell whether it would appear on the host",
-        );
-    };
     if let Some(group) = line.shared {
         let host = mountinfo::of_process("self")?;
         if host.iter().any(|line| line.shared == Some(group)) {

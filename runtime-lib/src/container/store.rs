@@ -5,6 +5,7 @@
 //! that exec works from; `go` and `result` are the fifos of start. Files are replaced by
 //! rename, so that readers need no lock.
 
+use std::ffi::CString;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -22,6 +23,7 @@ use crate::error::{Code, Error, Result};
 use crate::overlay;
 use crate::plan::IdMaps;
 use crate::sys::fd::{lock, try_lock, unlock};
+use crate::tree;
 
 /// The version of what is in the state files. A field that is added gets a default for files
 /// that lack it, and the version stays; it goes up when the meaning of a field changes, and
@@ -166,9 +168,9 @@ impl StateDir {
     fn clear(&self) -> Result<()> {
         if let Some(ids) = &self.ids {
             // While the journal still says whose it is.
-            let written = self.path.join(OVERLAY);
-            if written.is_dir() && std::fs::remove_dir_all(&written).is_err() {
-                overlay::remove(&written, ids)?;
+            let name = CString::new(OVERLAY).unwrap_or_default();
+            if tree::remove(self.directory.as_fd(), &name).is_err() {
+                overlay::remove(&self.path, &name, ids)?;
             }
         }
         // The journal is the first of the files: without it there is no container, so that
@@ -186,23 +188,29 @@ impl StateDir {
         match nix::unistd::unlinkat(nix::fcntl::AT_FDCWD, &self.path, UnlinkatFlags::RemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
             // What an overlay wrote, or a write that was cut short.
-            Err(_) => std::fs::remove_dir_all(&self.path)
-                .map_err(|error| Error::io(Code::Io, "rmdir", &error).path(&self.path)),
+            Err(_) => {
+                self.sweep()?;
+                match nix::unistd::unlinkat(
+                    nix::fcntl::AT_FDCWD,
+                    &self.path,
+                    UnlinkatFlags::RemoveDir,
+                ) {
+                    Ok(()) | Err(Errno::ENOENT) => Ok(()),
+                    Err(errno) => Err(Error::call(Code::Io, "rmdir", errno).path(&self.path)),
+                }
+            }
         }
     }
 
     /// Empties the directory.
     fn sweep(&self) -> Result<()> {
-        let refused = |error| Error::io(Code::Io, "unlink", &error).path(&self.path);
-        for entry in std::fs::read_dir(&self.path).map_err(refused)? {
-            let entry = entry.map_err(refused)?;
-            let removed = match entry.file_type().map_err(refused)?.is_dir() {
-                true => std::fs::remove_dir_all(entry.path()),
-                false => std::fs::remove_file(entry.path()),
-            };
-            removed.map_err(refused)?;
-        }
-        Ok(())
+        tree::empty(self.directory.as_fd()).map_err(|refused| {
+            let error = Error::call(Code::Io, refused.call, refused.errno).path(&self.path);
+            match refused.has_note() {
+                true => error.hint(refused.note()),
+                false => error,
+            }
+        })
     }
 
     /// Replaces a file whole.

@@ -11,6 +11,7 @@ pub mod opens;
 pub mod refusal;
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -23,7 +24,7 @@ use crate::child::{Channel, Child, Handshake};
 use crate::error::{Code, Error, Result};
 use crate::plan::hooks::Hook;
 use crate::plan::{Plan, Planned};
-use crate::report::{REPORT_BYTES, Report};
+use crate::report::{self, REPORT_BYTES, Report};
 use crate::step::{Barrier, Step};
 use crate::sys::exec::Image;
 use crate::sys::fd;
@@ -55,6 +56,8 @@ pub struct Surroundings<'a> {
     pub cancel: Option<BorrowedFd<'a>>,
     /// Takes the listener of the child's seccomp filter to whoever serves it.
     pub listener: Option<GiveListener<'a>>,
+    /// How long the child may take in all; None: as long as it takes.
+    pub patience: Option<Duration>,
 }
 
 /// Runs one hook of a container whose process waits.
@@ -130,6 +133,7 @@ pub fn launch(
         hooks: around.hooks,
         cancel: around.cancel,
         listener: around.listener,
+        deadline: around.patience.map(|patience| Instant::now() + patience),
     };
     server.serve(ready)
 }
@@ -147,6 +151,7 @@ struct Server<'a> {
     hooks: Option<RunHook<'a>>,
     cancel: Option<BorrowedFd<'a>>,
     listener: Option<GiveListener<'a>>,
+    deadline: Option<Instant>,
 }
 
 impl Server<'_> {
@@ -175,11 +180,13 @@ impl Server<'_> {
                     actions::perform(self.plan, barrier, newborn, self.hooks, &mut self.devices)?;
                     if barrier == Barrier::Ready
                         && let Some(ready) = ready.take()
+                        && let Err(refusal) = ready(newborn)
                     {
-                        ready(newborn)?;
+                        self.send_back()?;
+                        return Err(refusal);
                     }
                     // Not write(2), whose SIGPIPE would be the caller's.
-                    match fd::send(self.channel.as_raw_fd(), b"g", None) {
+                    match fd::send(self.channel.as_raw_fd(), &report::GO, None) {
                         Ok(()) => {}
                         Err(Errno::EPIPE | Errno::ECONNRESET) => return Err(self.death()),
                         Err(errno) => return Err(Error::call(Code::Process, "sendmsg", errno)),
@@ -202,6 +209,18 @@ impl Server<'_> {
         }
         self.devices.keep();
         self.newborn.take().ok_or_else(gone)
+    }
+
+    /// The child of a refused plan takes back what it has made in places that outlast it; all
+    /// others are just killed.
+    fn send_back(&mut self) -> Result<()> {
+        let makes = |planned: &Planned| matches!(planned.step, Step::MakeMount(_));
+        if self.plan.steps.iter().any(makes)
+            && fd::send(self.channel.as_raw_fd(), &report::BACK, None).is_ok()
+        {
+            self.receive()?;
+        }
+        Ok(())
     }
 
     /// A failure in the words of its step.
@@ -261,34 +280,52 @@ impl Server<'_> {
         Ok(Some(report))
     }
 
-    /// Waits for the child, or for the caller to give it up.
+    /// Waits for the child, for the caller to give it up, or for the end of its time.
     fn wait_or_cancel(&mut self) -> Result<()> {
-        let Some(cancel) = self.cancel else {
+        if self.cancel.is_none() && self.deadline.is_none() {
             return Ok(());
-        };
-        let mut watched =
-            [self.channel.as_fd(), cancel].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-        loop {
-            match poll(&mut watched, PollTimeout::NONE) {
-                Err(Errno::EINTR) => {}
+        }
+        let given_up = loop {
+            let left = match self.deadline {
+                Some(deadline) => deadline.saturating_duration_since(Instant::now()),
+                None => Duration::MAX,
+            };
+            let timeout = match self.deadline {
+                Some(_) => PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX),
+                None => PollTimeout::NONE,
+            };
+            let mut watched = [Some(self.channel.as_fd()), self.cancel]
+                .map(|fd| PollFd::new(fd.unwrap_or(self.channel.as_fd()), PollFlags::POLLIN));
+            match poll(&mut watched, timeout) {
+                Err(Errno::EINTR) => continue,
                 Err(errno) => return Err(Error::call(Code::Process, "poll", errno)),
-                Ok(_) => break,
+                Ok(0) if left.is_zero() => {
+                    break Error::new(Code::Deadline, "deadline exceeded").hint(
+                        "a file system of the container didn't answer, and the process that \
+                         waited for it was killed",
+                    );
+                }
+                Ok(0) => continue,
+                Ok(_) => {}
             }
-        }
-        match watched.map(|fd| fd.any() == Some(true)) {
-            [false, true] => {}
-            _ => return Ok(()),
-        }
+            match watched.map(|fd| fd.any() == Some(true)) {
+                [false, true] => {
+                    break Error::new(Code::Cancelled, "interrupted")
+                        .hint("the process had not executed its program yet, and was killed");
+                }
+                _ => return Ok(()),
+            }
+        };
         if let Some(newborn) = self.newborn.take() {
-            // In a frozen cgroup v1 it ends when that is thawed: nobody waits for it.
+            // In a frozen cgroup v1 it ends when that is thawed, and in a call to a FUSE server
+            // when that answers: nobody waits for it.
             let _ = process::pidfd_send_signal(newborn.pidfd.as_fd(), libc::SIGKILL);
             let mut ended = [PollFd::new(newborn.pidfd.as_fd(), PollFlags::POLLIN)];
             if let Ok(1) = fd::retry(|| poll(&mut ended, PollTimeout::from(LAST_BREATH))) {
                 reap(newborn.pidfd.as_fd());
             }
         }
-        Err(Error::new(Code::Cancelled, "interrupted")
-            .hint("the process had not executed its program yet, and was killed"))
+        Err(given_up)
     }
 
     /// Takes the listener out of the waiting child and gives it away, then lets the child go on.
@@ -301,7 +338,7 @@ impl Server<'_> {
         if let Some(give) = self.listener {
             give(listener, newborn)?;
         }
-        fd::send(self.channel.as_raw_fd(), b"g", None)
+        fd::send(self.channel.as_raw_fd(), &report::GO, None)
             .map_err(|errno| Error::call(Code::Died, "sendmsg", errno))
     }
 

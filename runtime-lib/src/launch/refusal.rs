@@ -128,6 +128,7 @@ fn code_of(step: &Step, errno: Errno) -> Code {
         | Step::HoldTree { .. }
         | Step::MakeMount(_)
         | Step::AttachMount { .. }
+        | Step::ShowRoot
         | Step::FindMount { .. }
         | Step::Unmount { .. }
         | Step::Populate(_)

@@ -122,12 +122,30 @@ pub fn remove_mount(place: Place, point: &Path, lazy: bool) -> Result<Plan> {
     Ok(plan)
 }
 
+/// The plan of a child that shows the root of the container's mount namespace, and sees from there
+/// what is mounted; init may have changed its own root.
+pub fn see_mounts(place: Place) -> Plan {
+    let mut plan = Plan::empty();
+    enter(place, None, &mut plan);
+    plan.step(Step::ShowRoot);
+    plan.step(Step::Meet(Barrier::Ready));
+    plan.step(Step::Finish);
+    plan
+}
+
 /// The words of an entry, and what only a container in the making may ask for.
 fn wanted<'a>(entry: &'a Entry, plan: &mut Plan) -> Result<Wanted<'a>> {
     let refuse = |tail: &str, at: &str| Err(Error::new(Code::InvalidArgument, tail).at(at));
     let Some(destination) = entry.destination().to_str() else {
         return refuse("the path is not UTF-8", "/destination");
     };
+    let source = entry.source().as_deref().unwrap_or(Path::new(""));
+    if source.to_str().is_none() {
+        return refuse(
+            "the path is not UTF-8, and the list of mounts is JSON",
+            "/source",
+        );
+    }
     if target(destination, "/destination")?.is_root() {
         return refuse("it would hide the whole container", "/destination");
     }

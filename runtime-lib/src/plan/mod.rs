@@ -55,7 +55,7 @@ pub(crate) use host::in_user_namespace;
 pub use host::{Host, OwnIds, Subordinate};
 pub use labels::Modules;
 pub(crate) use live::may_cover_proc;
-pub use live::{AddRequest, Place, add_mount, remove_mount};
+pub use live::{AddRequest, Place, add_mount, remove_mount, see_mounts};
 pub(crate) use mount_options::known as known_mount_options;
 pub use net_devices::NetDevice;
 pub use process::Limiter;
@@ -128,15 +128,16 @@ impl Plan {
     }
 }
 
-/// The plan of a child that removes a directory as root of a user namespace with these maps.
-pub fn removal(path: CString, maps: IdMaps) -> Plan {
+/// The plan of a child that removes what `name` is in a directory as root of a user namespace with
+/// these maps.
+pub fn removal(directory: CString, name: CString, maps: IdMaps) -> Plan {
     let mut plan = Plan::empty();
     plan.namespaces = CloneFlags::CLONE_NEWUSER;
     plan.act(Barrier::Placed, ParentAction::MapIds(maps));
     plan.step(Step::ResetSignals);
     plan.step(Step::Meet(Barrier::Placed));
     plan.step(Step::BecomeRoot);
-    plan.step(Step::RemoveTree(path));
+    plan.step(Step::RemoveTree { directory, name });
     plan.step(Step::Meet(Barrier::Ready));
     plan
 }

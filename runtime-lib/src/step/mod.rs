@@ -116,6 +116,8 @@ pub enum Step {
     /// A mount for a running container, still detached, and the place that it is for: both are
     /// shown to the parent, who may refuse.
     MakeMount(Mount),
+    /// Show the parent the root: what is mounted is seen from there.
+    ShowRoot,
     /// Attach what [`Step::MakeMount`] has made, in its place.
     AttachMount {
         attributes: Attributes,
@@ -143,7 +145,7 @@ pub enum Step {
     /// personality(2)
     Personality(i32),
     /// rm -r of a path of the host, for what only root of a user namespace may remove.
-    RemoveTree(CString),
+    RemoveTree { directory: CString, name: CString },
     /// mount_setattr(2) on a mount that is attached already.
     Attributes {
         target: Target,

@@ -115,6 +115,7 @@ impl fmt::Display for Step {
             }
             Step::HoldTree { path, .. } => write!(f, "clone the mount at {}", text(path)),
             Step::AttachMount { target, .. } => write!(f, "attach it on {target}"),
+            Step::ShowRoot => write!(f, "look at what is mounted"),
             Step::FindMount { directory, name } => match directory.path.to_bytes() {
                 b"." => write!(f, "find the mount on /{}", text(name)),
                 _ => write!(f, "find the mount on {directory}/{}", text(name)),
@@ -149,7 +150,14 @@ impl fmt::Display for Step {
             }
             Step::Mask(target) => write!(f, "mask {target}"),
             Step::ReadOnlyPath(target) => write!(f, "make {target} read-only with all below it"),
-            Step::RemoveTree(path) => write!(f, "remove {} with all in it", text(path)),
+            Step::RemoveTree { directory, name } => {
+                write!(
+                    f,
+                    "remove {}/{} with all in it",
+                    text(directory),
+                    text(name)
+                )
+            }
             Step::JoinCgroup { tasks } => write!(f, "join {} v1 cgroups", tasks.len()),
             Step::JoinUnified { .. } => write!(f, "join the cgroup"),
             Step::JoinRdt { .. } => write!(f, "join the resctrl group"),

@@ -262,7 +262,8 @@ fn statx(fd: BorrowedFd<'_>, mask: u32) -> Result<libc::statx> {
             libc::statx(
                 fd.as_raw_fd(),
                 c"".as_ptr(),
-                libc::AT_EMPTY_PATH,
+                // What is asked for, the kernel knows without a FUSE server's word.
+                libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC,
                 mask,
                 &raw mut seen,
             )
