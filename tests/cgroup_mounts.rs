@@ -239,3 +239,41 @@ fn s24_the_hosts_sys_in_a_user_namespace_is_read_only_with_the_cgroups_below_it(
         assert!(has(row, "ro"), "{point}: {row:#?}");
     }
 }
+
+#[test]
+fn s24_by_a_link_or_from_above_the_hosts_cgroups_are_read_only_in_a_user_namespace_too() {
+    let stage = stage!();
+    let asked = Asked {
+        read_only: true,
+        cgroup_namespace: false,
+        user_namespace: true,
+    };
+    let mut bundle = asked.bundle(&stage);
+    let link = stage.path("link");
+    std::os::unix::fs::symlink("/sys/fs", &link).unwrap();
+    bundle
+        .bind(&link, "/mnt", &["rbind", "ro"])
+        .bind("/".as_ref(), "/home", &["rbind", "ro"])
+        .args(&["/bin/probe", "mounts"]);
+    let (_, outcome) = run_owned(&stage, &bundle, 100_000);
+    let outcome = outcome.ok();
+    for pointer in ["/mounts/", "read-only all the way down"] {
+        assert!(outcome.stderr.contains(pointer), "{outcome}");
+    }
+    let seen = outcome.json();
+    for place in ["/mnt", "/home/sys"] {
+        let rows = mounts_below(&seen, place);
+        assert!(rows.len() > 1, "{rows:#?}");
+        for (point, row) in rows {
+            assert!(has(row, "ro"), "{point}: {row:#?}");
+        }
+    }
+    // Nothing else has changed what it means.
+    let mut plain = stage.bundle();
+    plain
+        .bind("/".as_ref(), "/home", &["rbind", "ro"])
+        .args(&["/bin/probe", "mounts"]);
+    let seen = stage.run(&plain).ok().json();
+    let rows = mounts_below(&seen, "/home/run");
+    assert!(rows.iter().any(|(_, row)| !has(row, "ro")), "{rows:#?}");
+}

@@ -54,7 +54,9 @@ if [ "${1-}" = --inside ]; then
   files() { find /tmp /run /dev/shm -mindepth 1 -not -path "$CAPSID_WORK*" | grep -v -E '^/run/(user(/54321)?|capsid|crun)$' | { [ ${#held[@]} = 0 ] && cat || grep -v -F "$(printf '%s\n' "${held[@]}")"; } | sort; }
   # The folders of the machine's own that everybody can name: a path that is followed out of a root ends there.
   own() { local d; for d in / /mnt /srv /home /opt /usr /var; do find "$d" -mindepth 1 -maxdepth 1 -printf '%p(%y)\n' 2>/dev/null; done | sort; }
-  before_mounts=$(mounts) before_files=$(files) before_own=$(own)
+  # Whose they are, their modes and numbers: what a container binds of the host's is the host's own.
+  nodes() { { find /dev -xdev \( -type c -o -type b \) -print0; find / -mindepth 1 -maxdepth 1 -print0; printf '/\0'; } | xargs -0 stat -c '%n %F %u:%g %a %t:%T' 2>/dev/null | sort; }
+  before_mounts=$(mounts) before_files=$(files) before_own=$(own) before_nodes=$(nodes)
   "$@"
   status=$?
   # Children that were killed may still be on their way out: they get five seconds.
@@ -78,6 +80,8 @@ if [ "${1-}" = --inside ]; then
   files: $(echo $new)"
   new=$(comm -3 <(echo "$before_own") <(own) | head -20); [ -n "$new" ] && left="$left
   the machine's own folders, before and after: $(echo $new)"
+  new=$(comm -3 <(echo "$before_nodes") <(nodes) | head -20); [ -n "$new" ] && left="$left
+  devices and folders of the machine, before and after: $(echo $new)"
   new=$(below "$name" | grep -v -E "$name(/self)?\$" | head -20); [ -n "$new" ] && left="$left
   cgroups: $(echo $new)"
   if [ -n "$left" ]; then say "left behind:$left"; [ "$status" = 0 ] && status=66; fi

@@ -265,3 +265,66 @@ fn what_an_ordinary_users_container_wrote_deep_goes_with_it() {
     let stage = stage.of_user();
     writes_deep(&stage, &mut bundle);
 }
+
+#[test]
+fn odd_layers_do_what_an_overlay_does_or_are_refused_by_name() {
+    use nix::sys::stat::{Mode, SFlag, mknod};
+    let stage = stage!();
+    let mut bundle = stage.bundle();
+    let base = bundle.config["root"]["path"].as_str().unwrap().to_owned();
+    bundle
+        .set("/root/readonly", json!(false))
+        .sh("ls -d /shown /shown/old /opaque/old /opaque/new /etc /dev/null 2>/dev/null; true");
+    let folder = |name: &str| {
+        let path = stage.path(name);
+        std::fs::create_dir_all(&path).unwrap();
+        path.to_string_lossy().into_owned()
+    };
+    let run = |layers: &[&str]| {
+        let mut options = vec!["--overlay-lower", &base];
+        for layer in layers {
+            options.extend(["--overlay-lower", layer]);
+        }
+        stage.run_with(&bundle, &options)
+    };
+    let (low, high) = (folder("low"), folder("high"));
+    for old in ["shown/old", "opaque/old"] {
+        folder(&format!("low/{old}"));
+    }
+    folder("high/opaque/new");
+    let opaque = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(
+        stage.path("high/opaque"),
+        "trusted.overlay.opaque",
+        b"y",
+        opaque,
+    )
+    .unwrap();
+    // Whiteouts of a directory, and of one that the runtime mounts on.
+    for gone in ["high/etc", "high/dev", "high/shown"] {
+        mknod(&stage.path(gone), SFlag::S_IFCHR, Mode::empty(), 0).unwrap();
+    }
+    assert_eq!(
+        run(&[&low]).ok().line(),
+        "/dev/null\n/etc\n/opaque/old\n/shown\n/shown/old"
+    );
+    assert_eq!(run(&[&low, &high]).ok().line(), "/dev/null\n/opaque/new");
+    // A file, a fifo or a link where the runtime needs a folder.
+    let odd = folder("odd");
+    std::fs::write(stage.path("odd/dev"), "").unwrap();
+    run(&[&odd]).refuses(&["/dev", "nor a file on a directory"]);
+    std::fs::remove_file(stage.path("odd/dev")).unwrap();
+    std::os::unix::fs::symlink("/proc", stage.path("odd/sys")).unwrap();
+    run(&[&odd]).refuses(&["/sys", "symbolic link"]);
+    // Layers that are none.
+    let file = stage.path("file").to_string_lossy().into_owned();
+    std::fs::write(&file, "").unwrap();
+    run(&[&file]).refuses(&["open the lower directory", "not a directory"]);
+    let fifo = stage.path("fifo").to_string_lossy().into_owned();
+    nix::unistd::mkfifo(fifo.as_str(), Mode::S_IRWXU).unwrap();
+    run(&[&fifo]).refuses(&["open the lower directory", "not a directory"]);
+    let inner = format!("{low}/shown");
+    for overlapping in [[&*low, &*low], [&*low, &*inner]] {
+        run(&overlapping).refuses(&["overlapping layers", "lies in it"]);
+    }
+}

@@ -84,8 +84,7 @@ fn look(directory: &Path, pointer: Option<&'static str>) -> Result<Lxcfs> {
     if file_system.filesystem_type() != FUSE_SUPER_MAGIC {
         return Err(Error::new(Code::Filesystem, "no lxcfs is mounted there"));
     }
-    let serves = |name: &&&str| directory.join(name).symlink_metadata().is_ok();
-    let files: Vec<_> = FILES.iter().filter(serves).copied().collect();
+    let files = served(&directory)?;
     if files.is_empty() || directory.as_os_str().as_bytes().contains(&0) {
         return Err(refused("stat")(Errno::ENOENT));
     }
@@ -96,9 +95,49 @@ fn look(directory: &Path, pointer: Option<&'static str>) -> Result<Lxcfs> {
     })
 }
 
+/// Those of the files that are there. Something else in the place of one would be the container's to
+/// open: a fifo keeps whoever reads it waiting.
+fn served(directory: &Path) -> Result<Vec<&'static str>> {
+    let mut files = Vec::new();
+    for name in FILES {
+        let path = directory.join(name);
+        match path.symlink_metadata() {
+            Ok(seen) if seen.is_file() => files.push(name),
+            Ok(_) => {
+                return Err(Error::new(Code::Filesystem, "it is no ordinary file").path(path));
+            }
+            Err(_) => {}
+        }
+    }
+    Ok(files)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_ordinary_files_are_taken() {
+        use nix::sys::stat::Mode;
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("proc/uptime");
+        std::fs::create_dir(folder.path().join("proc")).unwrap();
+        std::fs::write(folder.path().join("proc/meminfo"), "").unwrap();
+        assert_eq!(served(folder.path()), Ok(vec!["proc/meminfo"]));
+        let refused = |kind: &str| {
+            let error = served(folder.path()).unwrap_err().to_string();
+            let said = error.contains("proc/uptime") && error.ends_with("no ordinary file");
+            assert!(said, "{kind}: {error}");
+        };
+        nix::unistd::mkfifo(&place, Mode::S_IRWXU).unwrap();
+        refused("fifo");
+        std::fs::remove_file(&place).unwrap();
+        std::os::unix::fs::symlink("meminfo", &place).unwrap();
+        refused("link");
+        std::fs::remove_file(&place).unwrap();
+        std::fs::create_dir(&place).unwrap();
+        refused("directory");
+    }
 
     fn annotated(value: &str) -> Result<Option<Lxcfs>> {
         let annotations = HashMap::from([(ANNOTATION.to_owned(), value.to_owned())]);

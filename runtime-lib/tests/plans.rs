@@ -144,6 +144,7 @@ impl Machine {
                 selinux: true,
             },
             kernel_views: vec![c"/sys".to_owned(), c"/proc".to_owned()],
+            shows_cgroups: Vec::new(),
             kcore: true,
         };
         let helpers = || Some(("/usr/bin/newuidmap".into(), "/usr/bin/newgidmap".into()));
@@ -405,7 +406,9 @@ fn every_kind_of_live_mount_gives_its_golden_plan() {
         let request = AddRequest {
             entry,
             source: "/srv/data".into(),
-            propagation: None,
+            shows_cgroups: false,
+            linux: None,
+            modules: Modules::default(),
         };
         add_mount(place, &request).unwrap()
     };
@@ -416,7 +419,9 @@ fn every_kind_of_live_mount_gives_its_golden_plan() {
         let request = AddRequest {
             entry,
             source: "/sys".into(),
-            propagation: None,
+            shows_cgroups: true,
+            linux: None,
+            modules: Modules::default(),
         };
         add_mount(place, &request).unwrap()
     };

@@ -297,6 +297,7 @@ fn s24_the_hosts_sys_comes_into_a_user_namespace_with_its_cgroups_read_only() {
     bundle.user_namespace(100_000, 65_536).sleeps();
     std::fs::create_dir(bundle.folder.join("rootfs/x")).unwrap();
     std::fs::create_dir(bundle.folder.join("rootfs/y")).unwrap();
+    std::fs::create_dir(bundle.folder.join("rootfs/z")).unwrap();
     let container = stage.create(&bundle);
     container.start().ok();
     let options = |place: &str| {
@@ -317,6 +318,14 @@ fn s24_the_hosts_sys_comes_into_a_user_namespace_with_its_cgroups_read_only() {
         options("y").lines().all(|seen| seen == "ro"),
         "{}",
         options("y")
+    );
+    std::os::unix::fs::symlink("/sys/fs", stage.path("link")).unwrap();
+    add(&container, &["-o", "rbind,ro"], &stage.path("link"), "/z").ok();
+    assert!(options("z").lines().count() > 1, "{}", options("z"));
+    assert!(
+        options("z").lines().all(|seen| seen == "ro"),
+        "{}",
+        options("z")
     );
 }
 

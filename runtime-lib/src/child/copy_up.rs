@@ -41,7 +41,8 @@ pub(super) fn all(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<(), Refuse
 
 fn directory(from: BorrowedFd<'_>, to: BorrowedFd<'_>, depth: usize) -> Result<(), Refused> {
     if depth == DEEPEST {
-        return Err(Refused::new("openat2", Errno::ELOOP).noting(b"directories lie too deep"));
+        return Err(Refused::new("openat2", Errno::ENAMETOOLONG)
+            .noting(b"what it covers has directories deeper than 256 levels"));
     }
     let mut buffer = [0; 1024];
     loop {

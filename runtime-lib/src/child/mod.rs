@@ -215,7 +215,7 @@ impl<'plan> Child<'plan> {
             Step::Finish => process::exit(0),
             Step::Populate(populate) => self.populate(populate),
             Step::Sysctl { name, value } => self.sysctl(name, value),
-            Step::Mask(target) => self.mask(target),
+            Step::Mask { target, label } => self.mask(target, label.as_deref()),
             Step::ReadOnlyPath(target) => self.read_only_path(target),
             Step::RemoveTree { directory, name } => {
                 let above = fds::openat2(nix::fcntl::AT_FDCWD, directory, libc::O_PATH, 0, 0);

@@ -135,7 +135,7 @@ impl Child<'_> {
 
     /// A file is covered by the host's /dev/null, which no image has touched; read-only, so that
     /// root of the container can't change the mode of the host's node.
-    pub(super) fn mask(&mut self, target: &Target) -> Result<(), Refused> {
+    pub(super) fn mask(&mut self, target: &Target, label: Option<&CStr>) -> Result<(), Refused> {
         let place = match open_target(self.root()?, target) {
             Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
             result => result.map_err(call("openat2"))?,
@@ -166,6 +166,9 @@ impl Child<'_> {
             None => {
                 let context = fsopen(c"tmpfs").map_err(call("fsopen"))?;
                 configure(context.as_fd(), c"nr_blocks", Some(c"1"))?;
+                if label.is_some() {
+                    configure(context.as_fd(), c"context", label)?;
+                }
                 create(context.as_fd())?;
                 let empty =
                     fsmount(context.as_fd(), libc::MOUNT_ATTR_RDONLY).map_err(call("fsmount"))?;

@@ -33,6 +33,7 @@ mod state_root;
 mod store;
 mod told;
 mod update;
+mod views;
 
 use std::path::{Path, PathBuf};
 

@@ -19,20 +19,22 @@ use super::exec::differing_namespaces;
 use super::ledger::{Entry, Ledger, Seen, identify};
 use super::mountinfo;
 use super::state::Status;
+use super::views::those_that_show_cgroups;
 use crate::error::{Code, Error, Result};
 use crate::launch::refusal;
 use crate::launch::{Launched, Surroundings, launch, reap};
-use crate::plan::{self, AddRequest, Place, Plan};
+use crate::plan::{self, AddRequest, Modules, Place, Plan};
 
 /// How long the container's own file systems may keep whoever walks its paths waiting.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long somebody may have a mount open for a moment: whoever lists the mounts, or another
 /// thread's child before its execve(2), which was born with our descriptors.
-const BUSY_FOR: [Duration; 3] = [
-    Duration::from_millis(2),
-    Duration::from_millis(10),
-    Duration::from_millis(50),
+const BUSY_FOR: [Duration; 4] = [
+    Duration::from_millis(5),
+    Duration::from_millis(20),
+    Duration::from_millis(80),
+    Duration::from_millis(200),
 ];
 
 /// The mounts that were added to a running container: [`Container::mounts`].
@@ -121,7 +123,10 @@ impl Container {
             &AddRequest {
                 entry: mount,
                 source: source.clone(),
-                propagation: linux.and_then(|linux| linux.rootfs_propagation().as_deref()),
+                shows_cgroups: source.starts_with("/sys")
+                    || !those_that_show_cgroups(vec![source.clone()])?.is_empty(),
+                linux,
+                modules: Modules::probe(None, linux),
             },
         )?;
         let fstype = match mount.typ().as_deref() {

@@ -1,8 +1,6 @@
 //! All that is decided about a container before anything of it is made. It must not touch
 //! the machine: what the plan says is what `explain` shows.
 
-use std::ffi::CString;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -15,13 +13,13 @@ use super::exec::Joined;
 use super::filters::{self, Found};
 use super::hooks::copy;
 use super::identity::Identity;
-use super::mountinfo;
 use super::notify;
 use super::options::CreateOptions;
 use super::seccomp_listener::Listener;
 use super::state::{Journal, Record};
 use super::store::{SCHEMA, StateDir};
 use super::told::Told;
+use super::views;
 use super::{ContainerId, Runtime};
 use crate::cgroup::{CgroupPlan, CgroupRequest, Limits};
 use crate::error::Result;
@@ -80,9 +78,10 @@ impl Runtime {
         let host = Host {
             modules: Modules::probe(process, linux),
             kernel_views: match options.no_pivot {
-                true => kernel_views(&bundle.rootfs)?,
+                true => views::kernel_views(&bundle.rootfs)?,
                 false => Vec::new(),
             },
+            shows_cgroups: views::binds_that_show_cgroups(&bundle.spec.config, &bundle.path)?,
             ..Host::probe()?
         };
         let (cgroup, limits, cgroup_notices) = CgroupPlan::resolve(
@@ -234,25 +233,4 @@ impl Prepared {
                 .unwrap_or_default(),
         }
     }
-}
-
-/// The mount points of every proc and sysfs, and of what covers one; not what lies below the
-/// container's root, which brings it along, nor what the root lies on.
-fn kernel_views(rootfs: &Path) -> Result<Vec<CString>> {
-    let mounts = mountinfo::of_process("self")?;
-    let shows = |line: &mountinfo::Line| {
-        let fstype = line.fstype.as_slice();
-        [b"proc".as_slice(), b"sysfs"].contains(&fstype) && !line.point.starts_with(rootfs)
-    };
-    let mut views = Vec::new();
-    for (n, line) in mounts.iter().enumerate() {
-        let mut earlier = mounts.iter().take(n).filter(|earlier| shows(earlier));
-        let covers = earlier.any(|earlier| earlier.point.starts_with(&line.point));
-        if shows(line) || (covers && !rootfs.starts_with(&line.point)) {
-            // What came from the kernel holds no NUL.
-            views.extend(CString::new(line.point.as_os_str().as_bytes()));
-        }
-    }
-    views.reverse();
-    Ok(views)
 }

@@ -7,7 +7,7 @@ use nix::sys::wait::WaitStatus;
 use crate::error::{Code, Error, errno_text, missing};
 use crate::plan::{Plan, Planned};
 use crate::report::Needs;
-use crate::step::{Label, Mount, Source, Step, words::namespaces};
+use crate::step::{Label, Mount, Root, Source, Step, words::namespaces};
 
 /// The refusal of one step.
 pub fn refused(plan: &Plan, step: usize, errno: Errno, call: &str, note: &str) -> Error {
@@ -132,7 +132,7 @@ fn code_of(step: &Step, errno: Errno) -> Code {
         | Step::FindMount { .. }
         | Step::Unmount { .. }
         | Step::Populate(_)
-        | Step::Mask(_)
+        | Step::Mask { .. }
         | Step::ReadOnlyPath(_)
         | Step::Attributes { .. }
         | Step::Protect { .. }
@@ -159,6 +159,9 @@ fn advice(step: &Step, errno: Option<Errno>, call: Option<&str>) -> Option<&'sta
         (Step::SetGroups(_), Errno::EPERM) => Some("setgroups is denied in this user namespace"),
         (Step::SetIds { .. } | Step::SetGroups(_), Errno::EINVAL) => {
             Some("the id is not mapped in the user namespace")
+        }
+        (Step::OpenRoot(Root::Overlay { .. }), Errno::ELOOP) if call == Some("fsconfig") => {
+            Some("overlapping layers: one of these directories is another, or lies in it")
         }
         (Step::MakeMount(_), Errno::EROFS) => {
             Some("the place for it doesn't exist and can't be made: name one that exists")

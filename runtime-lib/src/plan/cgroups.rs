@@ -9,8 +9,8 @@ use nix::sched::CloneFlags;
 
 use super::Plan;
 use super::draft::{c_string, target};
-use super::mounts::Wanted;
 use super::rootfs::Scene;
+use super::wanted::Wanted;
 use crate::cgroup::{CgroupMounts, CgroupPlan, LegacyMount};
 use crate::error::Result;
 use crate::plan::Open;

@@ -10,8 +10,8 @@ use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
 
 use super::Plan;
 use super::draft::{c_string, target};
-use super::mounts::Wanted;
 use super::rootfs::Scene;
+use super::wanted::Wanted;
 use crate::error::{Code, Error, Result};
 use crate::step::{Link, Node, Populate, Step, Target, Way};
 

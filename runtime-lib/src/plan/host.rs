@@ -32,6 +32,9 @@ pub struct Host {
     /// Where the caller has a proc or sysfs mounted, the last one first; looked at only where
     /// the old root stays, without pivot_root(2).
     pub kernel_views: Vec<CString>,
+    /// The sources of read-only recursive binds that show cgroups: those in a sysfs or cgroup file
+    /// system, and those with one below them; looked at only where a user namespace is asked for.
+    pub shows_cgroups: Vec<PathBuf>,
     /// `/proc/kcore` exists, so that `/dev/core` has something to point to.
     pub kcore: bool,
 }
@@ -73,8 +76,14 @@ impl Host {
             layout: Layout::probe()?,
             modules: Modules::default(),
             kernel_views: Vec::new(),
+            shows_cgroups: Vec::new(),
             kcore: Path::new("/proc/kcore").exists(),
         })
+    }
+
+    /// Whether the source of a bind shows cgroups; in /sys it may, whatever is mounted there.
+    pub fn shows_cgroups(&self, source: &Path) -> bool {
+        source.starts_with("/sys") || self.shows_cgroups.iter().any(|shows| shows == source)
     }
 
     /// Whether the caller holds this capability.

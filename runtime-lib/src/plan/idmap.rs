@@ -218,6 +218,7 @@ mod tests {
             layout: Layout::None,
             modules: Default::default(),
             kernel_views: Vec::new(),
+            shows_cgroups: Vec::new(),
             kcore: false,
         }
     }

@@ -6,6 +6,7 @@
 //! /proc is the host's, and nothing that an image could put over its files is there
 //! (CVE-2019-16884). The label holds from execve(2) on, also in a process cloned meanwhile.
 
+use std::ffi::CStr;
 use std::path::Path;
 
 use oci_spec::runtime::{Linux, Process};
@@ -13,7 +14,7 @@ use oci_spec::runtime::{Linux, Process};
 use super::Plan;
 use super::draft::c_string;
 use crate::error::{Code, Error, Result};
-use crate::step::{FsOption, Label, Source, Step};
+use crate::step::{FsOption, Label, Mount, Source, Step};
 
 /// The file systems that take no label of their own.
 const UNLABELLED: [&[u8]; 5] = [b"proc", b"sysfs", b"mqueue", b"cgroup", b"cgroup2"];
@@ -102,21 +103,28 @@ pub(super) fn label_mounts(linux: Option<&Linux>, modules: Modules, plan: &mut P
     selinux(modules, HERE)?;
     let label = c_string(label, HERE)?;
     for planned in &mut plan.steps {
-        if let Step::Mount(mount) = &mut planned.step
-            && let Source::New {
-                fstype, options, ..
-            } = &mut mount.source
-            && !UNLABELLED.contains(&fstype.to_bytes())
-            // Engines give some mounts a context of their own; SELinux refuses a second.
-            && !options.iter().any(|option| option.key.to_bytes() == b"context")
-        {
-            options.push(FsOption {
-                key: c"context".to_owned(),
-                value: Some(label.clone()),
-            });
+        match &mut planned.step {
+            Step::Mount(mount) | Step::MakeMount(mount) => label_mount(mount, &label),
+            Step::Mask { label: masks, .. } => *masks = Some(label.clone()),
+            _ => {}
         }
     }
     Ok(())
+}
+
+fn label_mount(mount: &mut Mount, label: &CStr) {
+    if let Source::New {
+        fstype, options, ..
+    } = &mut mount.source
+        && !UNLABELLED.contains(&fstype.to_bytes())
+        // Engines give some mounts a context of their own; SELinux refuses a second.
+        && !options.iter().any(|option| option.key.to_bytes() == b"context")
+    {
+        options.push(FsOption {
+            key: c"context".to_owned(),
+            value: Some(label.to_owned()),
+        });
+    }
 }
 
 fn selinux(modules: Modules, pointer: &str) -> Result<()> {
@@ -137,7 +145,7 @@ fn off(tail: &str, pointer: impl Into<String>, hint: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::step::{Attributes, Mount, SourceLink, Target};
+    use crate::step::{Attributes, SourceLink, Target};
 
     fn process(field: &str) -> Process {
         let text = format!(r#"{{"user": {{"uid": 0, "gid": 0}}, "cwd": "/"{field}}}"#);
@@ -225,6 +233,10 @@ mod tests {
         let mut plan = Plan::empty();
         plan.step(mount(Vec::new()));
         plan.step(mount(vec![own]));
+        plan.step(Step::Mask {
+            target: Target::new("/sys/firmware").unwrap(),
+            label: None,
+        });
         label_mounts(config.linux().as_ref(), ON, &mut plan).unwrap();
         let words: Vec<String> = plan.steps.iter().map(|p| p.step.to_string()).collect();
         assert_eq!(
@@ -232,6 +244,7 @@ mod tests {
             [
                 "mount tmpfs on /mnt with context=u:r:t:s0",
                 "mount tmpfs on /mnt with context=u:r:own:s0",
+                "mask /sys/firmware (a directory with context=u:r:t:s0)",
             ]
         );
     }

@@ -7,12 +7,13 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use nix::sched::CloneFlags;
-use oci_spec::runtime::Mount as Entry;
+use oci_spec::runtime::{Linux, Mount as Entry};
 
 use super::draft::{c_string, target};
+use super::labels::label_mounts;
 use super::mount_options::{flags, refuse_data};
-use super::mounts::{Wanted, over_proc};
-use super::{Open, Plan};
+use super::wanted::{Wanted, over_proc};
+use super::{Modules, Open, Plan};
 use crate::error::{Code, Error, Result};
 use crate::step::{Barrier, Mount, Root, Source, SourceLink, Step, Target};
 
@@ -34,8 +35,11 @@ pub struct AddRequest<'a> {
     pub entry: &'a Entry,
     /// The source of a bind; absolute.
     pub source: PathBuf,
-    /// The container's rootfsPropagation.
-    pub propagation: Option<&'a str>,
+    /// It lies in a sysfs or cgroup file system of the caller's, or has one below it.
+    pub shows_cgroups: bool,
+    /// The container's own configuration: its rootfsPropagation and mountLabel.
+    pub linux: Option<&'a Linux>,
+    pub modules: Modules,
 }
 
 /// The plan of one more mount in a container.
@@ -45,7 +49,10 @@ pub struct AddRequest<'a> {
 pub fn add_mount(place: Place, request: &AddRequest) -> Result<Plan> {
     let mut plan = Plan::empty();
     let wanted = wanted(request.entry, &mut plan)?;
-    let propagation = inherited(request.propagation, &place);
+    let propagation = request
+        .linux
+        .and_then(|linux| linux.rootfs_propagation().as_deref());
+    let propagation = inherited(propagation, &place);
     let fresh = wanted.options.bind.is_none();
     let source = match wanted.options.bind {
         None => fresh_tmpfs(&wanted)?,
@@ -77,7 +84,7 @@ pub fn add_mount(place: Place, request: &AddRequest) -> Result<Plan> {
         _ => None,
     };
     let other_user = place.namespaces.contains(CloneFlags::CLONE_NEWUSER);
-    let attributes = wanted.bound_attributes(&request.source, other_user);
+    let attributes = wanted.bound_attributes(request.shows_cgroups, other_user);
     enter(place, hold, &mut plan);
     let target = wanted.target;
     plan.step(Step::MakeMount(Mount {
@@ -93,6 +100,7 @@ pub fn add_mount(place: Place, request: &AddRequest) -> Result<Plan> {
     plan.step(Step::Meet(Barrier::Ready));
     plan.step(Step::AttachMount { attributes, target });
     plan.step(Step::Finish);
+    label_mounts(request.linux, request.modules, &mut plan)?;
     Ok(plan)
 }
 

@@ -4,8 +4,8 @@
 use oci_spec::runtime::Mount as Entry;
 
 use super::Plan;
-use super::mounts::Wanted;
 use super::rootfs::Scene;
+use super::wanted::Wanted;
 use crate::error::Result;
 
 const OPTIONS: [&str; 5] = ["bind", "ro", "nosuid", "nodev", "noexec"];

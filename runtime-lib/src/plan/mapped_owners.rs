@@ -6,8 +6,8 @@
 
 use nix::sched::CloneFlags;
 
-use super::mounts::Wanted;
 use super::rootfs::Scene;
+use super::wanted::Wanted;
 use super::{IdMap, IdMaps, Open, Plan};
 use crate::error::{Code, Error, Result};
 use crate::step::{MappedOwners, Slot};

@@ -25,6 +25,7 @@ mod scheduling;
 mod seccomp;
 mod unmounted;
 pub mod validate;
+mod wanted;
 mod words;
 
 use std::ffi::CString;

@@ -12,8 +12,8 @@ use super::cgroups::JoinTurn;
 use super::draft::{c_string, target};
 use super::host::Host;
 use super::mount_options;
-use super::mounts::Wanted;
 use super::namespaces::Namespaces;
+use super::wanted::Wanted;
 use super::{CreateRequest, OverlayDirectories, Plan, Planned, hooks, process};
 use oci_spec::runtime::Spec;
 
@@ -214,7 +214,11 @@ impl Scene<'_> {
         let readonly = linux.and_then(|linux| linux.readonly_paths().as_deref());
         for (n, path) in masked.unwrap_or_default().iter().enumerate() {
             let pointer = format!("/linux/maskedPaths/{n}");
-            plan.step_for(Step::Mask(target(path, &pointer)?), pointer);
+            let mask = Step::Mask {
+                target: target(path, &pointer)?,
+                label: None,
+            };
+            plan.step_for(mask, pointer);
         }
         for (n, path) in readonly.unwrap_or_default().iter().enumerate() {
             let pointer = format!("/linux/readonlyPaths/{n}");

@@ -1,10 +1,9 @@
 //! With which system calls a mount is made: what `explain` shows below the step. They are
 //! what the child does for the same fields; nothing is decided here. Where what it does depends
-//! on what it finds, none are shown: a mask (of a file or a directory), and device nodes that are
-//! bound where they can't be made. Of a mount that has another in its place where the kernel
-//! refuses it, those of the first are.
+//! on what it finds, both are shown; of a mount that has another in its place where the kernel
+//! refuses it, those of the first.
 
-use super::{Attributes, Mount, Root, Source, Step};
+use super::{Attributes, Mount, Populate, Root, Source, Step, Way};
 
 /// Makes a file system that is attached nowhere yet.
 const FRESH: [&str; 3] = ["fsopen", "fsconfig", "fsmount"];
@@ -20,8 +19,31 @@ impl Step {
             Step::OpenRoot(Root::Bind { .. }) => vec!["open_tree", "move_mount"],
             Step::OpenRoot(Root::Overlay { .. }) => [&FRESH[..], &["move_mount"]].concat(),
             Step::ReadOnlyPath(_) => vec!["open_tree", "mount_setattr", "move_mount"],
+            Step::Mask { .. } => vec![
+                "open_tree (of /dev/null, or of one empty tmpfs: fsopen, fsconfig, fsmount)",
+                "move_mount",
+            ],
+            Step::Populate(populate) => populate.calls(),
             _ => Vec::new(),
         }
+    }
+}
+
+impl Populate {
+    fn calls(&self) -> Vec<&'static str> {
+        let mut calls = Vec::new();
+        for node in &self.nodes {
+            let call = match node.way {
+                Way::Make => "mknodat",
+                Way::MakeOrBind(_) => "mknodat (refused: open_tree, mount_setattr, move_mount)",
+                Way::Bind(_) => "open_tree, mount_setattr, move_mount",
+                Way::Expect => "openat2, fstat",
+            };
+            if !calls.contains(&call) {
+                calls.push(call);
+            }
+        }
+        calls
     }
 }
 

@@ -97,7 +97,11 @@ pub enum Step {
     /// Write a sysctl through a procfs that no mount of the container covers.
     Sysctl { name: CString, value: Vec<u8> },
     /// Cover a file by /dev/null, a directory by an empty read-only tmpfs; absent: nothing.
-    Mask(Target),
+    Mask {
+        target: Target,
+        /// The SELinux label of that tmpfs.
+        label: Option<CString>,
+    },
     /// Make a path and all below it read-only; absent: nothing.
     ReadOnlyPath(Target),
     /// Write 0 into each v1 `tasks` file.

@@ -148,7 +148,13 @@ impl fmt::Display for Step {
                     String::from_utf8_lossy(value)
                 )
             }
-            Step::Mask(target) => write!(f, "mask {target}"),
+            Step::Mask { target, label } => {
+                write!(f, "mask {target}")?;
+                match label {
+                    Some(label) => write!(f, " (a directory with context={})", text(label)),
+                    None => Ok(()),
+                }
+            }
             Step::ReadOnlyPath(target) => write!(f, "make {target} read-only with all below it"),
             Step::RemoveTree { directory, name } => {
                 write!(
