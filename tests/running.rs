@@ -255,6 +255,15 @@ fn options_are_taken_before_and_after_the_id() {
     stage.call(&["delete", "-f", &id]).ok();
 }
 
+/// containerd hands its CriuPath to every verb.
+#[test]
+fn a_checkpoint_program_that_is_named_is_told_to_have_no_effect() {
+    let stage = stage!();
+    let outcome = Outcome::of(stage.capsid().args(["--criu", "/usr/sbin/criu", "list"])).ok();
+    assert!(outcome.stderr.contains("level=warning"), "{outcome}");
+    assert!(outcome.stderr.contains("--criu has no effect"), "{outcome}");
+}
+
 #[test]
 fn the_binary_behaves_the_same_under_any_name() {
     let stage = stage!();

@@ -10,12 +10,13 @@ use std::path::PathBuf;
 use crate::log::{Format, LogOptions};
 
 /// The global options that take a value. A test holds this list against the parser's own.
-const WITH_VALUE: [&str; 5] = [
+const WITH_VALUE: [&str; 6] = [
     "--root",
     "--log",
     "--log-format",
     "--log-level",
     "--cgroup-manager",
+    "--criu",
 ];
 
 /// The verb and the log options, as far as they can be told.

@@ -10,12 +10,13 @@ use crate::harness::terminal::Screen;
 use crate::harness::{Outcome, end, until};
 use crate::session::{Begin, program, tail};
 
-const LOG: &str = "/run/containerd.log";
+pub const LOG: &str = "/run/containerd.log";
+pub const SOCKET: &str = "/run/containerd/containerd.sock";
 const NAME: &str = "test/busybox:1";
 
 pub struct Containerd {
     runtime: String,
-    daemon: RefCell<Option<Child>>,
+    daemon: RefCell<Daemon>,
     next: Cell<u32>,
 }
 
@@ -45,33 +46,17 @@ engine! { ENGINE, "containerd", Containerd, ["containerd", "ctr", "umoci"],
     nothing_is_left_of_them
 }
 
-impl Begin for Containerd {
-    fn begin(runtime: &str) -> Containerd {
+/// The daemon, with docs/engines.md's configuration.
+pub struct Daemon(Child);
+
+impl Daemon {
+    pub fn start(runtime: &str) -> Daemon {
         std::fs::create_dir_all("/etc/containerd").expect("a folder");
         std::fs::write(
             "/etc/containerd/config.toml",
             snippet("containerd", runtime),
         )
         .expect("config.toml");
-        let engine = Containerd {
-            runtime: runtime.to_owned(),
-            daemon: RefCell::default(),
-            next: Cell::new(1),
-        };
-        engine.starts();
-        engine
-            .ctr(&["image", "import", "--base-name", "test/busybox", IMAGE])
-            .ok();
-        engine
-    }
-
-    fn said(&self) -> String {
-        tail(LOG)
-    }
-}
-
-impl Containerd {
-    fn starts(&self) {
         let log = File::options()
             .create(true)
             .append(true)
@@ -84,16 +69,38 @@ impl Containerd {
             .stderr(errors)
             .spawn()
             .expect("containerd");
-        *self.daemon.borrow_mut() = Some(child);
-        until("containerd answers", || self.ctr(&["version"]).code == 0);
+        until("containerd answers", || {
+            Outcome::of(&mut program("ctr", &["version"])).code == 0
+        });
+        Daemon(child)
     }
 
-    fn stops(&self) {
-        let mut child = self.daemon.borrow_mut().take().expect("a daemon");
-        child.kill().expect("kill");
-        child.wait().expect("wait");
+    fn stop(&mut self) {
+        self.0.kill().expect("kill");
+        self.0.wait().expect("wait");
+    }
+}
+
+impl Begin for Containerd {
+    fn begin(runtime: &str) -> Containerd {
+        let daemon = RefCell::new(Daemon::start(runtime));
+        let engine = Containerd {
+            runtime: runtime.to_owned(),
+            daemon,
+            next: Cell::new(1),
+        };
+        engine
+            .ctr(&["image", "import", "--base-name", "test/busybox", IMAGE])
+            .ok();
+        engine
     }
 
+    fn said(&self) -> String {
+        tail(LOG)
+    }
+}
+
+impl Containerd {
     fn ctr(&self, args: &[&str]) -> Outcome {
         Outcome::of(&mut program("ctr", args))
     }
@@ -526,8 +533,8 @@ fn more_memory_than_allowed_is_an_oom_kill(engine: &Containerd) {
 
 fn containers_outlive_their_daemon(engine: &Containerd) {
     let running = engine.sleeps();
-    engine.stops();
-    engine.starts();
+    engine.daemon.borrow_mut().stop();
+    engine.daemon.replace(Daemon::start(&engine.runtime));
     assert_eq!(running.status(), "RUNNING");
     running.exec(&["echo", "alive"]).ok().prints("alive");
     running.task("kill", &["--signal", "SIGTERM"]).ok();

@@ -60,6 +60,18 @@ pub fn prepare() -> Goods {
             "--config.env",
             "PATH=/usr/local/bin:/bin:/sbin:/usr/bin:/usr/sbin",
         ],
+        // A pod's first container, which only has to stay.
+        vec![
+            "config",
+            "--image",
+            &image,
+            "--tag",
+            "pause",
+            "--config.cmd",
+            "/bin/sleep",
+            "--config.cmd",
+            "86400",
+        ],
     ] {
         Outcome::of(Command::new("umoci").args(words)).ok();
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::{containerd, docker, podman};
+use crate::{containerd, cri, docker, podman};
 
 /// Says "you are a session": the engine's and the runtime's name.
 pub const VARIABLE: &str = "CAPSID_ENGINE_SESSION";
@@ -23,6 +23,7 @@ pub struct Engine {
 
 pub const ENGINES: &[Engine] = &[
     containerd::ENGINE,
+    cri::ENGINE,
     docker::ENGINE,
     podman::ROOTS,
     podman::USERS,
