@@ -13,8 +13,8 @@ use crate::session::{self, Engine, Report};
 /// The peers, and then the one that is judged.
 pub const RUNTIMES: [&str; 3] = ["runc", "crun", "capsid"];
 
-/// No session takes half of this.
-const LIMIT: Duration = Duration::from_secs(240);
+/// No session takes half of this, on a loaded machine either.
+const LIMIT: Duration = Duration::from_secs(400);
 
 /// Enters the cgroups that are named before `--`, and goes on in new namespaces.
 const OUTSIDE: &str = r#"set -e
