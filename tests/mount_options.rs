@@ -378,6 +378,37 @@ fn in_a_user_namespace_idmap_takes_its_maps_when_there_are_no_others() {
 }
 
 #[test]
+fn in_a_user_namespace_a_new_file_system_is_idmapped_too() {
+    let stage = stage!();
+    let mut bundle = stage.own_bundle();
+    own_root(&bundle);
+    let rootfs = bundle.folder.join("rootfs");
+    let place = rootfs.join("place");
+    std::fs::create_dir(&place).unwrap();
+    std::fs::set_permissions(&place, std::os::unix::fs::PermissionsExt::from_mode(0o2751)).unwrap();
+    let other = "idmap=uids=@5-0-1;gids=@6-0-1";
+    bundle
+        .user_namespace(100_000, 65_536)
+        .capabilities(&["CAP_CHOWN"])
+        .set("/root/readonly", json!(false))
+        .mount("/place", "tmpfs", "tmpfs", &["idmap", "size=64k"])
+        .mount("/other", "tmpfs", "tmpfs", &[other, "uid=5,gid=6", "ro"])
+        .mount("/other/below", "tmpfs", "tmpfs", &["mode=700"]);
+    let script = "touch /place/own /place/given && chown 7:8 /place/given; \
+                  stat -c '%n %a %u:%g' /place /place/own /place/given /other /other/below; \
+                  touch /other/x 2>/dev/null || echo refused; grep -c ' /place tmpfs .*size=64k' /proc/mounts";
+    let expected = "/place 2751 0:0\n/place/own 644 0:0\n/place/given 644 7:8\n\
+                    /other 1777 0:0\n/other/below 700 0:0\nrefused\n1";
+    assert_eq!(stage.prints(&mut bundle, script), expected);
+    bundle.mount("/more", "tmpfs", "tmpfs", &["idmap", "size=many"]);
+    stage
+        .run(&bundle)
+        .refuses(&["/mounts/10", "tmpfs", "size", "invalid argument"]);
+    bundle.set("/mounts/10/options", json!(["idmap", "tmpcopyup"]));
+    stage.run(&bundle).refuses(&["/mounts/10", "tmpcopyup"]);
+}
+
+#[test]
 fn idmap_takes_the_maps_of_a_user_namespace_that_is_joined() {
     let stage = stage!();
     let source = stage.path("owned");

@@ -1,6 +1,7 @@
 //! tmpcopyup: what a directory holds, copied into the new file system that will cover it.
 //! By descriptors from directory to directory: no link of the image is ever followed, nothing
 //! that could block is opened, and the new file system's size ends what would be endless.
+//! As with runc, extended attributes stay behind, and each name of a file becomes one of its own.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};

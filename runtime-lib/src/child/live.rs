@@ -74,7 +74,9 @@ impl<'plan> Child<'plan> {
                 let held = held.ok_or(Refused::new("open_tree", Errno::EBADF))?;
                 (held, self.place_of(like(held)?, &mount.target)?)
             }
-            Source::Bind { .. } => return Err(Refused::new("open_tree", Errno::EBADF)),
+            Source::Bind { .. } | Source::Made { .. } => {
+                return Err(Refused::new("open_tree", Errno::EBADF));
+            }
         };
         give_flags(made, attributes)?;
         self.show(made)?;

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
-use nix::sys::stat::{SFlag, makedev};
+use nix::sys::stat::{Mode, SFlag, fchmod, makedev};
 
 use super::fds::{Fd, clone_tree, fsmount, fsopen};
 use super::links::copy_link;
@@ -74,6 +74,24 @@ impl Child<'_> {
                 self.attach_tree(tree.as_fd(), mount)
             }
             Source::Opened { tree, .. } => self.attach_tree(self.opened(*tree)?, mount),
+            Source::Made { mount: made, .. } => {
+                let made = self.opened(*made)?;
+                if mount.inherit_mode
+                    && let Ok(covered) = open_target(self.root()?, &mount.target)
+                {
+                    let (stat, _) = kind(covered.as_fd())?;
+                    let flags = libc::O_RDONLY | libc::O_DIRECTORY;
+                    let top = open(made, c".", flags, true).map_err(call("openat2"))?;
+                    let mode = Mode::from_bits_truncate(stat.st_mode & 0o7777);
+                    fchmod(&top, mode).map_err(call("fchmod"))?;
+                }
+                self.attach_tree(made, mount)?;
+                if let Some(kept) = mount.kept.and_then(|kept| self.kept.get_mut(kept)) {
+                    let top = open(made, c".", libc::O_PATH, true).map_err(call("openat2"))?;
+                    *kept = Some(top);
+                }
+                Ok(())
+            }
             Source::Held { .. } => Err(Refused::new("slot", Errno::EBADF)),
         }
     }

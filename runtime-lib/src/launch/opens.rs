@@ -1,6 +1,6 @@
 //! What the steps name by slot is opened here, in the caller's namespaces, before the clone.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -13,7 +13,7 @@ use nix::sys::stat::Mode;
 use super::{Surroundings, launch, reap};
 use crate::error::{Code, Error, Result};
 use crate::plan::{self, IdMaps, Open};
-use crate::step::words;
+use crate::step::{FsOption, words};
 use crate::sys::{ioctl, mount};
 
 pub fn open_all(opens: &[Open]) -> Result<Vec<OwnedFd>> {
@@ -64,6 +64,16 @@ fn open_one(what: &Open, before: &[OwnedFd]) -> Result<OwnedFd> {
                 .map_err(refused("mount_setattr"))?;
             Ok(tree)
         }
+        Open::FileSystem {
+            fstype,
+            label,
+            options,
+            owners,
+            pointer,
+        } => file_system(fstype, label, options, before.get(owners.user.0)).map_err(|error| {
+            let doing = format!("make a {} for the container", fstype.to_string_lossy());
+            error.at(pointer.as_str()).doing(doing)
+        }),
         Open::UserNamespace { maps, pointer } => {
             user_namespace(maps).map_err(|error| error.at(pointer.as_str()))
         }
@@ -88,6 +98,42 @@ fn tree_refused(call: &'static str, errno: Errno, path: &Path, pointer: &str) ->
         ),
         _ => error,
     }
+}
+
+/// A new file system, its owners seen through the maps of a user namespace.
+fn file_system(
+    fstype: &CStr,
+    label: &CStr,
+    options: &[FsOption],
+    user: Option<&OwnedFd>,
+) -> Result<OwnedFd> {
+    let refused = |call| move |errno| Error::call(Code::Filesystem, call, errno);
+    let context = mount::fsopen(fstype).map_err(refused("fsopen"))?;
+    let said = |error: Error| {
+        // "e tmpfs: Bad value for 'size'": the first two say that it is an error.
+        let mut message = [0; 160];
+        let length = nix::unistd::read(&context, &mut message).unwrap_or_default();
+        match message.get(2..length).map(String::from_utf8_lossy) {
+            Some(text) if !text.is_empty() => error.hint(text.trim_end().to_owned()),
+            _ => error,
+        }
+    };
+    let source = FsOption {
+        key: c"source".to_owned(),
+        value: Some(label.to_owned()),
+    };
+    for option in [&source].into_iter().chain(options) {
+        let set = mount::fsconfig(context.as_fd(), &option.key, option.value.as_deref());
+        set.map_err(refused("fsconfig")).map_err(said)?;
+    }
+    mount::fscreate(context.as_fd())
+        .map_err(refused("fsconfig"))
+        .map_err(said)?;
+    let made = mount::fsmount(context.as_fd(), 0).map_err(refused("fsmount"))?;
+    let user = user.ok_or_else(|| refused("mount_setattr")(Errno::EBADF))?;
+    mount::map_owners(made.as_fd(), user.as_fd(), false)
+        .map_err(|errno| refused("mount_setattr")(errno).hint(words::not_mapped(errno)))?;
+    Ok(made)
 }
 
 /// A user namespace with these maps. The process that it was made with is gone by the return.

@@ -11,8 +11,8 @@ use std::path::Path;
 
 use oci_spec::runtime::{Linux, Process};
 
-use super::Plan;
 use super::draft::c_string;
+use super::{Open, Plan};
 use crate::error::{Code, Error, Result};
 use crate::step::{FsOption, Label, Mount, Source, Step};
 
@@ -109,6 +109,14 @@ pub(super) fn label_mounts(linux: Option<&Linux>, modules: Modules, plan: &mut P
             _ => {}
         }
     }
+    for open in &mut plan.opens {
+        if let Open::FileSystem {
+            fstype, options, ..
+        } = open
+        {
+            label_options(fstype, options, &label);
+        }
+    }
     Ok(())
 }
 
@@ -116,7 +124,13 @@ fn label_mount(mount: &mut Mount, label: &CStr) {
     if let Source::New {
         fstype, options, ..
     } = &mut mount.source
-        && !UNLABELLED.contains(&fstype.to_bytes())
+    {
+        label_options(fstype, options, label);
+    }
+}
+
+fn label_options(fstype: &CStr, options: &mut Vec<FsOption>, label: &CStr) {
+    if !UNLABELLED.contains(&fstype.to_bytes())
         // Engines give some mounts a context of their own; SELinux refuses a second.
         && !options.iter().any(|option| option.key.to_bytes() == b"context")
     {

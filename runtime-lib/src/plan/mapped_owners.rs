@@ -58,8 +58,8 @@ impl Scene<'_> {
         let Some(pointer) = wanted.asks_for_maps() else {
             return Ok(None);
         };
-        if self.namespaces.other_user() {
-            let tail = "only a bind mount can be id-mapped in a container with a user namespace";
+        if self.namespaces.other_user() && wanted.options.copy_up {
+            let tail = "tmpcopyup can't be id-mapped in a container with a user namespace";
             return Err(Error::new(Code::InvalidConfig, tail).at(pointer));
         }
         self.mapped_owners(wanted, plan)

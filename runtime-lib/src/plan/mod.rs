@@ -43,14 +43,14 @@ use crate::lxcfs::Lxcfs;
 use crate::notice::Notice;
 use crate::rdt::Group;
 use crate::seccomp::Filter;
-use crate::step::{Barrier, MappedOwners, Root, Step, Turn};
+use crate::step::{Barrier, FsOption, MappedOwners, Root, Step, Turn};
 
 use credentials::{Groups, Sets};
 use hooks::{Hook, Streams};
 use namespaces::Namespaces;
 use rootfs::Scene;
 use scheduling::ExecAffinity;
-use seccomp::Placed;
+use seccomp::Placement;
 
 pub(crate) use host::in_user_namespace;
 pub use host::{Host, OwnIds, Subordinate};
@@ -174,6 +174,15 @@ pub enum Open {
     },
     /// A v1 `tasks` file, for writing.
     Tasks(PathBuf),
+    /// A new file system, mounted nowhere yet; its owners are seen through the maps of a slot
+    /// before this one.
+    FileSystem {
+        fstype: CString,
+        label: CString,
+        options: Vec<FsOption>,
+        owners: MappedOwners,
+        pointer: String,
+    },
     /// open_tree(2) with OPEN_TREE_CLONE.
     Tree {
         path: PathBuf,
@@ -473,7 +482,7 @@ pub fn exec(request: ExecRequest) -> Result<Plan> {
 
 /// What is left to do of a process's confinement: its filter.
 struct Confined<'a> {
-    filter: Option<Placed>,
+    filter: Option<Placement>,
     sets: Sets,
     pointer: &'a str,
 }
@@ -496,8 +505,8 @@ fn confine<'a>(
     filter: Option<Filter>,
     plan: &mut Plan,
 ) -> Result<Confined<'a>> {
-    let filter = filter.map(|it| Placed::new(it, process)).transpose()?;
-    let kept = filter.as_ref().map_or(0, Placed::kept);
+    let filter = filter.map(|it| Placement::new(it, process)).transpose()?;
+    let kept = filter.as_ref().map_or(0, Placement::kept);
     scheduling::schedule(process, pointer, plan);
     let (cwd, cwd_pointer) = process::cwd(process, pointer)?;
     let turn = |turn| Step::ChangeDirectory {

@@ -123,19 +123,36 @@ impl Scene<'_> {
             "" => fstype,
             source => source,
         };
-        let mount = Mount {
-            source: Source::New {
-                fstype: c_string(fstype, &wanted.pointer)?,
-                label: c_string(source, &format!("{}/source", wanted.pointer))?,
+        let owners = self.mapped_file_system(wanted, plan)?;
+        let label = c_string(source, &format!("{}/source", wanted.pointer))?;
+        let name = c_string(fstype, &wanted.pointer)?;
+        let source = match &owners {
+            Some(owners) if self.parent_opens() => Source::Made {
+                mount: plan.open(Open::FileSystem {
+                    fstype: name.clone(),
+                    label,
+                    options: options.clone(),
+                    owners: owners.clone(),
+                    pointer: wanted.pointer.clone(),
+                }),
+                fstype: name,
                 options,
             },
+            _ => Source::New {
+                fstype: name,
+                label,
+                options,
+            },
+        };
+        let mount = Mount {
+            source,
             target: wanted.target.clone(),
             attributes: wanted.options.attributes,
             inherit_mode: fstype == "tmpfs" && wanted.options.value("mode").is_none(),
             copy_up: wanted.options.copy_up,
             kept: wanted.kept,
             source_link: SourceLink::Follow,
-            owners: self.mapped_file_system(wanted, plan)?,
+            owners,
         };
         let step = match fstype {
             "sysfs" if self.namespaces.other_user() || self.host.own_ids.is_some() => {

@@ -18,7 +18,7 @@ pub(super) const POINTER: &str = "/linux/seccomp";
 
 /// When the filter comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Turn {
+pub(super) enum Moment {
     /// While the parent still serves the child.
     BeforeReady {
         /// The process is not to have the capability that the filter needs.
@@ -30,9 +30,9 @@ pub(super) enum Turn {
 
 /// The filter of a process, and when it comes.
 #[derive(Clone, Debug)]
-pub(super) struct Placed {
+pub(super) struct Placement {
     filter: Filter,
-    pub turn: Turn,
+    pub turn: Moment,
 }
 
 /// The filter that the configuration asks for, which the caller may have compiled already
@@ -72,20 +72,20 @@ fn compiled_now(profile: &LinuxSeccomp, plan: &mut Plan) -> Result<Filter> {
     Ok(compiled.filter)
 }
 
-impl Placed {
+impl Placement {
     /// Decides when the filter comes.
     ///
     /// # Errors
     /// The filter would end the process before its program is executed.
-    pub fn new(filter: Filter, process: &Process) -> Result<Placed> {
+    pub fn new(filter: Filter, process: &Process) -> Result<Placement> {
         let bounded = process.no_new_privileges().unwrap_or(false);
         let turn = match (bounded, filter.listens()) {
-            (true, false) => Turn::BeforeProgram,
-            (bounded, _) => Turn::BeforeReady {
+            (true, false) => Moment::BeforeProgram,
+            (bounded, _) => Moment::BeforeReady {
                 privileged: !bounded,
             },
         };
-        let placed = Placed { filter, turn };
+        let placed = Placement { filter, turn };
         placed.lets_the_program_run()?;
         Ok(placed)
     }
@@ -93,14 +93,14 @@ impl Placed {
     /// What the process keeps until the filter is in.
     pub fn kept(&self) -> u64 {
         match self.turn {
-            Turn::BeforeReady { privileged: true } => Capability::CAP_SYS_ADMIN.bitmask(),
+            Moment::BeforeReady { privileged: true } => Capability::CAP_SYS_ADMIN.bitmask(),
             _ => 0,
         }
     }
 
     /// Appends the step, if this is its turn; `sets` are what the process has for good.
     pub fn install(&self, last: bool, sets: &Sets, pointer: &str, plan: &mut Plan) {
-        if last != (self.turn == Turn::BeforeProgram) {
+        if last != (self.turn == Moment::BeforeProgram) {
             return;
         }
         plan.step_for(Step::InstallSeccomp(self.filter.clone()), POINTER);
@@ -113,9 +113,9 @@ impl Placed {
     /// which there is no word from the child, is known here and not found out there.
     fn lets_the_program_run(&self) -> Result<()> {
         let needed: &[&str] = match self.turn {
-            Turn::BeforeProgram => &["execve"],
-            Turn::BeforeReady { privileged: true } => &["capset", "write", "read", "execve"],
-            Turn::BeforeReady { privileged: false } => &["write", "read", "execve"],
+            Moment::BeforeProgram => &["execve"],
+            Moment::BeforeReady { privileged: true } => &["capset", "write", "read", "execve"],
+            Moment::BeforeReady { privileged: false } => &["write", "read", "execve"],
         };
         for name in needed {
             let Some((number, verdict)) = self.filter.certain_verdict(name) else {

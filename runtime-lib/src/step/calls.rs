@@ -60,6 +60,10 @@ impl Mount {
                     calls.push("getdents64, sendfile");
                 }
             }
+            Source::Made { .. } => {
+                calls.push("fsopen, fsconfig, fsmount (the parent)");
+                flags |= wanted.set | wanted.clear;
+            }
             Source::Opened { .. } => {
                 calls.push("open_tree (the parent)");
                 flags |= wanted.set | wanted.clear;
@@ -70,7 +74,7 @@ impl Mount {
             }
         }
         match &self.source {
-            Source::Opened { .. } if owners => {
+            Source::Opened { .. } | Source::Made { .. } if owners => {
                 calls.push("mount_setattr MOUNT_ATTR_IDMAP (the parent)")
             }
             _ if owners => calls.push("mount_setattr MOUNT_ATTR_IDMAP"),

@@ -378,6 +378,13 @@ pub enum Source {
         path: CString,
         recursive: bool,
     },
+    /// A new file system that the parent made: what a user namespace has mounted can't be seen
+    /// through other maps than its own.
+    Made {
+        mount: Slot,
+        fstype: CString,
+        options: Vec<FsOption>,
+    },
     /// The clone of [`Step::HoldTree`].
     Held { path: CString, recursive: bool },
 }

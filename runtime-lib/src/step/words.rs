@@ -265,6 +265,9 @@ impl fmt::Display for super::Mount {
         match &self.source {
             Source::New {
                 fstype, options, ..
+            }
+            | Source::Made {
+                fstype, options, ..
             } => {
                 write!(f, "mount {} on {}", text(fstype), self.target)?;
                 write_options(f, options)?;
@@ -292,6 +295,7 @@ impl fmt::Display for super::Mount {
         }
         match self.source {
             Source::Opened { .. } => write!(f, ", opened by the parent"),
+            Source::Made { .. } => write!(f, ", made by the parent"),
             _ => Ok(()),
         }
     }
