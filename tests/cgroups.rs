@@ -1,115 +1,12 @@
-//! Promise: limits are in force, by the files of cgroup v1 and of v2, and the container's cgroup lies where
-//! config.json says and goes with the container.
+//! Promise: limits are in force, and the container's cgroup lies where config.json says and goes with the
+//! container.
 
-use serde_json::{Value, json};
+use std::os::unix::fs::MetadataExt;
+
+use serde_json::json;
 
 use crate::harness::{Container, Stage, View, machine};
 use crate::{skip, stage};
-
-/// A row: what resources say, the controller, and the file's content on v1 and on v2.
-struct Row {
-    resources: Value,
-    controller: &'static str,
-    v1: &'static [(&'static str, &'static str)],
-    v2: &'static [(&'static str, &'static str)],
-}
-
-fn holds(stage: &Stage, row: &Row) {
-    let mut bundle = stage.bundle();
-    bundle.sleeps();
-    for (key, value) in row.resources.as_object().unwrap() {
-        bundle.set(&format!("/linux/resources/{key}"), value.clone());
-    }
-    let container = stage.create(&bundle);
-    let files = if stage.view.is_v2() { row.v2 } else { row.v1 };
-    for (file, expected) in files {
-        assert_eq!(
-            container.limit(row.controller, file),
-            *expected,
-            "{file} of {}",
-            row.resources
-        );
-    }
-    container.delete_force().ok();
-}
-
-macro_rules! limits {
-    ($($name:ident: $controller:literal, $resources:tt, v1 $v1:tt, v2 $v2:tt;)+) => {$(
-        #[test]
-        fn $name() {
-            let stage = stage!();
-            if !machine::has_controller($controller) {
-                skip!("no {} controller here", $controller);
-            }
-            holds(&stage, &Row { resources: json!($resources), controller: $controller, v1: &$v1, v2: &$v2 });
-        }
-    )+};
-}
-
-limits! {
-    memory_limit_reservation_and_swap_are_written: "memory",
-        {"memory": {"limit": 134217728, "reservation": 67108864, "swap": 268435456}},
-        v1 [("memory.limit_in_bytes", "134217728"), ("memory.soft_limit_in_bytes", "67108864")],
-        v2 [("memory.max", "134217728"), ("memory.low", "67108864")];
-    memory_minus_one_is_no_limit: "memory", {"memory": {"limit": -1}},
-        v1 [("memory.limit_in_bytes", "9223372036854771712")], v2 [("memory.max", "max")];
-    pids_limit_is_written: "pids", {"pids": {"limit": 20}}, v1 [("pids.max", "20")], v2 [("pids.max", "20")];
-    pids_minus_one_is_no_limit: "pids", {"pids": {"limit": -1}}, v1 [("pids.max", "max")], v2 [("pids.max", "max")];
-    cpu_shares_quota_and_period_are_written: "cpu",
-        {"cpu": {"shares": 512, "quota": 20000, "period": 50000}},
-        v1 [("cpu.shares", "512"), ("cpu.cfs_quota_us", "20000"), ("cpu.cfs_period_us", "50000")],
-        v2 [("cpu.max", "20000 50000"), ("cpu.weight", "59")];
-    cpu_quota_alone_keeps_the_period: "cpu", {"cpu": {"quota": 30000}},
-        v1 [("cpu.cfs_quota_us", "30000"), ("cpu.cfs_period_us", "100000")], v2 [("cpu.max", "30000 100000")];
-    cpuset_is_written: "cpuset", {"cpu": {"cpus": "0", "mems": "0"}},
-        v1 [("cpuset.cpus", "0"), ("cpuset.mems", "0")], v2 [("cpuset.cpus", "0"), ("cpuset.mems", "0")];
-}
-
-#[test]
-fn swap_is_memory_and_swap_on_v1_and_swap_alone_on_v2() {
-    let stage = stage!();
-    if !machine::has_controller("memory") {
-        skip!("no memory controller here");
-    }
-    let mut bundle = stage.bundle();
-    bundle.sleeps().set(
-        "/linux/resources/memory",
-        json!({"limit": 134_217_728, "swap": 268_435_456}),
-    );
-    let container = stage.create(&bundle);
-    let (file, expected) = if stage.view.is_v2() {
-        ("memory.swap.max", "134217728")
-    } else {
-        ("memory.memsw.limit_in_bytes", "268435456")
-    };
-    if !container.cgroup("memory").join(file).exists() {
-        skip!("the kernel does not account for swap");
-    }
-    assert_eq!(container.limit("memory", file), expected);
-}
-
-#[test]
-fn shares_become_weights_as_runc_does() {
-    let stage = stage!();
-    if !stage.view.is_v2() || !machine::has_controller("cpu") {
-        skip!("weights are cgroup v2's, with its cpu controller");
-    }
-    for (shares, weight) in [
-        (2, "1"),
-        (100, "17"),
-        (1024, "100"),
-        (4096, "303"),
-        (262_144, "10000"),
-    ] {
-        let mut bundle = stage.bundle();
-        bundle
-            .sleeps()
-            .set("/linux/resources/cpu", json!({"shares": shares}));
-        let container = stage.create(&bundle);
-        assert_eq!(container.limit("cpu", "cpu.weight"), weight, "{shares}");
-        container.delete_force().ok();
-    }
-}
 
 #[test]
 fn a_memory_limit_is_enforced() {
@@ -416,4 +313,113 @@ fn without_a_driver_the_container_stays_where_the_caller_is() {
             &id,
         ])
         .refuses(&["/linux/resources"]);
+}
+
+#[test]
+fn a_writable_cgroup_of_v2_belongs_to_the_containers_user() {
+    let stage = stage!(View::V2);
+    for (write, owner) in [("rw", 100_000), ("ro", 0)] {
+        let mut bundle = stage.bundle();
+        let mounts = bundle.config["mounts"].as_array_mut().unwrap();
+        mounts.retain(|mount| mount["type"] != "cgroup");
+        bundle
+            .mount("/sys/fs/cgroup", "cgroup", "cgroup", &[write])
+            .namespace("cgroup", None)
+            .user_namespace(100_000, 65_536)
+            .sleeps();
+        let container = stage.create(&bundle);
+        let dir = container.cgroup("");
+        let owner_of = |name: &str| std::fs::metadata(dir.join(name)).unwrap().uid();
+        for file in [
+            "",
+            "cgroup.procs",
+            "cgroup.threads",
+            "cgroup.subtree_control",
+        ] {
+            assert_eq!(owner_of(file), owner, "{write} {file}");
+        }
+        // What limits the container stays the host's.
+        for file in ["cgroup.max.depth", "cgroup.freeze", "cgroup.type"] {
+            assert_eq!(owner_of(file), 0, "{write} {file}");
+        }
+        container.start().ok();
+        let made = container.exec(&["mkdir", "/sys/fs/cgroup/inner"]);
+        assert_eq!(made.code == 0, write == "rw", "{made}");
+        container.delete_force().ok();
+    }
+}
+
+#[test]
+fn v1_directories_are_never_given_away() {
+    let stage = stage!(View::V1);
+    let mut bundle = stage.bundle();
+    let mounts = bundle.config["mounts"].as_array_mut().unwrap();
+    mounts.retain(|mount| mount["type"] != "cgroup");
+    bundle
+        .mount("/sys/fs/cgroup", "cgroup", "cgroup", &["rw"])
+        .namespace("cgroup", None)
+        .user_namespace(100_000, 65_536)
+        .sleeps();
+    let container = stage.create(&bundle);
+    assert_eq!(
+        std::fs::metadata(container.cgroup("pids")).unwrap().uid(),
+        0
+    );
+}
+
+#[test]
+fn below_a_threaded_cgroup_the_containers_is_threaded_and_refuses_memory() {
+    let stage = stage!(View::V2);
+    let id = stage.id();
+    let parent = View::V2.cgroup("", &Stage::cgroups_path(&id));
+    std::fs::create_dir(&parent).unwrap();
+    std::fs::create_dir(parent.join("threads")).unwrap();
+    std::fs::write(parent.join("threads/cgroup.type"), "threaded").unwrap();
+    let mut bundle = stage.bundle();
+    bundle.sleeps().set(
+        "/linux/cgroupsPath",
+        json!(format!("{}/c", Stage::cgroups_path(&id))),
+    );
+    let container = stage.create(&bundle);
+    let cgroup = parent.join("c");
+    let read = |file: &str| std::fs::read_to_string(cgroup.join(file)).unwrap();
+    assert_eq!(read("cgroup.type").trim(), "threaded");
+    container.start().ok();
+    assert_eq!(container.sh("echo in"), "in");
+    container.delete_force().ok();
+    bundle.set("/linux/resources/unified", json!({"hugetlb.2MB.max": "0"}));
+    let refused = match std::fs::read_to_string(parent.join("cgroup.controllers")) {
+        Ok(list) if list.contains("hugetlb") => stage.try_create(&bundle),
+        _ => {
+            bundle.remove("/linux/resources/unified");
+            bundle.set("/linux/resources/memory", json!({"limit": 134_217_728}));
+            stage.try_create(&bundle)
+        }
+    };
+    std::fs::remove_dir(parent.join("threads")).unwrap();
+    std::fs::remove_dir(&parent).unwrap();
+    refused.refuses(&[
+        "with domain controllers -- it is in an invalid state",
+        "a parent is threaded",
+    ]);
+}
+
+#[test]
+fn whether_a_cgroup_can_be_done_without_is_said_by_rootless() {
+    let stage = stage!(View::V2);
+    let mut bundle = stage.bundle();
+    bundle
+        .remove("/linux/resources")
+        .remove("/linux/cgroupsPath")
+        .args(&["/bin/true"]);
+    for (word, code) in [("true", 0), ("false", 1), ("auto", 1)] {
+        let id = stage.id();
+        bundle.write(&id);
+        // Nobody can make a cgroup on a read-only mount.
+        let script = "exec unshare --mount --propagation private -- sh -c 'mount --bind /sys/fs/cgroup \
+                      /sys/fs/cgroup && mount -o remount,bind,ro /sys/fs/cgroup && exec \"$@\"' \
+                      sh $capsid --rootless $1 run --bundle $2 $3";
+        let outcome = stage.shell(script, &[word, &bundle.folder.to_string_lossy(), &id]);
+        assert_eq!(outcome.code, code, "{word}: {outcome}");
+    }
 }

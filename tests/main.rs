@@ -10,6 +10,7 @@ mod bare_user;
 mod binary;
 mod cgroup_mounts;
 mod cgroups;
+mod controllers;
 mod descriptors;
 mod devices;
 mod differential;

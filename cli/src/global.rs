@@ -103,7 +103,17 @@ pub struct Global {
     /// Without effect: engines name the checkpoint program in every call where they are told of one
     #[arg(long, value_name = "PATH", hide = true)]
     criu: Option<PathBuf>,
+
+    /// Do without a cgroup that can't be made, when nothing is asked of it: `true`, `false`, or
+    /// `auto`, when the caller is not root of the machine
+    #[arg(long, value_name = "WHEN", default_value = "auto", value_parser = lenient)]
+    rootless: Lenient,
 }
+
+/// A word for [`CreateOptions::rootless`](capsid_runtime::CreateOptions); its own type, because
+/// clap gives an Option a meaning of its own.
+#[derive(Clone, Copy)]
+struct Lenient(Option<bool>);
 
 impl Global {
     pub fn runtime(&self) -> Result<Runtime> {
@@ -120,6 +130,10 @@ impl Global {
 
     pub fn cgroup_driver(&self) -> CgroupDriver {
         self.cgroup_manager
+    }
+
+    pub fn rootless(&self) -> Option<bool> {
+        self.rootless.0
     }
 }
 
@@ -151,6 +165,16 @@ fn cgroup_driver(word: &str) -> std::result::Result<CgroupDriver, &'static str> 
         "systemd" => Err("this version has no systemd driver; use cgroupfs or disabled"),
         _ => Err("the managers are cgroupfs and disabled"),
     }
+}
+
+/// The words are Go's, as runc takes them.
+fn lenient(word: &str) -> std::result::Result<Lenient, &'static str> {
+    Ok(Lenient(match word {
+        "" | "auto" => None,
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => return Err("true, false or auto"),
+    }))
 }
 
 #[cfg(test)]
@@ -231,7 +255,6 @@ mod tests {
     fn flags_of_later_issues_do_not_exist_yet() {
         for line in [
             "capsid --systemd-cgroup list",
-            "capsid --rootless auto list",
             "capsid checkpoint web",
         ] {
             let error = parse(line).err().expect(line);
@@ -240,6 +263,17 @@ mod tests {
                 ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand
             ));
         }
+    }
+
+    #[test]
+    fn rootless_takes_the_words_that_runc_takes() {
+        for (word, meant) in [("auto", None), ("true", Some(true)), ("0", Some(false))] {
+            let parsed = parse(&format!("capsid --rootless {word} list"))
+                .ok()
+                .unwrap();
+            assert_eq!(parsed.global.rootless(), meant, "{word}");
+        }
+        assert!(refusal("capsid --rootless maybe list").contains("true, false or auto"));
     }
 
     #[test]

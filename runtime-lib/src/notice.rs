@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::error::{Code, Error, Result};
+
 /// A setting that is ignored or downgraded, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
@@ -18,6 +20,25 @@ impl Notice {
             pointer: pointer.into(),
             text: text.into(),
         }
+    }
+}
+
+impl Notice {
+    /// Refuses the first of these, for callers who want all or nothing.
+    ///
+    /// # Errors
+    /// [`Code::Unsupported`] with its pointer.
+    pub(crate) fn refuse(notices: &[Notice]) -> Result<()> {
+        let Some(first) = notices.first() else {
+            return Ok(());
+        };
+        let error = Error::new(Code::Unsupported, &first.text)
+            .at(&first.pointer)
+            .doing("take every setting as it is written (--strict)");
+        Err(match notices.len() {
+            1 => error,
+            several => error.hint(format!("so are {} more; explain lists them", several - 1)),
+        })
     }
 }
 

@@ -96,6 +96,18 @@ pub fn has_controller(name: &str) -> bool {
     }
 }
 
+/// The major and minor number of a disk.
+pub fn disk() -> Option<(u64, u64)> {
+    let number = |disk: std::fs::DirEntry| {
+        let text = std::fs::read_to_string(disk.path().join("dev")).ok()?;
+        let (major, minor) = text.trim().split_once(':')?;
+        Some((major.parse().ok()?, minor.parse().ok()?))
+    };
+    let mut disks: Vec<_> = std::fs::read_dir("/sys/block").ok()?.flatten().collect();
+    disks.sort_by_key(std::fs::DirEntry::file_name);
+    disks.into_iter().find_map(number)
+}
+
 /// Whether a program can be started at all.
 pub fn has_program(name: &str) -> bool {
     Command::new(name)

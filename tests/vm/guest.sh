@@ -34,11 +34,13 @@ trap 'exit 130' INT TERM HUP
 out=${GUEST_OUT:-$control/out}
 mkdir -p "$out" "$control/initrd/bin" "$control/initrd/modules"
 
-# --- the initramfs: busybox, the overlay module with what it needs, and an init ----------------------------
+# --- the initramfs: busybox, the modules of overlays and of a disk to limit with what they need, and an init ----------------------------
 cp "$(command -v busybox)" "$control/initrd/bin/busybox"
 number=10
-line=$(grep -E '(^|/)overlay\.ko[^:]*:' "$modules/modules.dep")
-for module in $(echo "${line#*:}" | tr ' ' '\n' | tac) ${line%%:*}; do
+for module in $(for wanted in overlay brd; do
+    line=$(grep -E "(^|/)$wanted\.ko[^:]*:" "$modules/modules.dep")
+    echo "${line#*:}" | tr ' ' '\n' | tac; echo "${line%%:*}"
+  done); do
   name=$(basename "${module%.xz}")
   case $module in *.xz) xz -dc "$modules/$module" ;; *) cat "$modules/$module" ;; esac > "$control/initrd/modules/$number-$name"
   number=$((number + 1))

@@ -52,6 +52,11 @@ pub struct Launch {
     /// Leave the caller's session keyring to the container instead of a new one
     #[arg(long)]
     no_new_keyring: bool,
+
+    /// Refuse a configuration with a setting that will not act as written, where there is else
+    /// a warning
+    #[arg(long)]
+    strict: bool,
 }
 
 impl Launch {
@@ -79,6 +84,8 @@ impl Launch {
             env: activation.env,
             notify: crate::notify::wanted(),
             cgroups: global.cgroup_driver(),
+            rootless: global.rootless(),
+            strict: self.strict,
         })
     }
 }

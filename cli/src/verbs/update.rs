@@ -100,6 +100,10 @@ pub struct Update {
     #[arg(long, value_name = "SCHEMA")]
     mem_bw_schema: Option<String>,
 
+    /// Refuse what will not act as written, where there is else a warning
+    #[arg(long)]
+    strict: bool,
+
     /// Has no effect: the kernel has no such limit any more
     #[arg(long, value_name = "SIZE", hide = true, allow_negative_numbers = true)]
     kernel_memory: Option<String>,
@@ -131,6 +135,7 @@ impl Update {
                 l3_cache: asked(self.l3_cache_schema),
                 memory_bandwidth: asked(self.mem_bw_schema),
             },
+            strict: self.strict,
         };
         for notice in container.update(&update)? {
             tracing::warn!(pointer = notice.pointer, "{notice}");

@@ -7,6 +7,7 @@
 //! is signalled that is not a member of the container's own directories at that moment.
 
 mod cpuset;
+mod delegate;
 mod device_files;
 mod device_program;
 mod devices;
@@ -50,6 +51,12 @@ pub trait CgroupManager {
     /// Makes every directory of the plan and writes the limits. Parents may exist, a leaf may
     /// only when it is empty and thawed. On an error it has removed what it made.
     fn prepare(&self, limits: &Limits) -> Result<()>;
+
+    /// Makes the directory take processes where the kernel has refused one (EOPNOTSUPP): below
+    /// a threaded cgroup a new one is invalid until it is threaded itself (cgroups(7)).
+    fn admit(&self) -> Result<()> {
+        Ok(())
+    }
 
     /// Writes limits to directories that exist (device rules are left as they are).
     fn apply(&self, limits: &Limits) -> Result<()>;

@@ -31,9 +31,10 @@ pub struct CgroupRequest<'a> {
     pub resources: Option<&'a LinuxResources>,
     /// linux.resources as it was written, for what the types cannot tell apart.
     pub raw: Option<&'a serde_json::Value>,
-    /// The caller is not root, or root of a user namespace only: a cgroup that cannot be
-    /// had is then no error, as long as nothing was asked of it.
+    /// The caller is not root, or root of a user namespace only.
     pub rootless: bool,
+    /// A cgroup that cannot be had is no error, as long as nothing was asked of it.
+    pub lenient: bool,
 }
 
 impl CgroupPlan {
@@ -79,7 +80,7 @@ impl CgroupPlan {
                 unified: unified.as_ref().map(|h| place.in_unified(h)),
             },
         };
-        let plan = match request.rootless {
+        let plan = match request.lenient {
             true => permitted(wanted, &limits, &place, &mut notices)?,
             false if wanted.is_empty() => {
                 return Err(
@@ -152,6 +153,11 @@ fn device_policy(
     }
     match plan.unified {
         Some(_) => Ok(Some(DevicePolicy::Program(rules))),
+        None if request.lenient => {
+            let text = "not enforced: there is no cgroup that could";
+            notices.push(Notice::new(DEVICES, text));
+            Ok(None)
+        }
         None => Err(Error::new(Code::Cgroup, "devices cgroup isn't mounted").at(DEVICES)),
     }
 }

@@ -65,6 +65,7 @@ impl Ask {
             resources: Some(&resources),
             raw: Some(&self.resources),
             rootless: self.rootless,
+            lenient: self.rootless,
         };
         CgroupPlan::resolve(layout, &request)
     }
@@ -314,6 +315,7 @@ proptest! {
             resources: Some(&typed),
             raw: Some(&resources),
             rootless: false,
+            lenient: false,
         };
         if let Ok((plan, ..)) = CgroupPlan::resolve(&v2(), &request) {
             let dir = plan.clone_into().unwrap();

@@ -19,7 +19,7 @@ use super::made::{Leaf, Made};
 use super::members::{self, Members};
 use super::plan::Group;
 use super::settings::write_all;
-use super::{CgroupManager, file, remove};
+use super::{CgroupManager, delegate, file, remove};
 use crate::error::{Code, Error, Result};
 use crate::sys::bpf;
 
@@ -46,7 +46,32 @@ impl<'a> V2<'a> {
     fn write_all(&self, limits: &Limits) -> Result<()> {
         let settings: Vec<_> = limits.settings.iter().collect();
         let enable = || self.enable(&settings);
-        write_all(&self.group.dir(), &settings, Some(&enable))
+        let written = write_all(&self.group.dir(), &settings, Some(&enable));
+        written.map_err(|error| match error.os_error() {
+            Some(Errno::ENOENT) => self.explain_threads(error),
+            _ => error,
+        })
+    }
+
+    /// A file may be missing because its controller does not exist for threads.
+    fn explain_threads(&self, error: Error) -> Error {
+        let mode = match self.mode().as_str() {
+            "" | "domain" => return error,
+            "domain invalid" => "an invalid state".to_owned(),
+            mode => format!("{mode} mode"),
+        };
+        let dir = self.group.dir();
+        let tail =
+            format!("cannot enter cgroupv2 {dir:?} with domain controllers -- it is in {mode}");
+        let threaded = Error::new(Code::Cgroup, tail).path(dir).hint(THREADED);
+        match error.pointer() {
+            Some(pointer) => threaded.at(pointer.to_owned()),
+            None => threaded,
+        }
+    }
+
+    fn mode(&self) -> String {
+        file::read_line(&self.group.dir().join(TYPE)).unwrap_or_default()
     }
 
     /// Enables the controllers of these settings in every parent, from the mount down. What
@@ -78,12 +103,17 @@ impl<'a> V2<'a> {
     }
 }
 
+const TYPE: &str = "cgroup.type";
+const THREADED: &str = "a parent is threaded, and threads have only the controllers cpu, cpuset, \
+                        perf_event and pids";
+
 fn why_not(controller: &str, path: &Path, errno: Errno) -> String {
     let path = path.display();
     match errno {
         Errno::EBUSY => format!("{controller} cannot be enabled in {path}: processes are in it"),
         Errno::ENOENT => format!("{controller} is not delegated to {path}"),
         Errno::EACCES | Errno::EPERM => format!("no permission to enable {controller} in {path}"),
+        Errno::EOPNOTSUPP => format!("{controller} cannot be enabled in {path}: {THREADED}"),
         _ => format!("{controller} cannot be enabled in {path}"),
     }
 }
@@ -107,8 +137,24 @@ impl CgroupManager for V2<'_> {
         if let Some(DevicePolicy::Program(rules)) = &limits.devices {
             attach_devices(&self.group.dir(), leaf, rules)?;
         }
+        if let Some(owner) = limits.owner {
+            delegate::give(&self.group.dir(), owner)?;
+        }
         made.keep();
         Ok(())
+    }
+
+    fn admit(&self) -> Result<()> {
+        if self.mode() != "domain invalid" {
+            return Ok(());
+        }
+        let path = self.group.dir().join(TYPE);
+        let threaded = file::write(&path, "threaded");
+        threaded.map_err(|errno| {
+            Error::call(Code::Cgroup, "write", errno)
+                .doing(format!("set {} to threaded", path.display()))
+                .hint(THREADED)
+        })
     }
 
     fn apply(&self, limits: &Limits) -> Result<()> {

@@ -32,6 +32,11 @@ impl<'plan> Cgroups<'plan> {
         Ok(cgroups)
     }
 
+    /// The kernel takes no process into the directory as it is.
+    pub(super) fn admit(&self) -> Result<()> {
+        self.manager.admit()
+    }
+
     pub(super) fn keep(mut self) {
         self.remove = false;
     }

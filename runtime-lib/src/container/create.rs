@@ -111,7 +111,9 @@ impl Runtime {
             }
             None => Ok(()),
         };
+        let admit = || cgroups.admit();
         let around = Surroundings {
+            admit: Some(&admit),
             cgroup: cgroups.directory.as_ref().map(|fd| fd.as_fd()),
             handshake: fifos.as_ref().map(Fifos::handshake),
             hooks: Some(&run_hook),

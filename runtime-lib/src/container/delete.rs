@@ -175,6 +175,7 @@ fn cgroup_of_config(state_dir: &StateDir, id: &ContainerId) -> Result<CgroupPlan
             resources: None,
             raw: None,
             rootless: host.rootless(),
+            lenient: host.rootless(),
         },
     )?;
     Ok(plan)

@@ -106,6 +106,11 @@ pub struct CreateOptions {
     pub notify: bool,
     /// The cgroup driver.
     pub cgroups: CgroupDriver,
+    /// Whether a cgroup that the caller may not make is done without, when nothing was asked
+    /// of it. None: when the caller is not root of the machine.
+    pub rootless: Option<bool>,
+    /// Refuse a configuration with a setting that will not act as written.
+    pub strict: bool,
 }
 
 /// The arguments of exec.

@@ -21,6 +21,7 @@ use super::store::{SCHEMA, StateDir};
 use super::told::Told;
 use super::views;
 use super::{ContainerId, Runtime};
+use crate::Notice;
 use crate::cgroup::{CgroupPlan, CgroupRequest, Limits};
 use crate::error::Result;
 use crate::launch::Launched;
@@ -84,7 +85,7 @@ impl Runtime {
             shows_cgroups: views::binds_that_show_cgroups(&bundle.spec.config, &bundle.path)?,
             ..Host::probe()?
         };
-        let (cgroup, limits, cgroup_notices) = CgroupPlan::resolve(
+        let (cgroup, mut limits, cgroup_notices) = CgroupPlan::resolve(
             &host.layout,
             &CgroupRequest {
                 driver: options.cgroups,
@@ -93,6 +94,7 @@ impl Runtime {
                 resources: linux.and_then(|l| l.resources().as_ref()),
                 raw: bundle.spec.raw.pointer("/linux/resources"),
                 rootless: host.rootless(),
+                lenient: options.rootless.unwrap_or_else(|| host.rootless()),
             },
         )?;
         let rdt = linux.and_then(|linux| linux.intel_rdt().as_ref());
@@ -125,8 +127,17 @@ impl Runtime {
                 filter: found.map(|found| &found.filter),
             },
         )?;
+        let owner = plan::cgroup_owner(&bundle.spec.config, &plan);
+        if let Some(owner) = owner.filter(|owner| *owner != host.euid)
+            && host.has(caps::Capability::CAP_CHOWN)
+        {
+            limits.give_to(owner);
+        }
         let earlier = bundle.spec.notices.iter().cloned().chain(cgroup_notices);
         plan.notices.splice(0..0, earlier);
+        if options.strict {
+            Notice::refuse(&plan.notices)?;
+        }
         Ok(Prepared {
             bundle,
             cgroup,

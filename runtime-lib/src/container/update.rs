@@ -20,6 +20,8 @@ pub struct Update {
     pub resources: Resources,
     /// The share of caches and memory bandwidth.
     pub rdt: rdt::Schemata,
+    /// Refuse what will not act as written.
+    pub strict: bool,
 }
 
 impl Container {
@@ -53,6 +55,9 @@ impl Container {
         if resources.other_devices(config.pointer("/linux/resources")) {
             let text = "left as they are: only create sets device rules";
             notices.push(Notice::new("/devices", text));
+        }
+        if update.strict {
+            Notice::refuse(&notices)?;
         }
         resources.merge_into(&mut config);
         update.rdt.merge_into(&mut config);

@@ -48,6 +48,8 @@ pub struct Launched {
 pub struct Surroundings<'a> {
     /// The cgroup v2 directory to be born in.
     pub cgroup: Option<BorrowedFd<'a>>,
+    /// Asked when that takes no processes as it is; then it is tried once more.
+    pub admit: Option<&'a dyn Fn() -> Result<()>>,
     /// The child's ends of the start handshake; None: it executes as soon as it is ready.
     pub handshake: Option<Handshake>,
     /// Runs the hooks that the plan has at its barriers.
@@ -109,11 +111,15 @@ pub fn launch(
         },
         around.handshake,
     );
-    let cloned =
-        match process::clone3(request).map_err(|errno| refusal::clone_refused(plan, errno))? {
-            Born::Child => child.run(),
-            Born::Parent(cloned) => cloned,
-        };
+    let mut born = process::clone3(request);
+    if let (Err(Errno::EOPNOTSUPP), Some(admit)) = (&born, around.admit) {
+        admit()?;
+        born = process::clone3(request);
+    }
+    let cloned = match born.map_err(|errno| refusal::clone_refused(plan, errno))? {
+        Born::Child => child.run(),
+        Born::Parent(cloned) => cloned,
+    };
     drop(theirs);
     let mut server = Server {
         plan,

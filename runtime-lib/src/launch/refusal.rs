@@ -232,6 +232,7 @@ pub fn clone_refused(plan: &Plan, errno: Errno) -> Error {
             "the caller may not move a process into this cgroup: start it inside the \
              delegated one",
         ),
+        Errno::EOPNOTSUPP => error.hint("the cgroup is in a threaded subtree (cgroup.type)"),
         Errno::EBUSY => error.hint("the cgroup has controllers enabled for its children"),
         Errno::EAGAIN => error.hint("the cgroup's limit of pids, or RLIMIT_NPROC, is reached"),
         _ => error,

@@ -5,7 +5,10 @@
 //! charged to the container; cgroup mounts of a cgroup namespace have to come after that. It
 //! must not make a cgroup.
 
+use std::path::Path;
+
 use nix::sched::CloneFlags;
+use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Spec};
 
 use super::Plan;
 use super::draft::{c_string, target};
@@ -236,6 +239,50 @@ impl Scene<'_> {
         plan.step_for(Step::Mount(mount), here.clone());
         Ok(())
     }
+}
+
+/// The host's uid of the process, when the container's cgroup is to be its own: it sees that
+/// as a root, and may write there (config-linux.md, "Cgroup ownership").
+pub(crate) fn cgroup_owner(config: &Spec, plan: &Plan) -> Option<u32> {
+    let linux = config.linux().as_ref()?;
+    let namespace = |wanted| {
+        let mut all = linux.namespaces().iter().flatten();
+        all.find(|namespace| namespace.typ() == wanted)
+    };
+    let joins = |namespace: &&LinuxNamespace| namespace.path().is_some();
+    let own = namespace(LinuxNamespaceType::Cgroup).is_some_and(|it| !joins(&it));
+    if !own || !config.mounts().iter().flatten().any(is_writable_cgroup) {
+        return None;
+    }
+    let uid = config.process().as_ref()?.user().uid();
+    let found = |start: u32, host: u32, size: u32| {
+        let offset = uid.checked_sub(start).filter(|offset| *offset < size)?;
+        host.checked_add(offset)
+    };
+    match (plan.id_maps(), namespace(LinuxNamespaceType::User)) {
+        (Some(maps), _) => {
+            let mut maps = maps.uid.iter();
+            maps.find_map(|map| found(map.container, map.host, map.size))
+        }
+        // One that is joined has the maps of the config, or nobody says which.
+        (None, Some(_)) => {
+            let mut maps = linux.uid_mappings().iter().flatten();
+            maps.find_map(|map| found(map.container_id(), map.host_id(), map.size()))
+        }
+        (None, None) => Some(uid),
+    }
+}
+
+fn is_writable_cgroup(mount: &oci_spec::runtime::Mount) -> bool {
+    let typ = mount.typ().as_deref().unwrap_or_default();
+    let place = Path::new("/").join(mount.destination());
+    let mut words = mount.options().iter().flatten().rev();
+    let last = words.find(|word| ["ro", "rw", "rro"].contains(&word.as_str()));
+    ["cgroup", "cgroup2"].contains(&typ)
+        && place
+            .components()
+            .eq(Path::new("/sys/fs/cgroup").components())
+        && last.is_none_or(|word| word == "rw")
 }
 
 /// The child writes itself into its v1 cgroups.

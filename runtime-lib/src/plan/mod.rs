@@ -52,6 +52,7 @@ use rootfs::Scene;
 use scheduling::ExecAffinity;
 use seccomp::Placement;
 
+pub(crate) use cgroups::cgroup_owner;
 pub(crate) use host::in_user_namespace;
 pub use host::{Host, OwnIds, Subordinate};
 pub use labels::Modules;

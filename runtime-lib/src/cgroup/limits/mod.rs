@@ -45,6 +45,8 @@ pub struct Limits {
     usage: Option<UsageCheck>,
     /// `None`: nothing is restricted (no cgroup, or not permitted to).
     pub(super) devices: Option<DevicePolicy>,
+    /// The user that gets the directory of cgroup2, and may make cgroups below it.
+    pub(super) owner: Option<u32>,
 }
 
 /// One file to be written.
@@ -136,6 +138,11 @@ impl Limits {
         }
     }
 
+    /// Gives the container's cgroup to a user of the host.
+    pub(crate) fn give_to(&mut self, owner: u32) {
+        self.owner = Some(owner);
+    }
+
     /// What is written into this directory.
     pub(super) fn of<'a>(&'a self, group: &Group) -> Vec<&'a Setting> {
         let here = |s: &&Setting| match self.version {
@@ -166,6 +173,9 @@ impl Limits {
         let mut lines: Vec<_> = self.of(group).into_iter().map(write).collect();
         if let Some(policy) = &self.devices {
             lines.extend(policy.describe(group));
+        }
+        if let Some(owner) = self.owner.filter(|_| self.version == Version::V2) {
+            lines.push(format!("give {} to the user {owner}", dir.display()));
         }
         lines
     }

@@ -1,0 +1,419 @@
+//! Promise: every setting of linux.resources is in the file of its controller, on cgroup v1 and on v2; what a
+//! version has nothing for is a warning, and an error with --strict; what the kernel refuses is named.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Bundle, Container, Stage, View, machine};
+use crate::{skip, stage};
+
+/// A row: what resources say, the controller, and the file's content on v1 and on v2.
+struct Row {
+    resources: Value,
+    controller: &'static str,
+    v1: &'static [(&'static str, &'static str)],
+    v2: &'static [(&'static str, &'static str)],
+}
+
+fn holds(stage: &Stage, row: &Row) {
+    let mut bundle = stage.bundle();
+    bundle.sleeps();
+    for (key, value) in row.resources.as_object().unwrap() {
+        bundle.set(&format!("/linux/resources/{key}"), value.clone());
+    }
+    let container = stage.create(&bundle);
+    let files = if stage.view.is_v2() { row.v2 } else { row.v1 };
+    for (file, expected) in files {
+        assert_eq!(
+            container.limit(row.controller, file),
+            *expected,
+            "{file} of {}",
+            row.resources
+        );
+    }
+    container.delete_force().ok();
+}
+
+macro_rules! limits {
+    ($($name:ident: $controller:literal, $resources:tt, v1 $v1:tt, v2 $v2:tt;)+) => {$(
+        #[test]
+        fn $name() {
+            let stage = stage!();
+            if !machine::has_controller($controller) {
+                skip!("no {} controller here", $controller);
+            }
+            holds(&stage, &Row { resources: json!($resources), controller: $controller, v1: &$v1, v2: &$v2 });
+        }
+    )+};
+}
+
+limits! {
+    memory_limit_reservation_and_swap_are_written: "memory",
+        {"memory": {"limit": 134217728, "reservation": 67108864, "swap": 268435456}},
+        v1 [("memory.limit_in_bytes", "134217728"), ("memory.soft_limit_in_bytes", "67108864")],
+        v2 [("memory.max", "134217728"), ("memory.low", "67108864")];
+    memory_minus_one_is_no_limit: "memory", {"memory": {"limit": -1}},
+        v1 [("memory.limit_in_bytes", "9223372036854771712")], v2 [("memory.max", "max")];
+    pids_limit_is_written: "pids", {"pids": {"limit": 20}}, v1 [("pids.max", "20")], v2 [("pids.max", "20")];
+    pids_minus_one_is_no_limit: "pids", {"pids": {"limit": -1}}, v1 [("pids.max", "max")], v2 [("pids.max", "max")];
+    cpu_shares_quota_and_period_are_written: "cpu",
+        {"cpu": {"shares": 512, "quota": 20000, "period": 50000}},
+        v1 [("cpu.shares", "512"), ("cpu.cfs_quota_us", "20000"), ("cpu.cfs_period_us", "50000")],
+        v2 [("cpu.max", "20000 50000"), ("cpu.weight", "59")];
+    cpu_quota_alone_keeps_the_period: "cpu", {"cpu": {"quota": 30000}},
+        v1 [("cpu.cfs_quota_us", "30000"), ("cpu.cfs_period_us", "100000")], v2 [("cpu.max", "30000 100000")];
+    cpuset_is_written: "cpuset", {"cpu": {"cpus": "0", "mems": "0"}},
+        v1 [("cpuset.cpus", "0"), ("cpuset.mems", "0")], v2 [("cpuset.cpus", "0"), ("cpuset.mems", "0")];
+    burst_and_idle_are_written: "cpu",
+        {"cpu": {"quota": 50000, "burst": 20000, "idle": 0}},
+        v1 [("cpu.cfs_quota_us", "50000"), ("cpu.cfs_burst_us", "20000"), ("cpu.idle", "0")],
+        v2 [("cpu.max", "50000 100000"), ("cpu.max.burst", "20000"), ("cpu.idle", "0")];
+    an_idle_group_is_idle_whatever_its_shares: "cpu", {"cpu": {"shares": 512, "idle": 1}},
+        v1 [("cpu.idle", "1")], v2 [("cpu.idle", "1")];
+    swappiness_is_v1s: "memory", {"memory": {"swappiness": 10, "limit": 134217728}},
+        v1 [("memory.swappiness", "10")], v2 [("memory.max", "134217728")];
+}
+#[test]
+fn swap_is_memory_and_swap_on_v1_and_swap_alone_on_v2() {
+    let stage = stage!();
+    if !machine::has_controller("memory") {
+        skip!("no memory controller here");
+    }
+    let mut bundle = stage.bundle();
+    bundle.sleeps().set(
+        "/linux/resources/memory",
+        json!({"limit": 134_217_728, "swap": 268_435_456}),
+    );
+    let container = stage.create(&bundle);
+    let (file, expected) = if stage.view.is_v2() {
+        ("memory.swap.max", "134217728")
+    } else {
+        ("memory.memsw.limit_in_bytes", "268435456")
+    };
+    if !container.cgroup("memory").join(file).exists() {
+        skip!("the kernel does not account for swap");
+    }
+    assert_eq!(container.limit("memory", file), expected);
+}
+
+#[test]
+fn shares_become_weights_as_runc_does() {
+    let stage = stage!();
+    if !stage.view.is_v2() || !machine::has_controller("cpu") {
+        skip!("weights are cgroup v2's, with its cpu controller");
+    }
+    for (shares, weight) in [
+        (2, "1"),
+        (100, "17"),
+        (1024, "100"),
+        (4096, "303"),
+        (262_144, "10000"),
+    ] {
+        let mut bundle = stage.bundle();
+        bundle
+            .sleeps()
+            .set("/linux/resources/cpu", json!({"shares": shares}));
+        let container = stage.create(&bundle);
+        assert_eq!(container.limit("cpu", "cpu.weight"), weight, "{shares}");
+        container.delete_force().ok();
+    }
+}
+
+#[test]
+fn without_an_oom_killer_v1_stops_and_v2_warns() {
+    let stage = stage!();
+    if !machine::has_controller("memory") {
+        skip!("no memory controller here");
+    }
+    let mut bundle = stage.bundle();
+    bundle
+        .sleeps()
+        .set("/linux/resources/memory", json!({"disableOOMKiller": true}));
+    let (id, outcome) = stage.try_create_with(&bundle, &[]);
+    let outcome = outcome.ok();
+    let container = Container { id, stage: &stage };
+    match stage.view.is_v2() {
+        true => assert!(outcome.stderr.contains("disableOOMKiller"), "{outcome}"),
+        false => {
+            let control = container.limit("memory", "memory.oom_control");
+            assert!(control.contains("oom_kill_disable 1"), "{control}");
+        }
+    }
+}
+
+#[test]
+fn what_the_version_lacks_is_an_error_with_strict() {
+    let stage = stage!();
+    let mut bundle = stage.bundle();
+    bundle
+        .sleeps()
+        .set("/linux/resources/blockIO", json!({"leafWeight": 500}));
+    let warned = stage.create_with(&bundle, &[]);
+    warned.delete_force().ok();
+    let (_, outcome) = stage.try_create_with(&bundle, &["--strict"]);
+    outcome.refuses(&[
+        "--strict",
+        "/linux/resources/blockIO/leafWeight",
+        "leaf weights",
+    ]);
+    bundle.remove("/linux/resources/blockIO");
+    let container = stage.create(&bundle);
+    let document = stage.path("resources.json");
+    std::fs::write(&document, r#"{"blockIO": {"leafWeight": 500}}"#).unwrap();
+    let document = document.to_string_lossy();
+    container.call("update", &["--resources", &document]).ok();
+    container
+        .call("update", &["--strict", "--resources", &document])
+        .refuses(&["/blockIO/leafWeight", "--strict"]);
+    container.delete_force().ok();
+    stage
+        .create_with(&bundle, &["--strict"])
+        .delete_force()
+        .ok();
+}
+
+#[test]
+fn rates_of_disks_are_written_and_one_that_is_not_there_is_named() {
+    let stage = stage!();
+    let controller = if stage.view.is_v2() { "io" } else { "blkio" };
+    let Some((major, minor)) = machine::disk().filter(|_| machine::has_controller(controller))
+    else {
+        skip!("no disk, or no controller for disks");
+    };
+    let device = |rate: u64| json!([{"major": major, "minor": minor, "rate": rate}]);
+    let mut bundle = stage.bundle();
+    bundle.sleeps().set(
+        "/linux/resources/blockIO",
+        json!({
+            "throttleReadBpsDevice": device(1_048_576),
+            "throttleWriteBpsDevice": device(2_097_152),
+            "throttleReadIOPSDevice": device(300),
+            "throttleWriteIOPSDevice": device(400),
+        }),
+    );
+    let container = stage.create(&bundle);
+    let number = format!("{major}:{minor}");
+    match stage.view.is_v2() {
+        true => {
+            let all = format!("{number} rbps=1048576 wbps=2097152 riops=300 wiops=400");
+            assert_eq!(container.limit(controller, "io.max"), all);
+        }
+        false => {
+            for (file, rate) in [
+                ("read_bps", 1_048_576),
+                ("write_bps", 2_097_152),
+                ("read_iops", 300),
+                ("write_iops", 400),
+            ] {
+                let file = format!("blkio.throttle.{file}_device");
+                assert_eq!(
+                    container.limit(controller, &file),
+                    format!("{number} {rate}")
+                );
+            }
+        }
+    }
+    bundle.set(
+        "/linux/resources/blockIO",
+        json!({"throttleReadBpsDevice": [{"major": 4000, "minor": 1, "rate": 1}]}),
+    );
+    stage.try_create(&bundle).refuses(&[
+        "/linux/resources/blockIO/throttleReadBpsDevice/0",
+        "a rate of a disk",
+        "no such device",
+    ]);
+}
+
+#[test]
+fn weights_go_to_the_scheduler_that_weighs() {
+    let stage = stage!();
+    let controller = if stage.view.is_v2() { "io" } else { "blkio" };
+    if !machine::has_controller(controller) {
+        skip!("no controller for disks here");
+    }
+    let mut bundle = stage.bundle();
+    bundle
+        .sleeps()
+        .set("/linux/resources/blockIO", json!({"weight": 500}));
+    let outcome = stage.try_create(&bundle);
+    if outcome.code != 0 {
+        outcome.refuses(&["/linux/resources/blockIO/weight", "bfq"]);
+        return;
+    }
+    let (id, outcome) = stage.try_create_with(&bundle, &[]);
+    outcome.ok();
+    let container = Container { id, stage: &stage };
+    let said = match stage.view.is_v2() {
+        true if container.cgroup("io").join("io.bfq.weight").exists() => {
+            (container.limit("io", "io.bfq.weight"), "default 500")
+        }
+        true => (container.limit("io", "io.weight"), "default 4950"),
+        false => (container.limit("blkio", "blkio.bfq.weight"), "500"),
+    };
+    assert_eq!(said.0, said.1);
+}
+
+#[test]
+fn huge_pages_and_their_reservations_are_limited() {
+    let stage = stage!(View::V2);
+    let mut bundle = stage.bundle();
+    bundle.sleeps().set(
+        "/linux/resources/hugepageLimits",
+        json!([{"pageSize": "2MB", "limit": 4_194_304}]),
+    );
+    if !has_unified_controller("hugetlb") {
+        skip!("no hugetlb controller in cgroup v2 here");
+    }
+    let container = stage.create(&bundle);
+    assert_eq!(container.limit("", "hugetlb.2MB.max"), "4194304");
+    assert_eq!(container.limit("", "hugetlb.2MB.rsvd.max"), "4194304");
+    bundle.set(
+        "/linux/resources/hugepageLimits",
+        json!([{"pageSize": "2MB", "limit": 0}, {"pageSize": "3MB", "limit": 0}]),
+    );
+    stage.try_create(&bundle).refuses(&[
+        "/linux/resources/hugepageLimits/1",
+        "this machine has pages of 2MB",
+    ]);
+}
+
+/// Whether cgroup2, wherever it is mounted, has the controller.
+fn has_unified_controller(name: &str) -> bool {
+    let list = View::V2.cgroup("", "/cgroup.controllers");
+    std::fs::read_to_string(list).is_ok_and(|list| list.split_whitespace().any(|c| c == name))
+}
+
+fn unified(stage: &Stage, settings: Value) -> Bundle {
+    let mut bundle = stage.bundle();
+    bundle.sleeps().set("/linux/resources/unified", settings);
+    bundle
+}
+
+#[test]
+fn unified_is_written_by_the_files_names_and_has_the_last_word() {
+    let stage = stage!(View::V2);
+    let bundle = unified(&stage, json!({"cgroup.max.depth": "3"}));
+    assert_eq!(stage.create(&bundle).limit("", "cgroup.max.depth"), "3");
+    if !has_unified_controller("memory") {
+        skip!("the machine's cgroup v2 has no memory controller: the guest tests it");
+    }
+    let mut bundle = unified(
+        &stage,
+        json!({"memory.max": "67108864", "memory.high": "33554432"}),
+    );
+    bundle.set("/linux/resources/memory", json!({"limit": 134_217_728}));
+    let container = stage.create(&bundle);
+    assert_eq!(container.limit("", "memory.max"), "67108864");
+    assert_eq!(container.limit("", "memory.high"), "33554432");
+}
+
+#[test]
+fn each_line_of_a_unified_value_is_a_write() {
+    let stage = stage!(View::V2);
+    let controllers = ["hugetlb", "pids", "cpu"];
+    let Some(controller) = controllers.into_iter().find(|c| has_unified_controller(c)) else {
+        skip!("cgroup v2 has no controller here");
+    };
+    // The kernel takes both in one line, or each in one of its own.
+    let lines = format!("+{controller}\n-{controller}\n");
+    let bundle = unified(&stage, json!({"cgroup.subtree_control": lines}));
+    let container = stage.create(&bundle);
+    assert_eq!(container.limit("", "cgroup.subtree_control"), "");
+}
+
+#[test]
+fn b42_unified_names_the_controller_or_the_file_that_is_not_there() {
+    let stage = stage!(View::V2);
+    for (key, said) in [
+        (
+            "nothing.max",
+            "unified resource \"nothing.max\" can't be set: controller \"nothing\" not available",
+        ),
+        (
+            "cgroup.nothing",
+            "unable to set unified resource \"cgroup.nothing\"",
+        ),
+        (
+            "cgroup.procs",
+            "unified resource \"cgroup.procs\" can't be set: it is not a setting",
+        ),
+        (
+            "a/b",
+            "unified resource \"a/b\" must be a file name (no slashes)",
+        ),
+        (
+            "nothing",
+            "unified resource \"nothing\" must be in the form CONTROLLER.PARAMETER",
+        ),
+    ] {
+        let pointer = format!("/linux/resources/unified/{}", key.replace('/', "~1"));
+        let mut bundle = stage.bundle();
+        bundle.config["linux"]["resources"]["unified"] = json!({key: "1"});
+        stage.try_create(&bundle).refuses(&[&pointer, said]);
+    }
+}
+
+#[test]
+fn realtime_is_v1s_and_refused_on_v2() {
+    let stage = stage!();
+    let mut bundle = stage.bundle();
+    bundle.sleeps().set(
+        "/linux/resources/cpu",
+        json!({"realtimePeriod": 900_000, "realtimeRuntime": 1000}),
+    );
+    if stage.view.is_v2() {
+        stage.try_create(&bundle).refuses(&[
+            "/linux/resources/cpu/realtime",
+            "cgroup v2 has no realtime limits",
+        ]);
+        return;
+    }
+    // What children may have is taken from the parent, a cgroup of ours here.
+    let parent = Path::new("/sys/fs/cgroup/cpu").join(
+        machine::enclosure()
+            .unwrap_or_default()
+            .trim_start_matches('/'),
+    );
+    let budget = parent.join("cpu.rt_runtime_us");
+    if machine::enclosure().is_none() || !budget.exists() {
+        skip!("no realtime budget to give away here");
+    }
+    std::fs::write(&budget, "20000").unwrap();
+    let container = stage.create(&bundle);
+    let said = ["cpu.rt_period_us", "cpu.rt_runtime_us"].map(|file| container.limit("cpu", file));
+    container.delete_force().ok();
+    assert_eq!(said, ["900000", "1000"]);
+}
+
+#[test]
+fn network_classes_and_priorities_need_v1() {
+    let stage = stage!();
+    for (network, pointer) in [
+        (
+            json!({"classID": 1_048_577}),
+            "/linux/resources/network/classID",
+        ),
+        (
+            json!({"priorities": [{"name": "lo", "priority": 5}]}),
+            "/linux/resources/network/priorities",
+        ),
+    ] {
+        let mut bundle = stage.bundle();
+        bundle.sleeps().set("/linux/resources/network", network);
+        let controller = if pointer.ends_with("ID") {
+            "net_cls"
+        } else {
+            "net_prio"
+        };
+        if !stage.view.is_v2() && machine::has_controller(controller) {
+            stage.create(&bundle).delete_force().ok();
+            continue;
+        }
+        let said = match stage.view.is_v2() {
+            true => "cgroup v2 has no network classes".to_owned(),
+            false => format!("{controller} cgroup isn't mounted"),
+        };
+        stage.try_create(&bundle).refuses(&[pointer, &said]);
+    }
+}
