@@ -20,6 +20,7 @@ mod faults;
 mod hooks;
 mod ids;
 mod joiners;
+mod jvm;
 mod labels;
 mod layers;
 mod lifecycle;

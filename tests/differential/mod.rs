@@ -14,6 +14,7 @@ macro_rules! stage_with_peers {
 
 mod allowed;
 mod generated;
+mod limits;
 pub mod peer;
 mod processes;
 mod seen;
@@ -35,6 +36,11 @@ fn obstacle() -> Option<&'static str> {
     if machine::cgroups() == machine::Cgroups::V2 {
         return Some("the table of differences is of cgroup v1");
     }
+    obstacle_anywhere()
+}
+
+/// The same of what is compared on cgroup v2 as well.
+fn obstacle_anywhere() -> Option<&'static str> {
     let installed = ["runc", "crun"].into_iter().any(machine::has_program);
     (!installed).then_some("neither runc nor crun is installed")
 }
