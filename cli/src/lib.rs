@@ -5,6 +5,7 @@
 //! container works is the library's business and never decided here.
 #![forbid(unsafe_code)]
 
+mod duration;
 mod early;
 mod foreground;
 mod global;

@@ -63,8 +63,8 @@ mod tree;
 
 pub use container::{
     Account, Added, CgroupDriver, Console, Container, ContainerId, CreateOptions, Created, Detach,
-    ExecOptions, Exit, Explanation, Listed, Mounts, Overlay, Process, Runtime, Seal, State, Status,
-    SubCgroup, Update,
+    Event, Events, ExecOptions, Exit, Explanation, Listed, Mounts, OomKilled, Overlay, Process,
+    Runtime, Seal, State, Status, SubCgroup, Update,
 };
 pub use error::{Code, Error, Result};
 pub use notice::Notice;

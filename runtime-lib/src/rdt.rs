@@ -7,6 +7,7 @@
 //! stays, because others may be in it.
 
 mod change;
+mod stats;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Code, Error, Result};
 pub use change::{Before, Schemata};
+pub use stats::Stats;
 
 const POINTER: &str = "/linux/intelRdt";
 

@@ -18,6 +18,7 @@ mod limits;
 pub mod peer;
 mod processes;
 mod seen;
+mod stats;
 mod updates;
 mod verbs;
 

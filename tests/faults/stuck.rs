@@ -235,3 +235,43 @@ fn cgroups_that_the_container_made_are_removed_with_their_processes() {
 fn is_zombie(pid: &str) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "))
 }
+
+#[test]
+fn f19_a_delete_that_is_blocked_names_the_process_and_a_later_one_finishes() {
+    let stage = stage!();
+    let (id, outer) = (stage.id(), stage.id());
+    let mut bundle = stage.bundle();
+    let path = format!("{}/{id}", Stage::cgroups_path(&outer));
+    bundle
+        .sleeps()
+        .set("/linux/cgroupsPath", json!(path))
+        .write(&id);
+    let folder = bundle.folder.to_string_lossy().into_owned();
+    stage.call(&["create", "--bundle", &folder, &id]).ok();
+    let container = Container {
+        id: id.clone(),
+        stage: &stage,
+    };
+    container.start().ok();
+    let pid = container.pid();
+    // What an enclosing cgroup of v1 has frozen can neither be thawed from below nor die.
+    let around = stage.view.cgroup("freezer", &Stage::cgroups_path(&outer));
+    let (file, freeze, thaw) = match stage.view.is_v2() {
+        true => ("cgroup.freeze", "1", "0"),
+        false => ("freezer.state", "FROZEN", "THAWED"),
+    };
+    std::fs::write(around.join(file), freeze).unwrap();
+    if stage.view.is_v2() {
+        container.delete_force().ok();
+    } else {
+        let outcome = container.delete_force();
+        let named = format!("process {pid}");
+        outcome.refuses(&["delete", &named]);
+    }
+    std::fs::write(around.join(file), thaw).unwrap();
+    container.delete_force().ok();
+    stage.call(&["state", &id]).refuses(&["does not exist"]);
+    for place in stage.remains(&outer) {
+        std::fs::remove_dir(place).unwrap();
+    }
+}

@@ -4,6 +4,7 @@
 mod container_id;
 mod create;
 mod delete;
+mod events;
 mod exec;
 mod explain;
 mod features;
@@ -45,6 +46,8 @@ pub enum Verb {
     List(list::List),
     /// List the processes of a container
     Ps(ps::Ps),
+    /// Print what a container uses, and what happens to it
+    Events(events::Events),
     /// Send a signal to a container's process
     Kill(kill::Kill),
     /// Mount something in a running container, or unmount it
@@ -75,6 +78,7 @@ impl Verb {
             Verb::State(verb) => verb.run(global),
             Verb::List(verb) => verb.run(global),
             Verb::Ps(verb) => verb.run(global),
+            Verb::Events(verb) => verb.run(global),
             Verb::Kill(verb) => verb.run(global),
             Verb::Mounts(verb) => verb.run(global),
             Verb::Update(verb) => verb.run(global),

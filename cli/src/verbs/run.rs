@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
-use capsid_runtime::{Code, Container, Error, Result, Seal};
+use capsid_runtime::{Code, Container, Error, OomKilled, Result, Seal};
 use clap::Args;
 
 use super::container_id::Id;
@@ -86,6 +86,9 @@ impl Run {
             Ok(notify) => foreground::wait(created.process, &signals, reap, notify),
             Err(error) => Err(error),
         };
+        if let Ok(KILLED) = attended {
+            tell_of_memory(&created.container);
+        }
         match attended {
             Ok(exit) if self.keep => Ok(exit),
             Ok(exit) => delete(created.container, exit),
@@ -94,6 +97,20 @@ impl Run {
                 Err(error)
             }
         }
+    }
+}
+
+/// The status that stands for SIGKILL.
+const KILLED: u8 = 128 + 9;
+
+/// The kernel kills without a word.
+fn tell_of_memory(container: &Container) {
+    if let Some(killed) = container.oom_killed() {
+        let limit = killed.memory_limit;
+        let limit = limit.map_or_else(String::new, |limit| {
+            format!(": its memory limit is {limit} bytes")
+        });
+        tracing::warn!("run {}{limit}: {}", container.id(), OomKilled::INIT);
     }
 }
 

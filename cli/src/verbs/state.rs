@@ -9,7 +9,8 @@ use crate::output;
 
 const NOTES: &str = "\
 Prints one JSON object with the keys ociVersion, id, pid (0 when stopped), status (creating,
-created, running, paused or stopped), bundle, rootfs, created, annotations and owner.
+created, running, paused or stopped), bundle, rootfs, created, annotations and owner; for a
+container that ran out of memory, x-capsid says so.
 
 Example:
   capsid state web";

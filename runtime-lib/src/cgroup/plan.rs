@@ -135,20 +135,6 @@ impl CgroupPlan {
         lines
     }
 
-    /// How many processes the kernel has killed for want of memory in these cgroups; 0 when
-    /// nobody counts (`oom_kill` in memory.events and memory.oom_control).
-    pub fn oom_kills(&self) -> u64 {
-        let legacy = self.legacy.iter().find(|group| group.has("memory"));
-        let file = match (legacy, &self.unified) {
-            (Some(group), _) => group.dir().join("memory.oom_control"),
-            (None, Some(group)) => group.dir().join("memory.events"),
-            (None, None) => return 0,
-        };
-        let text = std::fs::read_to_string(file).unwrap_or_default();
-        let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
-        count.and_then(|count| count.parse().ok()).unwrap_or(0)
-    }
-
     /// Every directory, in the order in which they are made.
     pub(super) fn groups(&self) -> impl Iterator<Item = &Group> {
         self.legacy.iter().chain(&self.unified)

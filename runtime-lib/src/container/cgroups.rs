@@ -2,9 +2,10 @@
 
 use std::os::fd::OwnedFd;
 
+use super::oom;
 use super::prepared::Prepared;
 use crate::cgroup::{CgroupManager, CgroupPlan};
-use crate::error::{Code, Error, Result};
+use crate::error::{Error, Result};
 use crate::launch::opens::open_directory;
 
 /// The container's cgroups, taken back unless the container comes to be.
@@ -41,16 +42,9 @@ impl<'plan> Cgroups<'plan> {
         self.remove = false;
     }
 
-    /// The kernel kills without a word, but it counts.
+    /// Names want of memory where init has died of it.
     pub(super) fn explain_death(&self, error: Error) -> Error {
-        match error.code() {
-            Code::Died if self.cgroup.oom_kills() > 0 => Error::new(
-                Code::Died,
-                "container init was OOM-killed (memory limit too low?)",
-            )
-            .at("/linux/resources/memory/limit"),
-            _ => error,
-        }
+        oom::explain(self.cgroup, error, 0, true)
     }
 }
 

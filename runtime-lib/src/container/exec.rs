@@ -14,6 +14,7 @@ use super::create::check_preserved;
 use super::filters;
 use super::handover::Handover;
 use super::identity::wait_end;
+use super::oom;
 use super::options::{ExecOptions, Seal};
 use super::process::Process;
 use super::seccomp_listener::Listener;
@@ -134,12 +135,7 @@ impl Container {
             Code::Died | Code::Namespace | Code::Cgroup | Code::Process if !named && ended() => {
                 stopped().hint("it ended meanwhile")
             }
-            Code::Died if self.journal.cgroup.oom_kills() > killed => Error::new(
-                Code::Died,
-                format!("{} (possibly OOM-killed)", error.tail()),
-            )
-            .at("/linux/resources/memory/limit"),
-            _ => error,
+            _ => oom::explain(&self.journal.cgroup, error, killed, false),
         }
     }
 

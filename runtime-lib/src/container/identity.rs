@@ -62,6 +62,18 @@ impl Identity {
             false => Ok(None),
         }
     }
+
+    /// How the process has ended, as waitpid(2) will say it, while nobody has waited for it.
+    pub fn exit_code(&self) -> Option<i32> {
+        let pidfd = pidfd_open(self.pid).ok()?;
+        let same = match self.inode {
+            Some(inode) => pidfs_inode(&pidfd).ok()? == Some(inode),
+            None => self.start_time.is_some() && start_time(self.pid) == self.start_time,
+        };
+        let stat = procfs::process::Process::new(self.pid).ok()?.stat().ok()?;
+        let zombie = same && stat.state == 'Z' && self.boot_id == boot_id().ok()?;
+        zombie.then_some(stat.exit_code).flatten()
+    }
 }
 
 /// Whether the process of a pidfd has ended; it need not be reaped.

@@ -10,6 +10,7 @@ use super::Container;
 use super::exec::Joined;
 use super::hooks::copy;
 use super::identity::{has_ended, wait_end};
+use super::oom;
 use super::options::Seal;
 use super::state::Status;
 use super::store::{GO, RESULT};
@@ -38,7 +39,25 @@ impl Container {
         let Seal::AlreadySealed = seal;
         self.locked()
             .and_then(Container::start_locked)
-            .map_err(|error| error.during(format!("start {}", self.id)))
+            .map_err(|error| {
+                self.explain_start(error)
+                    .during(format!("start {}", self.id))
+            })
+    }
+
+    /// Names want of memory where init has died of it.
+    fn explain_start(&self, error: Error) -> Error {
+        let stopped = "cannot start a container that has stopped";
+        match error.tail() == stopped && self.journal.cgroup.oom_kills() > 0 {
+            true => {
+                let limit = self.journal.cgroup.memory_limit();
+                let limit = limit.map_or_else(String::new, |n| {
+                    format!(", with a memory limit of {n} bytes")
+                });
+                error.hint(format!("its init was OOM-killed while it waited{limit}"))
+            }
+            false => oom::explain(&self.journal.cgroup, error, 0, true),
+        }
     }
 
     /// Whether start enters the container, and so needs the seal.

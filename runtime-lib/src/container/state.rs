@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Container;
 use super::identity::Identity;
+use super::oom::OomKilled;
 use super::store::{GO, Versioned};
 use crate::cgroup::CgroupPlan;
 use crate::error::{Code, Error, Result};
@@ -71,6 +72,17 @@ pub struct State {
     pub annotations: HashMap<String, String>,
     /// The user who created it: empty in `state`, as runc prints it; a name in `list`.
     pub owner: String,
+    /// What runc's document has no word for.
+    #[serde(rename = "x-capsid", skip_serializing_if = "Option::is_none")]
+    pub more: Option<More>,
+}
+
+/// What capsid adds to the state.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct More {
+    /// Of a stopped container: that memory was what it has died of.
+    pub oom_killed: OomKilled,
 }
 
 /// Written before the first side effect of create: what there may be to take back.
@@ -152,6 +164,10 @@ impl Container {
                 .as_ref()
                 .map_or_else(HashMap::new, |r| r.annotations.clone()),
             owner: String::new(),
+            more: match status {
+                Status::Stopped => self.oom_killed().map(|oom_killed| More { oom_killed }),
+                _ => None,
+            },
         })
     }
 
