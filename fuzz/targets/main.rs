@@ -3,5 +3,10 @@
 
 mod documents;
 mod ids;
+mod layouts;
 mod mount_options;
+mod processes;
+mod resources;
 mod seccomp;
+mod state_files;
+mod sysctls;

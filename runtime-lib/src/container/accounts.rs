@@ -217,10 +217,22 @@ mod tests {
     }
 
     proptest! {
+        /// What is found in a line is what is written in it, digit for digit.
         #[test]
-        fn no_line_is_a_panic(line in "[a-z0-9:,+\\- ]{0,40}") {
-            user(&line);
-            group(&line);
+        fn an_account_is_what_its_line_says(
+            line in "[a-z0-9:,+\\- ]{0,40}|[a-z]{0,3}:x:[0-9+\\-]{0,11}:[0-9]{0,11}(:.{0,9})?",
+        ) {
+            let fields: Vec<&str> = line.split(':').collect();
+            let written = |id: u32, field: &str| {
+                id != u32::MAX && format!("{id:0>width$}", width = field.len()) == field
+            };
+            if let Some((name, uid, gid)) = user(&line) {
+                prop_assert!(name == fields[0] && written(uid, fields[2]) && written(gid, fields[3]));
+            }
+            if let Some((name, gid, members)) = group(&line) {
+                prop_assert!(name == fields[0] && written(gid, fields[2]));
+                prop_assert_eq!(members, fields.get(3).copied().unwrap_or_default());
+            }
         }
     }
 }

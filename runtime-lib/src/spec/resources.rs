@@ -93,8 +93,9 @@ impl Resources {
         let mut asked = asked.unwrap_or_else(|| json!({}));
         let devices = asked.as_object_mut().and_then(|o| o.remove("devices"));
         for pointer in ZERO_LEAVES {
-            let leaves = |value: &Value| *value == 0 || *value == "";
-            if asked.pointer(pointer).is_some_and(leaves) {
+            let is_list = ["/cpu/cpus", "/cpu/mems"].contains(pointer);
+            let leaves = if is_list { json!("") } else { json!(0) };
+            if asked.pointer(pointer) == Some(&leaves) {
                 super::pattern::remove(&mut asked, pointer);
             }
         }
