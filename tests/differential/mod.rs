@@ -75,8 +75,13 @@ fn compare(stage: &Stage, configuration: &str, bundle: &Bundle, way: Way) {
 }
 
 /// As `compare`, of many that one test looks at.
-fn try_compare(stage: &Stage, configuration: &str, bundle: &Bundle) -> Result<(), String> {
-    find(stage, &peers(stage, VIEW), configuration, bundle, Way::Run)
+fn try_compare(
+    stage: &Stage,
+    configuration: &str,
+    bundle: &Bundle,
+    way: Way,
+) -> Result<(), String> {
+    find(stage, &peers(stage, VIEW), configuration, bundle, way)
 }
 
 fn find(

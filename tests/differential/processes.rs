@@ -1,11 +1,14 @@
 //! Generated `process` sections, and the settings of `linux` that a process sees of itself: who it is, what
 //! it may do, within which limits, from where and with what it is started.
 
+use std::ops::Range;
+
 use serde_json::{Value, json};
 
 use super::generated::Random;
+use super::peer::Way;
 use super::{VIEW, bundle, try_compare};
-use crate::harness::{Bundle, machine};
+use crate::harness::{Bundle, Stage, machine};
 
 /// What the probe shows.
 const SECTIONS: &[&str] = &[
@@ -141,6 +144,18 @@ fn fill(random: &mut Random, bundle: &mut Bundle) {
         }
     }
     bundle.set("/linux/sysctl", sysctls);
+    if random.below(3) == 0 {
+        bundle.set("/hostname", json!(random.of(&["a", "another.name", "x-1"])));
+    }
+    // What says nothing is as good as absent.
+    for (pointer, nothing) in [
+        ("/process/consoleSize", json!({"height": 0, "width": 0})),
+        ("/process/user/username", json!("nobody")),
+    ] {
+        if random.below(6) == 0 {
+            bundle.set(pointer, nothing);
+        }
+    }
     if random.below(4) == 0 {
         bundle.user_namespace(100_000, 65_536);
     }
@@ -148,23 +163,70 @@ fn fill(random: &mut Random, bundle: &mut Bundle) {
     bundle.args(&[&["/bin/probe"], SECTIONS, &["sysctl"], &names].concat());
 }
 
-/// CAPSID_SEED=N looks at that one configuration again.
-#[test]
-fn generated_processes() {
-    let stage = stage_with_peers!(VIEW);
+/// CAPSID_SEED=N looks at that one configuration again; `word` is how the table of differences calls them.
+fn compare_all(
+    stage: &Stage,
+    way: Way,
+    word: &str,
+    seeds: Range<usize>,
+    change: impl Fn(&mut Bundle),
+) {
     let seed = std::env::var("CAPSID_SEED").ok();
     let seeds = match seed.and_then(|n| n.parse().ok()) {
         Some(seed) => seed..seed + 1,
-        None => 0..machine::count("CAPSID_GENERATED", 30, 400),
+        None => seeds,
     };
     let mut failed = Vec::new();
     for seed in seeds {
-        let mut bundle = bundle(&stage);
+        let mut bundle = bundle(stage);
         fill(&mut Random::new(seed as u64), &mut bundle);
-        let name = format!("generated-process-{seed}");
-        if let Err(found) = try_compare(&stage, &name, &bundle) {
+        change(&mut bundle);
+        let name = format!("{word}-{seed}");
+        if let Err(found) = try_compare(stage, &name, &bundle, way) {
             failed.push(format!("{found}\nprocess: {}", bundle.config["process"]));
         }
     }
     assert!(failed.is_empty(), "{}", failed.join("\n\n"));
+}
+
+#[test]
+fn generated_processes() {
+    let stage = stage_with_peers!(VIEW);
+    let count = machine::count("CAPSID_GENERATED", 30, 400);
+    compare_all(&stage, Way::Run, "generated-process", 0..count, |_| ());
+}
+
+#[test]
+fn generated_processes_with_a_terminal() {
+    let stage = stage_with_peers!(VIEW);
+    let count = machine::count("CAPSID_GENERATED", 8, 100);
+    let seeds = 1000..1000 + count;
+    compare_all(
+        &stage,
+        Way::Terminal,
+        "a_terminal-generated-process",
+        seeds,
+        |bundle| {
+            let size = json!({"height": 33, "width": 111});
+            bundle
+                .set("/process/terminal", json!(true))
+                .set("/process/consoleSize", size);
+        },
+    );
+}
+
+#[test]
+fn generated_processes_in_exec() {
+    let stage = stage_with_peers!(VIEW);
+    let count = machine::count("CAPSID_GENERATED", 8, 100);
+    let seeds = 2000..2000 + count;
+    compare_all(
+        &stage,
+        Way::Exec,
+        "generated-process_in_exec",
+        seeds,
+        |bundle| {
+            super::idle(bundle);
+        },
+    );
 }

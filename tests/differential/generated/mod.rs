@@ -5,6 +5,7 @@ mod mounts;
 
 use serde_json::Value;
 
+use crate::differential::peer::Way;
 use crate::differential::try_compare;
 use crate::harness::{Bundle, Stage, machine};
 
@@ -66,7 +67,7 @@ fn compare_all(
         let mut bundle = super::bundle(stage);
         make(*seed, &mut bundle);
         let name = format!("generated-{kind}-{seed}");
-        if let Err(found) = try_compare(stage, &name, &bundle) {
+        if let Err(found) = try_compare(stage, &name, &bundle, Way::Run) {
             failed.push(format!("{found}\nconfig: {}", show(&bundle.config)));
         }
     }
