@@ -108,6 +108,37 @@ impl Site {
         fs::write(&path, config.to_string()).context("write config.json")
     }
 
+    /// Makes of the bundle of container `id` what dockerd writes, as far as every contender and view can have it:
+    /// with its own arguments, cgroup and resources, and without what dockerd binds from its own folders.
+    pub fn like_docker(
+        &self,
+        contender: &Contender,
+        id: &str,
+        config: &str,
+        profile: &str,
+    ) -> Result<()> {
+        let path = self.bundle(contender, id).join("config.json");
+        let own: Value = serde_json::from_str(&fs::read_to_string(&path)?)?;
+        let mut config: Value = serde_json::from_str(config)?;
+        for key in ["ociVersion", "root"] {
+            config[key] = own[key].clone();
+        }
+        config["process"]["args"] = own["process"]["args"].clone();
+        for key in ["cgroupsPath", "resources", "namespaces"] {
+            config["linux"][key] = own["linux"][key].clone();
+        }
+        config["linux"]["seccomp"] = serde_json::from_str(profile)?;
+        config["process"]["terminal"] = Value::Bool(false);
+        if let Some(process) = config["process"].as_object_mut() {
+            process.remove("consoleSize");
+            process.remove("apparmorProfile");
+        }
+        if let Some(mounts) = config["mounts"].as_array_mut() {
+            mounts.retain(|mount| mount["type"] != "bind");
+        }
+        fs::write(&path, config.to_string()).context("write config.json")
+    }
+
     /// Removes whatever a failed command left of container `id`, so that the next
     /// one starts from nothing.
     pub fn clear(&self, contender: &Contender, id: &str) -> Result<()> {
