@@ -226,6 +226,11 @@ impl<'plan> Child<'plan> {
             Step::CpuAffinity(cpus) => {
                 scheduling::set_affinity(cpus.mask()).map_err(call("sched_setaffinity"))
             }
+            Step::EveryCpu => {
+                // Where the call is filtered, somebody wants the affinity that there is.
+                let _ = scheduling::set_affinity(&scheduling::EVERY_CPU);
+                Ok(())
+            }
             Step::Scheduler(scheduler) => {
                 scheduling::set_scheduler(scheduler).map_err(call("sched_setattr"))
             }

@@ -359,6 +359,7 @@ pub fn create(config: &Spec, host: &Host, request: &CreateRequest) -> Result<Pla
     match process {
         Some(process) => {
             let groups = namespaces.check(process)?;
+            plan.step(Step::EveryCpu);
             request.conditions.set(&mut plan);
             let profile = config.linux().as_ref().and_then(|it| it.seccomp().as_ref());
             let filter = seccomp::filter(profile, request.filter, &mut plan)?;
@@ -410,7 +411,7 @@ pub fn exec(request: ExecRequest) -> Result<Plan> {
     let groups = Groups::of(request.groups_denied);
     let mut affinity = match request.hook {
         None => ExecAffinity::of(process, pointer)?,
-        // It precedes init, which has none.
+        // It precedes init, which is given none.
         Some(_) => ExecAffinity::default(),
     };
     plan.cgroup = request.cgroup.clone_into();

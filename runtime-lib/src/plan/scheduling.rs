@@ -145,12 +145,14 @@ fn io_class(class: IOPriorityClass) -> u16 {
 
 /// The CPUs that an exec'd process runs on before and after it joins the container's cgroups
 /// (config.md, "execCPUAffinity"). It is never the caller's own affinity that changes: with an
-/// initial one the child can't be born in its cgroup, and joins it by itself.
+/// initial one the child can't be born in its cgroup, and joins it by itself. Without any, it gets the CPUs of the
+/// cgroup, whatever the caller's are.
 #[derive(Default)]
 pub(super) struct ExecAffinity {
     initial: Option<NumberSet>,
     after: Option<NumberSet>,
     at: String,
+    asked: bool,
 }
 
 impl ExecAffinity {
@@ -163,9 +165,12 @@ impl ExecAffinity {
             text.map(|text| list(text, &format!("{at}/{name}")))
                 .transpose()
         };
+        let initial = cpus(asked.map(|asked| asked.initial()), "initial")?;
+        let after = cpus(asked.map(|asked| asked.cpu_affinity_final()), "final")?;
         Ok(ExecAffinity {
-            initial: cpus(asked.map(|asked| asked.initial()), "initial")?,
-            after: cpus(asked.map(|asked| asked.cpu_affinity_final()), "final")?,
+            asked: initial.is_some() || after.is_some(),
+            initial,
+            after,
             at,
         })
     }
@@ -186,6 +191,8 @@ impl ExecAffinity {
     pub(super) fn in_cgroups(&mut self, plan: &mut Plan) {
         if let Some(cpus) = self.after.take() {
             plan.step_for(Step::CpuAffinity(cpus), format!("{}/final", self.at));
+        } else if !self.asked {
+            plan.step(Step::EveryCpu);
         }
     }
 }

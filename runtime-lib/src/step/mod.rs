@@ -140,6 +140,8 @@ pub enum Step {
     Finish,
     /// sched_setaffinity(2)
     CpuAffinity(NumberSet),
+    /// sched_setaffinity(2): the caller's own affinity ends here, and the cgroup's CPUs are left.
+    EveryCpu,
     /// sched_setattr(2)
     Scheduler(Scheduler),
     /// ioprio_set(2)

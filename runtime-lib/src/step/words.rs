@@ -168,6 +168,7 @@ impl fmt::Display for Step {
             Step::JoinUnified { .. } => write!(f, "join the cgroup"),
             Step::JoinRdt { .. } => write!(f, "join the resctrl group"),
             Step::CpuAffinity(cpus) => write!(f, "run on the CPUs {cpus}"),
+            Step::EveryCpu => write!(f, "run on every CPU of the cgroup"),
             Step::Scheduler(scheduler) => write!(f, "be scheduled as {scheduler}"),
             Step::IoPriority(priority) => write!(f, "set the I/O priority to {priority}"),
             Step::MemoryPolicy(policy) => write!(f, "set the memory policy to {policy}"),

@@ -34,6 +34,9 @@ pub fn set_scheduler(scheduler: &Scheduler) -> Result<()> {
     Ok(())
 }
 
+/// As many CPUs as Linux can be built for (NR_CPUS); the kernel takes no notice of those that are not there.
+pub static EVERY_CPU: [u64; 128] = [u64::MAX; 128];
+
 /// sched_setaffinity(2) of the calling thread: bit n of the mask is CPU n.
 pub fn set_affinity(mask: &[u64]) -> Result<()> {
     // SAFETY: the pointer and the size in bytes are those of `mask`.
