@@ -4,46 +4,20 @@
 use serde_json::json;
 
 use crate::harness::user::UID;
-use crate::harness::{Bundle, Outcome, Stage, View, user};
-use crate::{skip, stage};
-
-/// A stage on which the runtime is called by the ordinary user.
-macro_rules! user_stage {
-    () => {{
-        if let Some(reason) = user::obstacle() {
-            skip!("{reason}");
-        }
-        stage!(View::Host).of_user()
-    }};
-}
-
-fn plain(stage: &Stage) -> Bundle {
-    let mut bundle = stage.bundle();
-    bundle.remove("/linux/cgroupsPath");
-    bundle
-}
+use crate::harness::{Outcome, machine, user};
+use crate::user_stage;
 
 #[test]
 fn without_subordinate_ids_the_user_is_root_and_the_only_one() {
     let stage = user_stage!();
-    let mut bundle = plain(&stage);
+    let mut bundle = stage.plain_bundle();
     bundle.sh("id -u; cat /proc/self/uid_map | tr -s ' '; cat /proc/self/setgroups");
     let id = stage.id();
     bundle.write(&id);
     // In a mount namespace of its own, where the files of subordinate ids are empty.
     let script =
         "mount --bind /dev/null /etc/subuid && mount --bind /dev/null /etc/subgid && exec \"$@\"";
-    let mut command = std::process::Command::new("unshare");
-    command.args([
-        "--mount",
-        "--propagation",
-        "private",
-        "--",
-        "/bin/sh",
-        "-c",
-        script,
-        "sh",
-    ]);
+    let mut command = machine::in_own_mounts(script);
     let capsid = stage.capsid();
     command
         .arg(capsid.get_program())
@@ -60,7 +34,7 @@ fn without_subordinate_ids_the_user_is_root_and_the_only_one() {
 #[test]
 fn the_hosts_sys_is_read_only_with_all_below_it() {
     let stage = user_stage!();
-    let mut bundle = plain(&stage);
+    let mut bundle = stage.plain_bundle();
     let mounts = bundle.config["mounts"].as_array_mut().unwrap();
     mounts.retain(|mount| !mount["destination"].as_str().unwrap().starts_with("/sys"));
     bundle.without_namespace("network").bind(
@@ -87,7 +61,7 @@ fn folders_and_files_of_the_user_can_be_bound_and_those_of_others_as_far_as_they
     let mode = |mode| std::os::unix::fs::PermissionsExt::from_mode(mode);
     std::fs::set_permissions(&own, mode(0o700)).unwrap();
     std::fs::set_permissions(&closed, mode(0o700)).unwrap();
-    let mut bundle = plain(&stage);
+    let mut bundle = stage.plain_bundle();
     bundle
         .bind(&own, "/mnt", &["rw"])
         .bind(&open, "/out", &["ro", "nosuid", "nodev", "noexec"])
@@ -103,7 +77,7 @@ fn folders_and_files_of_the_user_can_be_bound_and_those_of_others_as_far_as_they
 #[test]
 fn exec_is_limited_and_scored_as_the_first_process() {
     let stage = user_stage!();
-    let mut bundle = plain(&stage);
+    let mut bundle = stage.plain_bundle();
     bundle
         .set("/process/oomScoreAdj", json!(500))
         .set(

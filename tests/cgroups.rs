@@ -153,17 +153,10 @@ fn cgroups_that_the_container_made_are_removed_with_their_processes() {
         }
         let stage = stage!(view);
         let container = stage.running();
-        let pid_file = stage.path("pid");
-        container
-            .exec_with(
-                &["--detach", "--pid-file", &pid_file.to_string_lossy()],
-                &["sleep", "607"],
-            )
-            .ok();
-        let pid = std::fs::read_to_string(&pid_file).unwrap();
+        let pid = container.exec_detached(&["sleep", "607"]);
         let inner = container.cgroup("pids").join("sub/sub");
         std::fs::create_dir_all(&inner).unwrap();
-        std::fs::write(inner.join("cgroup.procs"), &pid).unwrap();
+        std::fs::write(inner.join("cgroup.procs"), pid.to_string()).unwrap();
         container.delete_force().ok();
         assert!(!container.cgroup("pids").exists(), "{view:?}");
         assert!(

@@ -69,15 +69,20 @@ fn attacked<'a>(stage: &'a Stage, out: &Path, hooks: bool) -> Container<'a> {
     stage.create(&bundle)
 }
 
-#[test]
-fn s18_the_executable_can_not_be_written_through_those_who_join() {
-    let mut stage = stage!();
+/// A stage whose runtime is a copy, and the copy; what it holds; a folder that the container sees.
+fn with_a_copy(mut stage: Stage) -> (Stage, PathBuf, Vec<u8>, PathBuf) {
     let copy = stage.path("capsid");
     put(&stage.runtime, &copy);
     let before = std::fs::read(&copy).unwrap();
     stage.runtime = copy.clone();
     let out = stage.path("out");
     std::fs::create_dir(&out).unwrap();
+    (stage, copy, before, out)
+}
+
+#[test]
+fn s18_the_executable_can_not_be_written_through_those_who_join() {
+    let (stage, copy, before, out) = with_a_copy(stage!());
     let container = attacked(&stage, &out, false);
     container.start().ok();
     until("the attack has begun", || out.join("begun").exists());
@@ -95,13 +100,7 @@ fn s18_the_executable_can_not_be_written_through_those_who_join() {
 
 #[test]
 fn s18_nor_through_the_hooks_of_start() {
-    let mut stage = stage!();
-    let copy = stage.path("capsid");
-    put(&stage.runtime, &copy);
-    let before = std::fs::read(&copy).unwrap();
-    stage.runtime = copy.clone();
-    let out = stage.path("out");
-    std::fs::create_dir(&out).unwrap();
+    let (stage, copy, before, out) = with_a_copy(stage!());
     // The attacker is exec'd before the container is started.
     let container = attacked(&stage, &out, true);
     container

@@ -7,7 +7,7 @@ use std::process::Command;
 use capsid_rootfs_builder::{Addition, Layout, Recipe, Source};
 use serde_json::json;
 
-use crate::harness::{Outcome, machine};
+use crate::harness::Outcome;
 use crate::stage;
 
 /// Names in which a path of an option string would end, or begin anew.
@@ -149,29 +149,8 @@ fn an_overlay_on_an_overlay_is_refused_by_the_name_of_the_folder() {
         id.as_str(),
     ]
     .map(str::to_owned);
-    let mut command = Command::new("unshare");
-    command
-        .args([
-            "--mount",
-            "--propagation",
-            "private",
-            "--",
-            "/bin/sh",
-            "-c",
-            script,
-            "sh",
-        ])
-        .args(&words)
-        .env(
-            "capsid",
-            format!(
-                "{} --root {}",
-                machine::capsid().display(),
-                stage.state_root().display()
-            ),
-        )
-        .stdin(std::process::Stdio::null());
-    Outcome::of(&mut command).refuses(&[&view.to_string_lossy(), "overlay"]);
+    Outcome::of(stage.in_own_mounts(script).args(&words))
+        .refuses(&[&view.to_string_lossy(), "overlay"]);
     assert!(stage.remains(&id).is_empty());
 }
 

@@ -1,7 +1,6 @@
 //! Promise: with an lxcfs on the host, a container's /proc shows the container's limits.
 
 use std::path::Path;
-use std::process::Command;
 use std::sync::Mutex;
 
 use serde_json::json;
@@ -50,15 +49,12 @@ fn with_lxcfs(stage: &Stage, script: &str, args: &[&str]) -> Outcome {
          {script}
          status=$?; kill $daemon; wait $daemon; rm -rf /run/lxcfs; exit $status"
     );
-    let state = stage.state_root();
-    let capsid = format!("{} --root {}", stage.runtime.display(), state.display());
     Outcome::of(
-        Command::new("unshare")
-            .args(["-m", "--propagation", "private", "sh", "-c", &script, "sh"])
+        stage
+            .in_own_mounts(&script)
             .args(args)
             .env("lxcfs", &folder)
-            .env("log", stage.path("lxcfs.log"))
-            .env("capsid", capsid),
+            .env("log", stage.path("lxcfs.log")),
     )
 }
 

@@ -3,13 +3,13 @@
 
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::harness::{Bundle, Outcome, Stage, user};
-use crate::{skip, stage};
+use crate::harness::{Bundle, Outcome, Stage, machine, user};
+use crate::{stage, user_stage};
 
 /// A second root filesystem, told from the first by a file.
 fn other_root(stage: &Stage) -> std::path::PathBuf {
@@ -106,10 +106,7 @@ fn a_source_that_only_the_caller_can_reach_is_bound_in_a_user_namespace() {
 
 #[test]
 fn a_locked_flag_is_named_and_others_are_kept() {
-    if let Some(reason) = user::obstacle() {
-        skip!("{reason}");
-    }
-    let stage = stage!().of_user();
+    let stage = user_stage!();
     let locked = stage.path("locked");
     std::fs::create_dir(&locked).unwrap();
     // The mount is root's, so its flags are not the user's to change.
@@ -119,9 +116,8 @@ fn a_locked_flag_is_named_and_others_are_kept() {
         let mut inner = stage.capsid();
         inner.arg("run").arg("--bundle").arg(&bundle.folder).arg(id);
         let script = "mount -t tmpfs -o ro,nosuid,nodev,noexec locked \"$LOCKED\" && exec \"$@\"";
-        let mut outer = Command::new("unshare");
+        let mut outer = machine::in_own_mounts(script);
         outer
-            .args(["-m", "--propagation", "private", "sh", "-c", script, "sh"])
             .arg(inner.get_program())
             .args(inner.get_args())
             .envs(
@@ -202,10 +198,7 @@ fn a_source_in_the_roots_sys_is_what_the_kernel_shows_there() {
 
 #[test]
 fn an_ordinary_user_copies_remounts_and_covers_the_root_too() {
-    if let Some(reason) = user::obstacle() {
-        skip!("{reason}");
-    }
-    let stage = stage!().of_user();
+    let stage = user_stage!();
     let mut bundle = stage.own_bundle();
     let rootfs = bundle.folder.join("rootfs");
     let other = other_root(&stage);

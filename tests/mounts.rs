@@ -138,20 +138,7 @@ fn rbind_takes_what_is_mounted_below_and_bind_does_not() {
             .sh("ls /mnt/below");
         let id = stage.id();
         bundle.write(&id);
-        let outcome = Outcome::of(
-            std::process::Command::new("unshare")
-                .args(["-m", "--propagation", "private", "sh", "-c", &script, "sh"])
-                .arg(&bundle.folder)
-                .arg(&id)
-                .env(
-                    "capsid",
-                    format!(
-                        "{} --root {}",
-                        stage.runtime.display(),
-                        stage.state_root().display()
-                    ),
-                ),
-        );
+        let outcome = Outcome::of(stage.in_own_mounts(&script).arg(&bundle.folder).arg(&id));
         assert_eq!(outcome.ok().line(), expected, "{kind}");
     }
 }
@@ -177,20 +164,7 @@ fn recursive_options_reach_the_mounts_below() {
             .sh("touch /mnt/below/x 2>/dev/null; echo $?; touch /mnt/x 2>/dev/null && echo no");
         let id = stage.id();
         bundle.write(&id);
-        let outcome = Outcome::of(
-            std::process::Command::new("unshare")
-                .args(["-m", "--propagation", "private", "sh", "-c", &script, "sh"])
-                .arg(&bundle.folder)
-                .arg(&id)
-                .env(
-                    "capsid",
-                    format!(
-                        "{} --root {}",
-                        stage.runtime.display(),
-                        stage.state_root().display()
-                    ),
-                ),
-        );
+        let outcome = Outcome::of(stage.in_own_mounts(&script).arg(&bundle.folder).arg(&id));
         assert_eq!(outcome.stdout.trim(), expected, "{option}: {outcome}");
     }
 }

@@ -4,7 +4,7 @@
 use nix::errno::Errno;
 use nix::libc;
 
-use crate::harness::filter::{NEW_CALLS, Refusal, where_refused, without};
+use crate::harness::old_kernel::{NEW_CALLS, Refusal, where_refused, without};
 use crate::harness::{Bundle, Outcome, Stage};
 use crate::stage;
 

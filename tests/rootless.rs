@@ -6,31 +6,14 @@ use std::process::Command;
 
 use serde_json::json;
 
+use crate::harness::user;
 use crate::harness::user::{SUBGID, SUBUID, UID};
-use crate::harness::{Bundle, Stage, View, user};
-use crate::stage;
-
-/// A stage on which the runtime is called by the ordinary user.
-macro_rules! user_stage {
-    () => {{
-        if let Some(reason) = user::obstacle() {
-            crate::skip!("{reason}");
-        }
-        stage!(View::Host).of_user()
-    }};
-}
-
-/// The base config without what only root may ask for: a cgroup of a certain place.
-fn plain(stage: &Stage) -> Bundle {
-    let mut bundle = stage.bundle();
-    bundle.remove("/linux/cgroupsPath");
-    bundle
-}
+use crate::{stage, user_stage};
 
 #[test]
 fn the_default_configuration_runs() {
     let stage = user_stage!();
-    let mut bundle = plain(&stage);
+    let mut bundle = stage.plain_bundle();
     let text = stage.prints(&mut bundle, "id -u; hostname; echo $$; ls /proc/1 > /dev/null && echo proc; echo x > /dev/null && echo null; head -c 2 /dev/zero | wc -c");
     assert_eq!(text, "0\npromises\n1\nproc\nnull\n2");
 }
@@ -38,7 +21,7 @@ fn the_default_configuration_runs() {
 #[test]
 fn a_user_namespace_is_added_with_the_users_subordinate_ids() {
     let stage = user_stage!();
-    let mut bundle = plain(&stage);
+    let mut bundle = stage.plain_bundle();
     let text = stage.prints(
         &mut bundle,
         "cat /proc/self/uid_map /proc/self/gid_map | tr -s ' '",
@@ -60,7 +43,7 @@ fn a_user_namespace_is_added_with_the_users_subordinate_ids() {
 #[test]
 fn one_id_is_enough() {
     let stage = user_stage!();
-    let mut bundle = plain(&stage);
+    let mut bundle = stage.plain_bundle();
     bundle.user_namespace(UID, 1);
     assert_eq!(
         stage.prints(
@@ -76,7 +59,7 @@ fn one_id_is_enough() {
 #[test]
 fn ids_of_others_are_refused() {
     let stage = user_stage!();
-    let mut bundle = plain(&stage);
+    let mut bundle = stage.plain_bundle();
     bundle.user_namespace(0, 1).args(&["/bin/true"]);
     assert_ne!(stage.run(&bundle).code, 0);
     bundle.user_namespace(100_000, 65_536);
@@ -90,7 +73,7 @@ fn ids_of_others_are_refused() {
 #[test]
 fn spec_rootless_writes_a_configuration_that_runs() {
     let stage = user_stage!();
-    let mut bundle = plain(&stage);
+    let mut bundle = stage.plain_bundle();
     user::owns(&bundle.folder);
     let mut command = stage.bare();
     command
@@ -111,7 +94,7 @@ fn spec_rootless_writes_a_configuration_that_runs() {
 #[test]
 fn every_verb_works() {
     let stage = user_stage!();
-    let mut bundle = plain(&stage);
+    let mut bundle = stage.plain_bundle();
     bundle.sleeps();
     let container = stage.create(&bundle);
     assert_eq!(container.status(), "created");
@@ -145,7 +128,7 @@ fn every_verb_works() {
 #[test]
 fn the_state_is_in_the_runtime_folder_of_the_user() {
     let stage = user_stage!();
-    let mut bundle = plain(&stage);
+    let mut bundle = stage.plain_bundle();
     bundle.args(&["/bin/true"]);
     for (variable, root) in [
         (Some("/run/user/54321"), "/run/user/54321/capsid"),
@@ -228,7 +211,7 @@ fn an_overlay_leaves_the_root_filesystem_as_it_is() {
 #[test]
 fn an_overlay_works_on_a_root_filesystem_of_others() {
     let stage = user_stage!();
-    let mut bundle = plain(&stage);
+    let mut bundle = stage.plain_bundle();
     bundle
         .set("/root/readonly", json!(false))
         .sh("echo made > /made; cat /made");
@@ -240,7 +223,7 @@ fn an_overlay_works_on_a_root_filesystem_of_others() {
 #[test]
 fn limits_without_a_cgroup_to_write_are_refused_with_the_reason() {
     let stage = user_stage!();
-    let mut bundle = plain(&stage);
+    let mut bundle = stage.plain_bundle();
     bundle
         .set("/linux/resources/pids", json!({"limit": 10}))
         .args(&["/bin/true"]);

@@ -3,24 +3,8 @@
 
 use serde_json::json;
 
-use crate::harness::{Bundle, Stage, View, user};
-use crate::stage;
-
-/// A stage on which the runtime is called by the ordinary user.
-macro_rules! user_stage {
-    () => {{
-        if let Some(reason) = user::obstacle() {
-            crate::skip!("{reason}");
-        }
-        stage!(View::Host).of_user()
-    }};
-}
-
-fn plain(stage: &Stage) -> Bundle {
-    let mut bundle = stage.bundle();
-    bundle.remove("/linux/cgroupsPath");
-    bundle
-}
+use crate::harness::{Bundle, Stage, user};
+use crate::user_stage;
 
 /// The same with a root of the user's own.
 fn own(stage: &Stage) -> Bundle {
@@ -37,7 +21,7 @@ fn s24_without_a_cgroup_namespace_the_hosts_cgroups_are_read_only() {
     let stage = user_stage!();
     let cgroup = json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["nosuid", "ro"]});
     for host_network in [false, true] {
-        let mut bundle = plain(&stage);
+        let mut bundle = stage.plain_bundle();
         let mounts = bundle.config["mounts"].as_array_mut().unwrap();
         mounts.retain(|mount| mount["destination"] != "/sys/fs/cgroup");
         if host_network {
@@ -103,7 +87,7 @@ fn mounts_masks_devices_and_a_root_of_its_own() {
 #[test]
 fn a_root_without_pivot_and_a_read_only_dev() {
     let stage = user_stage!();
-    let mut bundle = plain(&stage);
+    let mut bundle = stage.plain_bundle();
     bundle.push("/mounts/1/options", json!("ro"));
     bundle.sh("ls / | head -n 1; touch /dev/x 2>/dev/null || echo read-only; touch /x 2>/dev/null || echo read-only; \
                unshare -Urmpf mount -t proc proc /proc 2>/dev/null && echo a whole proc; echo x > /dev/null && echo done");
@@ -116,14 +100,14 @@ fn a_root_without_pivot_and_a_read_only_dev() {
 #[test]
 fn what_takes_privilege_says_so() {
     let stage = user_stage!();
-    let mut bundle = plain(&stage);
+    let mut bundle = stage.plain_bundle();
     bundle.set(
         "/linux/devices",
         json!([{"path": "/dev/mem2", "type": "c", "major": 1, "minor": 1}]),
     );
     let words = ["/linux/devices/0", "the host has no such node"];
     stage.run(&bundle).refuses(&words);
-    let mut bundle = plain(&stage);
+    let mut bundle = stage.plain_bundle();
     bundle.mount("/mnt", "ext4", "/dev/sda1", &[]);
     stage
         .run(&bundle)

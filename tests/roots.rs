@@ -24,28 +24,14 @@ fn propagation(mountinfo: &str) -> Vec<&str> {
 fn where_all_is_shared(stage: &Stage, bundle: &Bundle, script: &str) -> Outcome {
     let id = stage.id();
     bundle.write(&id);
-    let mut command = std::process::Command::new("unshare");
-    let capsid = format!(
-        "{} --root {}",
-        stage.runtime.display(),
-        stage.state_root().display()
-    );
-    command
-        .args([
-            "--mount",
-            "--propagation",
-            "private",
-            "--",
-            "/bin/sh",
-            "-ec",
-        ])
-        .arg(format!("mount --make-rshared /\n{script}"))
-        .arg("sh")
-        .arg(&bundle.folder)
-        .arg(id)
-        .arg(&stage.folder)
-        .env("capsid", capsid);
-    Outcome::of(&mut command)
+    let script = format!("set -e; mount --make-rshared /\n{script}");
+    Outcome::of(
+        stage
+            .in_own_mounts(&script)
+            .arg(&bundle.folder)
+            .arg(id)
+            .arg(&stage.folder),
+    )
 }
 
 #[test]

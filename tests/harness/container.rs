@@ -87,6 +87,16 @@ impl Container<'_> {
             .call(&[&["exec"], options, &[self.id.as_str()], command].concat())
     }
 
+    /// A process that runs on by itself, by its pid on the host.
+    #[track_caller]
+    pub fn exec_detached(&self, command: &[&str]) -> i32 {
+        let file = self.stage.path("exec.pid");
+        let options = ["--detach", "--pid-file", &file.to_string_lossy()];
+        self.exec_with(&options, command).ok();
+        let pid = std::fs::read_to_string(&file).expect("a pid file");
+        pid.trim().parse().expect("a pid")
+    }
+
     /// What a shell script prints inside.
     #[track_caller]
     pub fn sh(&self, script: &str) -> String {

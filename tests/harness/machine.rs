@@ -144,3 +144,12 @@ pub fn record_skip(name: &str, reason: &str) {
         let _ = file.write_all(format!("{prefix}{name}\t{reason}\n").as_bytes());
     }
 }
+
+/// A shell script in a mount namespace of its own: nobody else sees what it mounts. Its arguments come next.
+pub fn in_own_mounts(script: &str) -> Command {
+    let mut command = Command::new("unshare");
+    command
+        .args(["--mount", "--propagation", "private", "--"])
+        .args(["/bin/sh", "-c", script, "sh"]);
+    command
+}

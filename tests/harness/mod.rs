@@ -4,10 +4,10 @@
 
 pub mod bundle;
 pub mod container;
-pub mod filter;
 #[cfg(target_arch = "x86_64")]
 pub mod injector;
 pub mod machine;
+pub mod old_kernel;
 pub mod outcome;
 pub mod stage;
 pub mod terminal;
@@ -55,4 +55,15 @@ macro_rules! stage {
             Err(reason) => $crate::skip!("{reason}"),
         }
     };
+}
+
+/// A stage on which the runtime is called by the ordinary user, or a skip where there is none.
+#[macro_export]
+macro_rules! user_stage {
+    () => {{
+        if let Some(reason) = $crate::harness::user::obstacle() {
+            $crate::skip!("{reason}");
+        }
+        $crate::stage!($crate::harness::View::Host).of_user()
+    }};
 }

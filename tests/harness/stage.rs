@@ -112,6 +112,14 @@ impl Stage {
         )
     }
 
+    /// The same in a mount namespace of its own; the script's arguments come next.
+    pub fn in_own_mounts(&self, script: &str) -> Command {
+        let (runtime, state) = (self.runtime.display(), self.state_root());
+        let mut command = machine::in_own_mounts(script);
+        command.env("capsid", format!("{runtime} --root {}", state.display()));
+        command
+    }
+
     /// An id that no other test uses; what has it is removed when the stage goes.
     pub fn id(&self) -> String {
         let short = self.name.rsplit("::").next().unwrap_or("test");
@@ -132,6 +140,13 @@ impl Stage {
     /// A bundle of the busybox root filesystem that all tests share and none may change.
     pub fn bundle(&self) -> Bundle {
         Bundle::new(&self.folder.join(format!("bundle{}", number())), busybox())
+    }
+
+    /// The same without what only root may ask for: a cgroup of a certain place.
+    pub fn plain_bundle(&self) -> Bundle {
+        let mut bundle = self.bundle();
+        bundle.remove("/linux/cgroupsPath");
+        bundle
     }
 
     /// A bundle with a copy of the root filesystem, to be changed.

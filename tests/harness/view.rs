@@ -47,19 +47,8 @@ impl View {
             (View::V2, Cgroups::Hybrid) => V2,
             _ => return Command::new(program),
         };
-        let mut command = Command::new("unshare");
-        command
-            .args([
-                "--mount",
-                "--propagation",
-                "private",
-                "--",
-                "/bin/sh",
-                "-c",
-                script,
-                "view",
-            ])
-            .arg(program);
+        let mut command = machine::in_own_mounts(script);
+        command.arg(program);
         command
     }
 

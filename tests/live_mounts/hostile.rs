@@ -13,7 +13,7 @@ use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use serde_json::json;
 
 use super::silent::Silent;
-use super::{add, add_tmpfs, host_mounts, listed, nsenter, remove, source, words, writable};
+use super::{add, add_tmpfs, host_mounts, listed, nsenter, remove, source, writable};
 use crate::harness::{Bundle, Container, Outcome, Stage, machine, until};
 use crate::{skip, stage};
 
@@ -164,13 +164,7 @@ fn s07_a_chrooted_init_hides_no_mount_that_is_shared_with_the_host() {
          ls {0} && grep -c deeper /proc/self/mountinfo; $capsid delete --force $2",
         source.display()
     );
-    let outcome = Outcome::of(
-        Command::new("unshare")
-            .args(["-m", "--propagation", "private", "sh", "-c", &script, "sh"])
-            .arg(&bundle.folder)
-            .arg(&id)
-            .env("capsid", words(&stage)),
-    );
+    let outcome = Outcome::of(stage.in_own_mounts(&script).arg(&bundle.folder).arg(&id));
     assert_eq!(outcome.line(), "file\n0", "{outcome}");
     assert!(outcome.stderr.contains("shares with the host"), "{outcome}");
 }

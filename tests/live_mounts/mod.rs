@@ -127,13 +127,7 @@ fn recursive_options_reach_what_is_mounted_below_the_source() {
          $capsid mounts add -o rbind,rro $1 {0} /data && $capsid mounts add $1 {0} /flat",
         source.display()
     );
-    Outcome::of(
-        Command::new("unshare")
-            .args(["-m", "--propagation", "private", "sh", "-c", &script, "sh"])
-            .arg(&container.id)
-            .env("capsid", words(&stage)),
-    )
-    .ok();
+    Outcome::of(stage.in_own_mounts(&script).arg(&container.id)).ok();
     let script = "ls /data/below /flat/below; touch /data/below/x 2>/dev/null || echo refused";
     assert_eq!(
         container.sh(script),
@@ -142,12 +136,6 @@ fn recursive_options_reach_what_is_mounted_below_the_source() {
     remove(&container, &[], "/data").refuses(&["/data/below", "--lazy", "busy"]);
     remove(&container, &["--lazy"], "/data").ok();
     assert_eq!(container.sh("grep -c ' /data' /proc/mounts; true"), "0");
-}
-
-/// The runtime with its state root, for a script.
-fn words(stage: &Stage) -> String {
-    let (runtime, state) = (stage.runtime.display(), stage.state_root());
-    format!("{runtime} --root {}", state.display())
 }
 
 #[test]
@@ -383,13 +371,7 @@ fn the_host_never_sees_what_a_container_mounts_and_the_container_what_the_host_d
          grep -c deeper /proc/self/mountinfo; ls {0}/later; umount {0}/later; $capsid delete --force $2",
         source.display()
     );
-    let outcome = Outcome::of(
-        Command::new("unshare")
-            .args(["-m", "--propagation", "private", "sh", "-c", &script, "sh"])
-            .arg(&bundle.folder)
-            .arg(&id)
-            .env("capsid", words(&stage)),
-    );
+    let outcome = Outcome::of(stage.in_own_mounts(&script).arg(&bundle.folder).arg(&id));
     assert_eq!(
         outcome.line(),
         "/own/later:\n\n/slave/later:\nseen\n0\nseen",
