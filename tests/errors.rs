@@ -463,6 +463,99 @@ fn a_misspelt_setting_is_told_and_what_was_meant() {
 }
 
 #[test]
+fn a_setting_in_the_wrong_place_is_told_its_own_also_when_something_else_fails() {
+    let stage = stage!();
+    let mut bundle = stage.bundle();
+    bundle
+        .args(&["/bin/true"])
+        .set(
+            "/seccomp",
+            serde_json::json!({"defaultAction": "SCMP_ACT_ERRNO"}),
+        )
+        .set("/process/noNewPriviliges", serde_json::json!(true));
+    let told = [
+        "/seccomp: setting \"seccomp\" is ignored here: it belongs at /linux/seccomp",
+        "noNewPrivileges may be meant",
+    ];
+    let all = |outcome: &crate::harness::Outcome| {
+        for needle in told {
+            assert!(
+                outcome.stderr.replace('\\', "").contains(needle),
+                "{needle}: {outcome}"
+            );
+        }
+    };
+    all(&stage.run(&bundle).ok());
+    let folder = bundle.folder.to_string_lossy().into_owned();
+    // A wrong type, a broken rule, and what is found out by the machine.
+    for (pointer, value) in [
+        ("/process/args", serde_json::json!("sh")),
+        ("/process/cwd", serde_json::json!("relative")),
+        ("/root/path", serde_json::json!("nosuch")),
+    ] {
+        let before = bundle.config.pointer(pointer).unwrap().clone();
+        bundle.set(pointer, value);
+        all(&stage.run(&bundle).refuses(&[pointer]));
+        all(&stage.call(&["explain", &folder]).refuses(&[pointer]));
+        bundle.set(pointer, before);
+    }
+}
+
+#[test]
+fn explain_lists_every_problem_with_its_place() {
+    let stage = stage!();
+    let mut bundle = stage.bundle();
+    bundle
+        .set("/process/args", serde_json::json!(["sh", 1, "x", false]))
+        .set("/process/user/uid", serde_json::json!("root"))
+        .set("/process/cwd", serde_json::json!("relative"))
+        .set(
+            "/process/rlimits",
+            serde_json::json!([{"type": "NOFILE", "soft": 1, "hard": 1}]),
+        )
+        .set("/process/oomScoreAdj", serde_json::json!(1001))
+        .set(
+            "/linux/seccomp",
+            serde_json::json!({"defaultAction": "allow", "syscalls": [{"name": "x"}]}),
+        )
+        .set("/hooks/prestart", serde_json::json!([{"args": []}]))
+        .set("/hooks/poststop", serde_json::json!([{"path": "relative"}]))
+        .set("/hostname", serde_json::json!(5));
+    bundle.write("explained");
+    let folder = bundle.folder.to_string_lossy().into_owned();
+    let outcome = stage.call(&["explain", &folder]);
+    let mut places = [
+        "/process/args/1",
+        "/process/args/3",
+        "/process/user/uid",
+        "/process/cwd",
+        "/process/rlimits/0/type",
+        "/process/oomScoreAdj",
+        "/linux/seccomp/defaultAction",
+        "/linux/seccomp/syscalls/0/names",
+        "/hooks/prestart/0/path",
+        "/hooks/poststop/0/path",
+        "/hostname",
+    ];
+    let mut told: Vec<&str> = outcome
+        .stdout
+        .lines()
+        .filter_map(|line| line.strip_prefix("problem: ")?.split(": ").next())
+        .collect();
+    places.sort_unstable();
+    told.sort_unstable();
+    assert_eq!(told, places, "{outcome}");
+    for meant in ["RLIMIT_NOFILE may be meant", "SCMP_ACT_ALLOW may be meant"] {
+        assert!(outcome.stdout.contains(meant), "{outcome}");
+    }
+    outcome.refuses(&["explain "]);
+    // And create says how many there are.
+    stage
+        .run(&bundle)
+        .refuses(&["one of 11 problems, capsid explain lists them"]);
+}
+
+#[test]
 fn an_option_in_the_wrong_place_is_told_its_own() {
     let stage = stage!();
     stage

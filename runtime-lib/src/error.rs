@@ -11,12 +11,18 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
+use crate::notice::Notice;
+
 /// The result of every operation of this library.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// The oldest Linux that capsid runs on.
+pub(crate) const KERNEL_FLOOR: (u32, u32) = (5, 14);
+
 /// What to say where the kernel doesn't know a call.
 pub(crate) fn missing(call: &str) -> String {
-    format!("this kernel lacks {call}, or a filter hides it; capsid needs Linux 5.14")
+    let (major, minor) = KERNEL_FLOOR;
+    format!("this kernel lacks {call}, or a filter hides it; capsid needs Linux {major}.{minor}")
 }
 
 /// What kind of failure it was, for programs to match on. The words of [`Code::as_str`]
@@ -125,6 +131,7 @@ struct Facts {
     errno: Option<Errno>,
     hint: Option<String>,
     tail: String,
+    notices: Vec<Notice>,
 }
 
 impl Error {
@@ -140,6 +147,7 @@ impl Error {
             errno: None,
             hint: None,
             tail: bounded(tail.into(), LONGEST_TAIL),
+            notices: Vec::new(),
         }))
     }
 
@@ -226,6 +234,19 @@ impl Error {
     pub fn hint(mut self, hint: impl Into<String>) -> Error {
         self.0.hint.get_or_insert(bounded(hint.into(), LONGEST));
         self
+    }
+
+    /// What was noticed before it failed, which may be why. Kept when there is some already.
+    pub fn noticing(mut self, notices: &[Notice]) -> Error {
+        if self.0.notices.is_empty() {
+            self.0.notices = notices.to_vec();
+        }
+        self
+    }
+
+    /// Settings that would not have acted as they were written: warn of them before the error.
+    pub fn notices(&self) -> &[Notice] {
+        &self.0.notices
     }
 
     /// The stable code.

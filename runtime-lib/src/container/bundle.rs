@@ -10,7 +10,7 @@ use nix::sys::stat::Mode;
 use super::options::CreateOptions;
 use crate::error::{Code, Error, Result};
 use crate::plan::validate;
-use crate::spec::Spec;
+use crate::spec::{self, Spec};
 
 /// A bundle, read once, whose configuration breaks no rule.
 pub struct Bundle {
@@ -27,7 +27,20 @@ impl Bundle {
     /// # Errors
     /// The file that can't be used, or the part of config.json that is wrong.
     pub fn open(options: &CreateOptions) -> Result<Bundle> {
-        let (path, spec) = Bundle::read(options)?;
+        let (path, config) = Bundle::find(options)?;
+        let spec = match Spec::read(&config).map_err(name_the_option) {
+            // It says how much more there is.
+            Err(error) if error.code() == Code::InvalidConfig => {
+                let problems = Bundle::problems(options).unwrap_or_default();
+                return Err(validate::first(problems).unwrap_or(error));
+            }
+            read => read?,
+        };
+        let notices = spec.notices.clone();
+        Bundle::of(path, spec).map_err(|error| error.noticing(&notices))
+    }
+
+    fn of(path: PathBuf, spec: Spec) -> Result<Bundle> {
         if let Some(error) = validate::first(validate::validate(&spec)) {
             return Err(error);
         }
@@ -52,18 +65,35 @@ impl Bundle {
         Ok(Bundle { path, rootfs, spec })
     }
 
-    /// The bundle's path, as above, and its configuration.
-    pub fn read(options: &CreateOptions) -> Result<(PathBuf, Spec)> {
+    /// Everything that is wrong with its configuration, whatever the machine.
+    ///
+    /// # Errors
+    /// There is no configuration that could be read.
+    pub fn problems(options: &CreateOptions) -> Result<Vec<Error>> {
+        let (_, config) = Bundle::find(options)?;
+        let (spec, mut errors) = Spec::examine(&config).map_err(name_the_option)?;
+        // Nearly every rule asks which namespaces there are.
+        if !spec::concern(&errors, "/linux/namespaces") {
+            let mut rules = validate::validate(&spec);
+            rules.retain(|error| !spec::concern(&errors, error.pointer().unwrap_or("/")));
+            errors.extend(rules);
+        }
+        let noticing = |error: Error| error.noticing(&spec.notices);
+        Ok(errors.into_iter().map(noticing).collect())
+    }
+
+    /// The bundle's path, as above, and that of its configuration.
+    fn find(options: &CreateOptions) -> Result<(PathBuf, PathBuf)> {
         let bundle = match options.bundle.as_os_str().is_empty() {
             true => Path::new("."),
             false => &options.bundle,
         };
-        let path = real_directory(bundle)?;
+        let path = real_directory(bundle).map_err(|error| error.doing("open the bundle"))?;
         let config = match &options.config {
             Some(config) => config.clone(),
             None => path.join("config.json"),
         };
-        Ok((path, Spec::read(&config).map_err(name_the_option)?))
+        Ok((path, config))
     }
 }
 

@@ -9,7 +9,7 @@ use super::options::CreateOptions;
 use super::prepared::Prepared;
 use super::{ContainerId, Runtime};
 use crate::error::{Error, Result};
-use crate::plan::{Start, validate};
+use crate::plan::Start;
 use crate::step::Step;
 
 /// What create would do, in order. `Display` is for people, `Serialize` for programs.
@@ -54,8 +54,8 @@ impl Runtime {
     /// # Errors
     /// The bundle or its configuration can't be read.
     pub fn problems(&self, options: &CreateOptions) -> Result<Vec<Error>> {
-        let (_, spec) = Bundle::read(options)?;
-        Ok(validate::validate(&spec))
+        Bundle::problems(options)
+            .map_err(|error| error.during(format!("explain {}", options.bundle.display())))
     }
 
     /// The plan that [`Runtime::create`] would run now, with the same checks and refusals.

@@ -57,7 +57,19 @@ impl Runtime {
         options: &CreateOptions,
         start: Start,
     ) -> Result<Prepared> {
-        let mut bundle = Bundle::open(options)?;
+        let bundle = Bundle::open(options)?;
+        let notices = bundle.spec.notices.clone();
+        self.decide(id, options, start, bundle)
+            .map_err(|error| error.noticing(&notices))
+    }
+
+    fn decide(
+        &self,
+        id: &ContainerId,
+        options: &CreateOptions,
+        start: Start,
+        mut bundle: Bundle,
+    ) -> Result<Prepared> {
         if options.notify {
             notify::add_mount(&mut bundle.spec.config, &self.root.join(id.as_str()));
         }

@@ -4,6 +4,7 @@
 //! (Wrapping every visitor, as a general crate has to, costs a third of a megabyte of code for
 //! these types, and every container pays for the pages.)
 
+use std::borrow::Cow;
 use std::fmt::{self, Display};
 
 use serde::de::value::StrDeserializer;
@@ -61,6 +62,37 @@ impl de::Error for Refusal {
             text: text.to_string(),
             path: Vec::new(),
         }
+    }
+
+    fn invalid_type(found: Unexpected, expected: &dyn Expected) -> Refusal {
+        let (found, expected) = (in_json(found), plain(expected));
+        de::Error::custom(format_args!("invalid type: {found}, expected {expected}"))
+    }
+
+    fn invalid_value(found: Unexpected, expected: &dyn Expected) -> Refusal {
+        let (found, expected) = (in_json(found), plain(expected));
+        de::Error::custom(format_args!("invalid value: {found}, expected {expected}"))
+    }
+}
+
+/// What was found, as JSON calls it.
+fn in_json(found: Unexpected) -> Unexpected {
+    match found {
+        Unexpected::Seq => Unexpected::Other("array"),
+        Unexpected::Map => Unexpected::Other("object"),
+        found => found,
+    }
+}
+
+/// What was expected, for somebody who writes JSON and not Rust.
+fn plain(expected: &dyn Expected) -> Cow<'static, str> {
+    match expected.to_string() {
+        word if word == "u32" => "a whole number from 0 to 4294967295".into(),
+        word if ["i32", "i64", "u64"].contains(&word.as_str()) => "a whole number".into(),
+        word if word == "a sequence" => "an array".into(),
+        word if word == "a map" => "an object".into(),
+        word if word == "path string" => "a string".into(),
+        word => word.into(),
     }
 }
 

@@ -10,20 +10,24 @@ mod document;
 mod features;
 mod file;
 mod located;
-mod misspelt;
 mod pattern;
+mod problems;
 pub mod process;
 pub mod resources;
+#[cfg(test)]
+mod schema;
 mod shape;
 mod tolerate;
+mod unknown;
 pub mod unsupported;
 pub mod version;
 
 use document::Document;
 pub use features::{Features, features};
-pub(crate) use misspelt::near;
 pub(crate) use pattern::{join, matches, shorten};
+pub(crate) use problems::concern;
 pub use resources::Resources;
+pub(crate) use unknown::near;
 
 use std::path::Path;
 
@@ -68,14 +72,20 @@ impl Spec {
         let raw = json(&text)?;
         let mut working = raw.clone();
         let mut notices = tolerate::config(&mut working);
-        notices.extend(misspelt::members(&raw));
-        shape::config(&working)?;
-        Ok(Spec {
-            config: typed::<Document>(&working)?.into(),
-            raw,
-            notices,
-            text,
-        })
+        notices.extend(unknown::members(&raw));
+        let read = match shape::config(&working).into_iter().next() {
+            None => typed::<Document>(&working),
+            Some(error) => Err(error),
+        };
+        match read {
+            Ok(document) => Ok(Spec {
+                config: document.into(),
+                raw,
+                notices,
+                text,
+            }),
+            Err(error) => Err(error.noticing(&notices)),
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use oci_spec::runtime::Process;
 use serde_json::{Map, Value};
 
 use super::document::ProcessObject;
-use super::{file, json, name_the_file, shape, tolerate, typed, unsupported};
+use super::{file, json, name_the_file, shape, tolerate, typed, unknown, unsupported};
 use crate::error::Result;
 use crate::notice::Notice;
 
@@ -26,13 +26,21 @@ pub fn parse(text: &str) -> Result<(Process, Vec<Notice>)> {
     }
     // The tables of the tolerant pass name a process where config.json has it.
     let mut document = Value::Object(Map::from_iter([("process".to_owned(), raw)]));
+    let unknown = unknown::members(&document);
     let mut notices = tolerate::config(&mut document);
+    notices.extend(unknown);
     for notice in &mut notices {
         if let Some(pointer) = notice.pointer.strip_prefix("/process") {
             notice.pointer = pointer.to_owned();
         }
     }
     let process = document.get("process").unwrap_or(&Value::Null);
-    shape::process(process)?;
-    Ok((typed::<ProcessObject>(process)?.into(), notices))
+    let read = match shape::process(process).into_iter().next() {
+        None => typed::<ProcessObject>(process),
+        Some(error) => Err(error),
+    };
+    match read {
+        Ok(process) => Ok((process.into(), notices)),
+        Err(error) => Err(error.noticing(&notices)),
+    }
 }

@@ -9,7 +9,7 @@ use std::io::Read;
 use oci_spec::runtime::LinuxResources;
 use serde_json::{Value, json};
 
-use super::{MAX_SIZE, json as parse, misspelt, shape, tolerate, typed};
+use super::{MAX_SIZE, json as parse, shape, tolerate, typed, unknown};
 use crate::error::{Code, Error, Result};
 use crate::notice::Notice;
 
@@ -81,14 +81,16 @@ impl Resources {
     pub fn new(object: Value) -> Result<Resources> {
         // The tables of the tolerant pass name things where config.json has them.
         let mut document = json!({"linux": {"resources": object}});
-        let mut notices = misspelt::members(&document);
+        let mut notices = unknown::members(&document);
         notices.extend(tolerate::config(&mut document));
         for notice in &mut notices {
             if let Some(inner) = notice.pointer.strip_prefix(AT) {
                 notice.pointer = inner.to_owned();
             }
         }
-        shape::config(&document).map_err(|error| error.within(AT))?;
+        if let Some(error) = shape::config(&document).into_iter().next() {
+            return Err(error.within(AT));
+        }
         let asked = document.pointer_mut(AT).map(Value::take);
         let mut asked = asked.unwrap_or_else(|| json!({}));
         let devices = asked.as_object_mut().and_then(|o| o.remove("devices"));

@@ -5,17 +5,20 @@
 //! missing the value 0 (a map to root, a limit of nothing), and name a bad word with a list
 //! of all good ones. Settings of [`super::unsupported`] are not listed.
 
+use std::fmt;
+
 use oci_spec::runtime::{
     Arch, IOPriorityClass, LinuxDeviceType, LinuxNamespaceType, LinuxPersonalityDomain,
     LinuxSchedulerFlag, LinuxSchedulerPolicy, LinuxSeccompAction, LinuxSeccompFilterFlag,
     LinuxSeccompOperator, MemoryPolicyFlagType, MemoryPolicyModeType, PosixRlimitType,
 };
-use serde::de::DeserializeOwned;
-use serde::de::value::{Error as WordError, StrDeserializer};
+use serde::de::value::StrDeserializer;
+use serde::de::{self, DeserializeOwned};
 use serde_json::Value;
 
 use super::pattern::{join, matches, shorten};
-use crate::error::{Code, Error, Result};
+use super::unknown::near;
+use crate::error::{Code, Error};
 
 /// A value that has to be an object, and the members that it can't be without.
 struct Shape {
@@ -84,7 +87,7 @@ const PROCESS: &[Shape] = &[
 /// A setting that knows only certain words, and what is said of another one.
 struct Words {
     pattern: &'static str,
-    knows: fn(&str) -> bool,
+    knows: fn(&str) -> Result<(), Known>,
     refusal: fn(&str) -> String,
 }
 
@@ -96,7 +99,10 @@ const CONFIG_WORDS: &[Words] = &[
     },
     Words {
         pattern: "/linux/devices/*/type",
-        knows: |word| word != "a" && knows::<LinuxDeviceType>(word),
+        knows: |word| match word {
+            "a" => Err(&["b", "c", "u", "p"]),
+            word => knows::<LinuxDeviceType>(word),
+        },
         refusal: |word| format!("invalid device type {word:?}"),
     },
     Words {
@@ -159,7 +165,7 @@ const PROCESS_WORDS: &[Words] = &[
     },
     Words {
         pattern: "/scheduler/flags/*",
-        knows: knows::<LinuxSchedulerFlag>,
+        knows: |word| knows::<LinuxSchedulerFlag>(word).map_err(|_| SCHEDULER_FLAGS),
         refusal: |word| format!("invalid scheduler flag: {word}"),
     },
     Words {
@@ -169,56 +175,160 @@ const PROCESS_WORDS: &[Words] = &[
     },
 ];
 
-/// Whether `oci-spec` has a variant for the word: the list is not kept twice.
-fn knows<T: DeserializeOwned>(word: &str) -> bool {
-    T::deserialize(StrDeserializer::<WordError>::new(word)).is_ok()
-}
+/// Those that sched_setattr(2) takes from a configuration: `oci-spec` spells some in another way.
+const SCHEDULER_FLAGS: Known = &[
+    "SCHED_FLAG_RESET_ON_FORK",
+    "SCHED_FLAG_RECLAIM",
+    "SCHED_FLAG_DL_OVERRUN",
+    "SCHED_FLAG_KEEP_POLICY",
+    "SCHED_FLAG_KEEP_PARAMS",
+    "SCHED_FLAG_UTIL_CLAMP_MIN",
+    "SCHED_FLAG_UTIL_CLAMP_MAX",
+];
 
-/// Checks a config.json.
-pub(super) fn config(value: &Value) -> Result<()> {
-    check("", value, CONFIG, CONFIG_WORDS)?;
-    match value.get("process") {
-        Some(value) => check("/process", value, PROCESS, PROCESS_WORDS),
-        None => Ok(()),
+/// The words that a setting knows.
+type Known = &'static [&'static str];
+
+/// Whether `oci-spec` has a variant for the word, or the words that it has one for: the list is
+/// not kept twice.
+fn knows<T: DeserializeOwned>(word: &str) -> Result<(), Known> {
+    match T::deserialize(StrDeserializer::<Unknown>::new(word)) {
+        Ok(_) => Ok(()),
+        Err(Unknown(known)) => Err(known),
     }
 }
 
-/// Checks a process.json.
-pub(super) fn process(value: &Value) -> Result<()> {
+/// What serde has to say of an unknown word.
+#[derive(Debug)]
+struct Unknown(Known);
+
+impl fmt::Display for Unknown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("unknown word")
+    }
+}
+
+impl std::error::Error for Unknown {}
+
+impl de::Error for Unknown {
+    fn custom<T: fmt::Display>(_: T) -> Unknown {
+        Unknown(&[])
+    }
+
+    fn unknown_variant(_: &str, known: Known) -> Unknown {
+        Unknown(known)
+    }
+}
+
+/// As many known words as are listed, in bytes.
+const LISTED: usize = 120;
+
+/// What may have been meant by a word: one that is nearly it, or whose end or beginning it is.
+fn meant(word: &str, known: Known) -> Option<String> {
+    let lower = word.to_ascii_lowercase();
+    let part = |known: &&&str| {
+        let known = known.to_ascii_lowercase();
+        known.ends_with(&format!("_{lower}")) || (lower.len() > 2 && known.starts_with(&lower))
+    };
+    let same = known.iter().find(|known| known.eq_ignore_ascii_case(word));
+    // SCMP_ACT_ is no part of what is misspelt: what follows it has to be near.
+    let last = |known: &str| {
+        let at = known.rfind('_').map_or(0, |at| at + 1);
+        let own = word.get(..at).filter(|own| known.starts_with(own))?;
+        Some((
+            word.strip_prefix(own)?.to_owned(),
+            known.get(at..)?.to_owned(),
+        ))
+    };
+    let nearly = |known: &&&str| last(known).is_some_and(|(word, known)| near(&word, &known));
+    let nearly = || known.iter().find(nearly);
+    let shortest = || known.iter().filter(part).min_by_key(|known| known.len());
+    match same.or_else(nearly).or_else(shortest) {
+        Some(one) => Some(format!("{one} may be meant")),
+        None => {
+            let all = known.join(", ");
+            (!all.is_empty() && all.len() <= LISTED).then(|| format!("known are {all}"))
+        }
+    }
+}
+
+/// All that is wrong with the shape of a config.json.
+pub(super) fn config(value: &Value) -> Vec<Error> {
+    let mut wrong = check("", value, CONFIG, CONFIG_WORDS);
+    if let Some(value) = value.get("process") {
+        wrong.extend(check("/process", value, PROCESS, PROCESS_WORDS));
+    }
+    wrong
+}
+
+/// All that is wrong with the shape of a process.json.
+pub(super) fn process(value: &Value) -> Vec<Error> {
     check("", value, PROCESS, PROCESS_WORDS)
 }
 
-fn check(at: &str, value: &Value, shapes: &[Shape], words: &[Words]) -> Result<()> {
+fn check(at: &str, value: &Value, shapes: &[Shape], words: &[Words]) -> Vec<Error> {
     let refuse = |pointer: String, text: String| {
-        Err(Error::new(Code::InvalidConfig, text).at(format!("{at}{pointer}")))
+        Error::new(Code::InvalidConfig, text).at(format!("{at}{pointer}"))
     };
+    let mut wrong = Vec::new();
     for Shape { pattern, required } in shapes {
         let missing = |value: &Value| {
             let object = value.as_object()?;
             required.iter().find(|name| !object.contains_key(**name))
         };
-        let wrong = matches(value, pattern, |v| !v.is_object() || missing(v).is_some());
-        if let Some((pointer, value)) = wrong.into_iter().next() {
-            return match missing(value) {
+        let document = value;
+        for (pointer, value) in matches(value, pattern, |v| !v.is_object() || missing(v).is_some())
+        {
+            if let Some(list) = no_list(document, pattern, &pointer) {
+                let list = refuse(list.to_owned(), expected("an array", document));
+                if !wrong.contains(&list) {
+                    wrong.push(list);
+                }
+                continue;
+            }
+            wrong.push(match missing(value) {
                 Some(name) => refuse(join(&pointer, name), format!("{name} must be specified")),
                 None => refuse(pointer, expected("an object", value)),
-            };
+            });
         }
     }
     for words in words {
-        let known = |value: &Value| value.as_str().is_some_and(words.knows);
-        let wrong = matches(value, words.pattern, |value| !known(value));
-        if let Some((pointer, value)) = wrong.into_iter().next() {
-            return match value.as_str() {
-                Some(word) => refuse(pointer, (words.refusal)(&shorten(word))),
-                None => refuse(pointer, expected("a string", value)),
+        let known = |value: &Value| {
+            value
+                .as_str()
+                .is_some_and(|word| (words.knows)(word).is_ok())
+        };
+        for (pointer, value) in matches(value, words.pattern, |value| !known(value)) {
+            let Some(word) = value.as_str() else {
+                wrong.push(refuse(pointer, expected("a string", value)));
+                continue;
             };
+            let error = refuse(pointer, (words.refusal)(&shorten(word)));
+            let known = (words.knows)(word).err().unwrap_or_default();
+            wrong.push(match meant(word, known) {
+                Some(meant) => error.hint(meant),
+                None => error,
+            });
         }
     }
-    Ok(())
+    wrong
 }
 
-/// Worded as serde words it.
+/// Objects whose members have names of the author's own.
+const NAMED: [&str; 3] = [
+    "/linux/timeOffsets/*",
+    "/linux/netDevices/*",
+    "/linux/resources/rdma/*",
+];
+
+/// What should be a list and is an object, whose members are no elements then.
+fn no_list<'p>(document: &Value, pattern: &str, element: &'p str) -> Option<&'p str> {
+    let (list, _) = element.rsplit_once('/')?;
+    let wrong = pattern.ends_with("/*") && !NAMED.contains(&pattern);
+    (wrong && document.pointer(list)?.is_object()).then_some(list)
+}
+
+/// Worded as [`super::located`] words it.
 fn expected(what: &str, value: &Value) -> String {
     let found = match value {
         Value::Null => "null",

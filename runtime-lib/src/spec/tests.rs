@@ -38,15 +38,15 @@ fn a_value_of_the_wrong_type_is_named_by_its_pointer() {
     let at = "/process/user/uid: invalid";
     assert_eq!(
         uid(json!(4294967296u64)),
-        format!("{at} value: integer `4294967296`, expected u32")
+        format!("{at} value: integer `4294967296`, expected a whole number from 0 to 4294967295")
     );
     assert_eq!(
         uid(json!(-1)),
-        format!("{at} value: integer `-1`, expected u32")
+        format!("{at} value: integer `-1`, expected a whole number from 0 to 4294967295")
     );
     assert_eq!(
         uid(json!("1:x")),
-        format!("{at} type: string \"1:x\", expected u32")
+        format!("{at} type: string \"1:x\", expected a whole number from 0 to 4294967295")
     );
     let keys = json!({"net.a/b": 1});
     let refused = refusal(with("/linux/sysctl", keys));
@@ -62,6 +62,14 @@ fn a_value_of_the_wrong_type_is_named_by_its_pointer() {
 fn an_array_does_not_pass_for_an_object() {
     let refused = refusal(with("/root", json!(["rootfs", false])));
     assert_eq!(refused, "/root: invalid type: array, expected an object");
+    let refused = refusal(with(
+        "/hooks",
+        json!({"prestart": {"path": "/x", "args": []}}),
+    ));
+    assert_eq!(
+        refused,
+        "/hooks/prestart: invalid type: object, expected an array"
+    );
     let refused = refusal("[]".to_owned());
     assert_eq!(refused, "invalid type: array, expected an object");
     let namespaces = json!([{"type": {"pid": null}}]);
@@ -95,7 +103,8 @@ fn unknown_words_are_refused_as_runc_refuses_them() {
     let refused = refusal(with("/linux/namespaces", json!([{"type": "foo"}])));
     assert_eq!(
         refused,
-        "/linux/namespaces/0/type: namespace \"foo\" does not exist"
+        "/linux/namespaces/0/type: known are mount, cgroup, uts, ipc, user, pid, network, time: \
+         namespace \"foo\" does not exist"
     );
     let limits = json!([{"type": "RLIMIT_FOO", "soft": 1, "hard": 1}]);
     let refused = refusal(with("/process/rlimits", limits));
@@ -105,7 +114,39 @@ fn unknown_words_are_refused_as_runc_refuses_them() {
     );
     let devices = json!([{"path": "/dev/x", "type": "a", "major": 1, "minor": 1}]);
     let refused = refusal(with("/linux/devices", devices));
-    assert_eq!(refused, "/linux/devices/0/type: invalid device type \"a\"");
+    assert_eq!(
+        refused,
+        "/linux/devices/0/type: known are b, c, u, p: invalid device type \"a\""
+    );
+    for (pointer, word, meant) in [
+        (
+            "/linux/personality",
+            json!({"domain": "linux32"}),
+            "LINUX32",
+        ),
+        (
+            "/process/scheduler",
+            json!({"policy": "FIFO"}),
+            "SCHED_FIFO",
+        ),
+        (
+            "/linux/seccomp",
+            json!({"defaultAction": "SCMP_ACT_ALOW"}),
+            "SCMP_ACT_ALLOW",
+        ),
+        (
+            "/linux/seccomp",
+            json!({"defaultAction": "errno"}),
+            "SCMP_ACT_ERRNO",
+        ),
+        ("/linux/namespaces", json!([{"type": "net"}]), "network"),
+    ] {
+        let refused = refusal(with(pointer, word));
+        assert!(
+            refused.contains(&format!("{meant} may be meant: ")),
+            "{refused}"
+        );
+    }
 }
 
 #[test]
@@ -221,7 +262,7 @@ fn a_process_has_pointers_of_its_own() {
     let uid = json!({"cwd": "/", "user": {"uid": -1}});
     assert_eq!(
         refused(uid),
-        "/user/uid: invalid value: integer `-1`, expected u32"
+        "/user/uid: invalid value: integer `-1`, expected a whole number from 0 to 4294967295"
     );
     let line = json!({"cwd": "/", "commandLine": "x"});
     let tail = "Windows command lines are not supported by this version";

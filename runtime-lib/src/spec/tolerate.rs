@@ -166,7 +166,8 @@ fn empty_pids(value: &mut Value) {
 /// An object of nothing asks for no filter.
 fn empty_seccomp(value: &mut Value) {
     const SECCOMP: &str = "/linux/seccomp";
-    if value.pointer(SECCOMP).is_some_and(unsupported::is_empty) {
+    let asks = |value: &Value| !value.is_object() || !unsupported::is_empty(value);
+    if value.pointer(SECCOMP).is_some_and(|seccomp| !asks(seccomp)) {
         remove(value, SECCOMP);
     }
 }
