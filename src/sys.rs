@@ -185,9 +185,9 @@ mod first {
                 if word.is_null() {
                     return false;
                 }
-                for verb in [b"create\0".as_slice(), b"run\0", b"exec\0"] {
+                for verb in capsid_cli::SEALED {
                     // SAFETY: the strings are the kernel's copies, which end with a NUL.
-                    if unsafe { begins(word, verb) } {
+                    if unsafe { begins(word, verb.to_bytes_with_nul()) } {
                         return true;
                     }
                 }

@@ -4,10 +4,14 @@
 //!
 //! It reads only the options before the verb, never fails, and decides nothing else.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CStr, OsStr, OsString};
 use std::path::PathBuf;
 
 use crate::log::{Format, LogOptions};
+
+/// The verbs that execute a program of the container's, and so first protect this one; start does
+/// when it finds that it has to.
+pub const SEALED: [&CStr; 3] = [c"create", c"run", c"exec"];
 
 /// The global options that take a value. A test holds this list against the parser's own.
 const WITH_VALUE: [&str; 6] = [
@@ -58,9 +62,17 @@ impl Early {
         }
     }
 
-    /// The verbs that execute a program of the container's.
+    /// The verb, whether there is such a one or not.
+    pub fn verb(&self) -> Option<&str> {
+        self.verb.as_deref()
+    }
+
+    /// Whether the verb is one of [`SEALED`].
     pub fn starts_a_process(&self) -> bool {
-        matches!(self.verb.as_deref(), Some("create" | "run" | "exec"))
+        let verb = self.verb.as_deref().unwrap_or_default();
+        SEALED
+            .iter()
+            .any(|sealed| sealed.to_bytes() == verb.as_bytes())
     }
 
     /// The exit code of a failure: 255 tells "exec never ran the command" from its statuses.

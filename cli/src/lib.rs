@@ -24,6 +24,7 @@ use capsid_runtime::{Error, seal};
 use clap::Parser;
 
 use early::Early;
+pub use early::SEALED;
 use global::CommandLine;
 use log::Log;
 
@@ -42,7 +43,7 @@ pub fn main() -> u8 {
     }
     match CommandLine::try_parse_from(&arguments) {
         Ok(command) => run(command, early.failure_code()),
-        Err(problem) => usage::answer(&problem, &early.log),
+        Err(problem) => usage::answer(problem, &early),
     }
 }
 
@@ -53,7 +54,12 @@ fn run(command: CommandLine, failure_code: u8) -> u8 {
     };
     match command.run() {
         Ok(code) => code,
-        Err(error) => log.failed(&error, failure_code),
+        Err(error) => {
+            for notice in error.notices() {
+                tracing::warn!(pointer = notice.pointer, "{notice}");
+            }
+            log.failed(&error, failure_code)
+        }
     }
 }
 

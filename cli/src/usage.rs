@@ -5,17 +5,27 @@ use capsid_runtime::{Code, Error};
 use clap::CommandFactory;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
+use crate::early::Early;
 use crate::global::CommandLine;
-use crate::log::{Format, Log, LogOptions};
+use crate::log::{Format, Log};
 use crate::output;
 
 const WRONG_USAGE: u8 = 2;
 
-pub fn answer(problem: &clap::Error, options: &LogOptions) -> u8 {
-    let mut text = problem.render().to_string();
-    if let Some(tip) = tip(problem) {
+pub fn answer(mut problem: clap::Error, early: &Early) -> u8 {
+    if problem.kind() == ErrorKind::UnknownArgument {
+        // "to pass '--x' as a value, use '-- --x'": no value of ours begins with a dash.
+        problem.remove(ContextKind::Suggested);
+    }
+    // What Rust says of a number.
+    let mut text = problem
+        .render()
+        .to_string()
+        .replace("invalid digit found in string", "not a whole number");
+    if let Some(tip) = tip(&problem, early.verb()) {
         text.push_str(&format!("\n  tip: {tip}\n"));
     }
+    let options = &early.log;
     let log = Log::open_or_stderr(options);
     match problem.kind() {
         ErrorKind::DisplayHelp => match output::print(&text) {
@@ -35,8 +45,9 @@ pub fn answer(problem: &clap::Error, options: &LogOptions) -> u8 {
     }
 }
 
-/// What the parser can't know: where an option of another place belongs.
-fn tip(problem: &clap::Error) -> Option<String> {
+/// What the parser can't know: where an option of another place belongs, and what to do where
+/// another program has an option.
+fn tip(problem: &clap::Error, verb: Option<&str>) -> Option<String> {
     let Some(ContextValue::String(word)) = problem.get(ContextKind::InvalidArg) else {
         return None;
     };
@@ -63,29 +74,69 @@ fn tip(problem: &clap::Error) -> Option<String> {
             "{name} stands before the verb: capsid {name}{value} VERB"
         ));
     }
-    let digits = name
-        .strip_prefix('-')
-        .filter(|rest| rest.bytes().all(|b| b.is_ascii_digit()));
-    let number = digits.filter(|digits| !digits.is_empty())?;
-    Some(format!(
-        "a signal comes after the id: capsid kill ID {number}"
-    ))
+    habit(name, verb?).map(str::to_owned)
 }
 
-/// The first paragraph, without the parser's "error: ".
+/// What people bring along from other programs.
+fn habit(name: &str, verb: &str) -> Option<&'static str> {
+    Some(match (verb, name) {
+        ("kill", "--signal" | "-s") => "a signal comes after the id: capsid kill ID KILL",
+        ("kill", name) => {
+            let first = name.strip_prefix('-')?.chars().next()?;
+            if !first.is_ascii_digit() && !first.is_ascii_uppercase() {
+                return None;
+            }
+            "a signal comes after the id, without a dash: capsid kill ID KILL, or capsid kill ID 9"
+        }
+        ("run" | "create" | "exec", "-i" | "--interactive") => {
+            "standard input is always connected: leave it out"
+        }
+        ("run", "--rm") => "run deletes the container when its process ends; --keep leaves it",
+        ("run" | "create", "--name") => "the id is an argument: capsid run --bundle DIR ID",
+        ("run" | "create", "-e" | "--env") => {
+            "the environment is in config.json: /process/env of the bundle"
+        }
+        ("run" | "create", "-t" | "--tty") => {
+            "whether there is a terminal is in config.json: /process/terminal of the bundle"
+        }
+        ("run" | "create", "-u" | "--user") => {
+            "the user is in config.json: /process/user of the bundle"
+        }
+        ("run" | "create", "-v" | "--volume" | "--mount") => {
+            "mounts are in config.json: /mounts of the bundle; mounts add makes one later"
+        }
+        ("create", "-d" | "--detach") => {
+            "create always returns; start lets the program run, and run --detach does both"
+        }
+        _ => return None,
+    })
+}
+
+/// The first paragraph without the parser's "error: ", and what the tips say.
 fn one_line(text: &str) -> Error {
     let first = text.split("\n\n").next().unwrap_or(text);
     let words: Vec<&str> = first.split_whitespace().collect();
     let line = words.join(" ");
-    Error::new(
+    let error = Error::new(
         Code::InvalidArgument,
         line.strip_prefix("error: ").unwrap_or(&line),
-    )
+    );
+    let tips = text
+        .lines()
+        .filter_map(|line| line.trim_start().strip_prefix("tip: "));
+    match tips.collect::<Vec<_>>().join("; ") {
+        tips if tips.is_empty() => error,
+        tips => error.hint(tips),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn verb(line: &str) -> Option<&str> {
+        line.split(' ').nth(1)
+    }
 
     #[test]
     fn an_option_in_the_wrong_place_is_told_its_own() {
@@ -101,17 +152,22 @@ mod tests {
             ),
             ("capsid start --debug web", "--debug stands before the verb"),
             ("capsid kill -9 web", "capsid kill ID 9"),
+            ("capsid kill -KILL web", "capsid kill ID KILL"),
+            ("capsid kill --signal 9 web", "after the id"),
+            ("capsid run -it web", "standard input"),
+            ("capsid run --rm web", "--keep"),
+            ("capsid create -d web", "run --detach"),
         ] {
             let problem = CommandLine::try_parse_from(line.split(' '))
                 .err()
                 .expect(line);
-            let told = tip(&problem).unwrap_or_default();
+            let told = tip(&problem, verb(line)).unwrap_or_default();
             assert!(told.contains(expected), "{line}: {told:?} of {problem}");
         }
-        let other = CommandLine::try_parse_from(["capsid", "list", "--forse"])
-            .err()
-            .unwrap();
-        assert_eq!(tip(&other), None);
+        for line in ["capsid list --forse", "capsid run --preserve-fds -1 web"] {
+            let problem = CommandLine::try_parse_from(line.split(' '));
+            assert_eq!(tip(&problem.err().expect(line), verb(line)), None, "{line}");
+        }
     }
 
     #[test]
@@ -123,5 +179,8 @@ mod tests {
             error.to_string(),
             "the following required arguments were not provided: <ID>"
         );
+        let error =
+            one_line("error: unexpected argument 'x'\n\n  tip: leave it out\n\nUsage: capsid");
+        assert_eq!(error.to_string(), "leave it out: unexpected argument 'x'");
     }
 }

@@ -151,7 +151,8 @@ pub fn console(socket: Option<PathBuf>, stay: Stay) -> Result<Console> {
         (Some(_), Stay::Foreground) => Err(Error::new(
             Code::InvalidArgument,
             "cannot use console socket if runc will not detach or allocate tty",
-        )),
+        )
+        .hint("in the foreground, the terminal is the caller's own: add --detach, or leave --console-socket out")),
     }
 }
 
