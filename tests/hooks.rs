@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Bundle, Container, Stage, View, until, user};
-use crate::stage;
+use crate::harness::{Bundle, Container, Stage, until, user};
+use crate::{stage, user_stage};
 
 const KINDS: [&str; 6] = [
     "prestart",
@@ -284,11 +284,22 @@ fn f07_a_failing_hook_is_named_and_ends_the_container() {
         fails(&stage, kind, verb, &hook("kill -9 $$")).refuses(&[&format!(
             "error running {kind} hook #1: signal: killed, stdout: , stderr: "
         )]);
-        fails(&stage, kind, verb, &json!({"path": "/no/such/hook"})).refuses(&[&format!(
-            "error running {kind} hook #1: fork/exec /no/such/hook: no such file or directory"
-        )]);
-        fails(&stage, kind, verb, &json!({"path": "/etc/passwd"})).refuses(&[&format!(
-            "error running {kind} hook #1: fork/exec /etc/passwd: permission denied"
+        let whose = match kind {
+            "startContainer" => "one of the container's root filesystem",
+            _ => "one of the host",
+        };
+        fails(&stage, kind, verb, &json!({"path": "/no/such/hook"})).refuses(&[
+            whose,
+            &format!(
+                "error running {kind} hook #1: fork/exec /no/such/hook: no such file or directory"
+            ),
+        ]);
+        fails(&stage, kind, verb, &json!({"path": "/etc/passwd"})).refuses(&[
+            "its mode doesn't let this user execute it",
+            &format!("error running {kind} hook #1: fork/exec /etc/passwd: permission denied"),
+        ]);
+        fails(&stage, kind, verb, &json!({"path": "/etc"})).refuses(&[&format!(
+            "error running {kind} hook #1: fork/exec /etc: is a directory"
         )]);
     }
 }
@@ -298,10 +309,11 @@ fn f07_a_hook_past_its_timeout_is_killed_with_its_process_group() {
     let stage = stage!();
     for (kind, verb) in FATAL {
         // The grandchild holds the output, and would live on.
-        let mut late = hook("sleep 613 & sleep 613");
+        let mut late = hook("echo said; echo complained >&2; sleep 613 & sleep 613");
         late["timeout"] = json!(1);
         let outcome = fails(&stage, kind, verb, &late).refuses(&[&format!(
-            "error running {kind} hook #1: hook ran past specified timeout of 1.0s"
+            "error running {kind} hook #1: hook ran past specified timeout of 1.0s, \
+             stdout: said, stderr: complained"
         )]);
         assert!(outcome.took < Duration::from_secs(20), "{outcome}");
         assert_eq!(sleepers("613"), 0, "{kind}");
@@ -317,6 +329,29 @@ fn sleepers(seconds: &str) -> usize {
             std::fs::read_to_string(entry.path().join("cmdline")).is_ok_and(|c| c == line)
         })
         .count()
+}
+
+#[test]
+fn the_hooks_of_an_ordinary_users_container_run_whoever_its_process_is() {
+    let stage = user_stage!();
+    for uid in [0, 1000] {
+        let mut bundle = stage.bundle();
+        bundle
+            .remove("/linux/cgroupsPath")
+            .set("/process/user", json!({"uid": uid, "gid": uid}))
+            .set(
+                "/hooks/startContainer",
+                json!([hook("id -u; id -g >&2; exit 7")]),
+            )
+            .sleeps();
+        let said = format!("exit status 7, stdout: {uid}, stderr: {uid}");
+        stage.run(&bundle).refuses(&[&said]);
+        let container = stage.create(&bundle);
+        // The same way leads in for exec.
+        let outcome = container.exec(&["/bin/id", "-u"]).ok();
+        assert_eq!(outcome.line(), uid.to_string());
+        container.start().refuses(&[&said]);
+    }
 }
 
 #[test]
@@ -489,10 +524,7 @@ fn annotations_name_files_that_get_what_hooks_say() {
 
 #[test]
 fn an_ordinary_users_hooks_run_as_that_user_and_inside() {
-    if let Some(reason) = user::obstacle() {
-        crate::skip!("{reason}");
-    }
-    let stage = stage!(View::Host).of_user();
+    let stage = user_stage!();
     let mut bundle = stage.bundle();
     bundle.remove("/linux/cgroupsPath");
     let out = stage.path("out");

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Bundle, Container, Stage, machine};
+use crate::harness::{Bundle, Container, Stage, View, machine};
 use crate::{skip, stage};
 
 /// What the probe says of a section in a container that is run with this configuration.
@@ -97,21 +97,8 @@ fn the_io_priority_is_as_given_in_init_and_in_exec() {
         outcome.line().to_owned()
     };
     assert_eq!(said(container.pid()), "best-effort: prio 6");
-    let pid_file = stage.path("pid");
-    let file = pid_file.to_string_lossy();
-    stage
-        .call(&[
-            "exec",
-            "--detach",
-            "--pid-file",
-            &file,
-            &container.id,
-            "sleep",
-            "600",
-        ])
-        .ok();
-    let pid = std::fs::read_to_string(&pid_file).unwrap();
-    assert_eq!(said(pid.trim().parse().unwrap()), "best-effort: prio 6");
+    let further = container.exec_detached(&["sleep", "600"]);
+    assert_eq!(said(further), "best-effort: prio 6");
 }
 
 #[test]
@@ -172,22 +159,74 @@ fn an_initial_affinity_alone_still_lands_in_the_containers_cgroup() {
     bundle.set("/process/execCPUAffinity", json!({"initial": "0"}));
     let container = idle(&stage, &mut bundle);
     let init = std::fs::read_to_string(format!("/proc/{}/cgroup", container.pid())).unwrap();
-    let pid_file = stage.path("pid");
-    let file = pid_file.to_string_lossy();
-    stage
-        .call(&[
-            "exec",
-            "--detach",
-            "--pid-file",
-            &file,
-            &container.id,
-            "/bin/probe",
-            "sleep-until-term",
-        ])
-        .ok();
-    let pid = std::fs::read_to_string(&pid_file).unwrap();
-    let further = std::fs::read_to_string(format!("/proc/{}/cgroup", pid.trim())).unwrap();
+    let pid = container.exec_detached(&["/bin/probe", "sleep-until-term"]);
+    let further = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
     assert_eq!(init, further);
+}
+
+#[test]
+fn the_affinity_of_whoever_calls_is_not_the_containers() {
+    for view in [View::V1, View::V2] {
+        if view.obstacle().is_some() {
+            continue;
+        }
+        let stage = stage!(view);
+        let all = stage.prints(
+            &mut stage.bundle(),
+            "grep Cpus_allowed_list /proc/self/status",
+        );
+        if !all.contains(['-', ',']) {
+            skip!("one CPU");
+        }
+        let mut bundle = stage.bundle();
+        bundle.sh("grep Cpus_allowed_list /proc/self/status");
+        let id = stage.id();
+        bundle.write(&id);
+        let folder = bundle.folder.to_string_lossy().into_owned();
+        let narrow = |script: &str, words: &[&str]| {
+            let script = format!("exec taskset -c 0 $capsid {script}");
+            stage.shell(&script, words).ok().line().to_owned()
+        };
+        assert_eq!(
+            narrow("run --bundle \"$1\" $2", &[&folder, &id]),
+            all,
+            "{view:?}"
+        );
+        let container = stage.running();
+        let look = "exec $1 grep Cpus_allowed_list /proc/self/status";
+        assert_eq!(narrow(look, &[&container.id]), all, "{view:?}");
+        // The cgroup's own CPUs are another matter.
+        if view == View::V1 {
+            let id = stage.id();
+            bundle
+                .set("/linux/resources/cpu/cpus", json!("1"))
+                .write(&id);
+            let only = narrow("run --bundle \"$1\" $2", &[&folder, &id]);
+            assert!(only.ends_with("\t1"), "{only}");
+        }
+    }
+}
+
+#[test]
+fn an_exec_with_an_initial_affinity_follows_an_init_that_has_moved_below() {
+    let stage = stage!(View::V2);
+    for affinity in [json!({}), json!({"initial": "0"})] {
+        let mut bundle = stage.bundle();
+        bundle.set("/process/execCPUAffinity", affinity.clone());
+        let container = idle(&stage, &mut bundle);
+        let own = container.cgroup("");
+        let below = own.join("init");
+        std::fs::create_dir(&below).unwrap();
+        std::fs::write(below.join("cgroup.procs"), container.pid().to_string()).unwrap();
+        let controllers = std::fs::read_to_string(own.join("cgroup.controllers")).unwrap();
+        let Some(controller) = controllers.split_whitespace().next() else {
+            skip!("no controller of cgroup v2 here");
+        };
+        std::fs::write(own.join("cgroup.subtree_control"), format!("+{controller}")).unwrap();
+        let outcome = container.exec(&["cat", "/proc/self/cgroup"]);
+        assert!(outcome.stdout.contains("/init\n"), "{affinity}: {outcome}");
+        container.delete_force().ok();
+    }
 }
 
 #[test]

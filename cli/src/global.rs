@@ -253,10 +253,7 @@ mod tests {
 
     #[test]
     fn flags_of_later_issues_do_not_exist_yet() {
-        for line in [
-            "capsid --systemd-cgroup list",
-            "capsid checkpoint web",
-        ] {
+        for line in ["capsid --systemd-cgroup list", "capsid checkpoint web"] {
             let error = parse(line).err().expect(line);
             assert!(matches!(
                 error.kind(),

@@ -154,6 +154,10 @@ impl<'plan> Child<'plan> {
             if let Err(refused) = self.step(&planned.step) {
                 self.take_back();
                 self.report_failure(number, &refused);
+                // The filter may end the process as soon as it looks for the reason.
+                if let (Step::Execute, Some(why)) = (&planned.step, self.why(refused)) {
+                    self.report_failure(number, &why);
+                }
                 process::exit(1);
             }
         }
@@ -162,6 +166,7 @@ impl<'plan> Child<'plan> {
 
     fn step(&mut self, step: &'plan Step) -> Result<(), Refused> {
         match step {
+            Step::Dumpable => process::set_dumpable(true).map_err(call("prctl")),
             Step::Undumpable => process::set_dumpable(false).map_err(call("prctl")),
             Step::OomScoreAdj(score) => own_files::oom_score_adj(*score),
             Step::JoinProcess {
@@ -341,16 +346,12 @@ impl<'plan> Child<'plan> {
         let Some(handshake) = self.handshake else {
             return Err(Refused::new("read", Errno::EBADF));
         };
-        if self.channel >= 0 {
-            drop(fd::take(self.channel));
-            self.channel = -1;
-        }
+        // Nothing is closed here, where a filter may be in force: execve(2) does it.
         let mut word = [0];
         match retry(|| nix::unistd::read(fd::borrow(handshake.go), &mut word)) {
             Ok(1) => {}
             _ => process::exit(1),
         }
-        drop(fd::take(handshake.go));
         self.released = true;
         Ok(())
     }

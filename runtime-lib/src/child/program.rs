@@ -150,8 +150,13 @@ impl Child<'_> {
         };
         let path = image.candidates().nth(self.found).unwrap_or(c"");
         let errno = image.execute(path);
-        let refused = Refused::new("execve", errno).noting(path.to_bytes());
-        Err(diagnose::explain(refused, path))
+        Err(Refused::new("execve", errno).noting(path.to_bytes()))
+    }
+
+    /// The refusal of execve(2) with what the program's file shows of its cause.
+    pub(super) fn why(&self, refused: Refused) -> Option<Refused> {
+        let path = self.image?.candidates().nth(self.found)?;
+        Some(diagnose::explain(refused, path))
     }
 }
 

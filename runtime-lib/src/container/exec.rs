@@ -27,7 +27,7 @@ use crate::plan::hooks::{Hook, Streams};
 use crate::plan::{self, Conditions, ExecRequest, Limiter, Modules, Plan, validate};
 use crate::rdt;
 use crate::seccomp::{self, Filter};
-use crate::sys::CLONE_NEWTIME;
+use crate::step::words::NAMESPACES;
 
 /// How long a process may take from losing its namespaces to its end, in milliseconds.
 const LAST_BREATH: u16 = 1_000;
@@ -57,26 +57,29 @@ impl Container {
         let (record, init) = self.running_init(options)?;
         let pid = record.init.pid;
         let cgroup = self.journal.cgroup.below(&options.cgroups)?;
-        let filter = self.filter(record)?;
+        let filter = self.own_filter(record)?;
         let spec = match &filter {
             Some(filter) if filter.listens() => Some(self.spec()?),
             _ => None,
         };
-        let joined = Joined {
-            id: self.id.as_str(),
-            pid,
-            pidfd: init,
-            cgroup: &cgroup,
-            rdt: self.journal.rdt.as_ref(),
-            conditions: &record.conditions,
-            inherits_keyring: record.inherits_keyring,
-            filter: filter.as_ref(),
+        let plan = |pidfd, cgroup| {
+            let joined = Joined {
+                id: self.id.as_str(),
+                pid,
+                pidfd,
+                cgroup,
+                rdt: self.journal.rdt.as_ref(),
+                conditions: &record.conditions,
+                inherits_keyring: record.inherits_keyring,
+                filter: filter.as_ref(),
+            };
+            joined.plan(options, None)
         };
-        let mut plan = joined.plan(options, None)?;
-        for notice in std::mem::take(&mut plan.notices) {
+        let mut first = plan(init, &cgroup)?;
+        for notice in std::mem::take(&mut first.notices) {
             tracing::warn!(pointer = notice.pointer, "{notice}");
         }
-        plan.trace();
+        first.trace();
         let handover = Handover::connect(
             &options.console,
             options.pidfd_socket.as_deref(),
@@ -94,20 +97,21 @@ impl Container {
             }
             None => Ok(()),
         };
-        let start = |directory: Option<OwnedFd>| {
+        let start = |plan: &Plan| {
+            let directory = plan.cgroup.as_deref().map(open_directory).transpose()?;
             let around = Surroundings {
                 cgroup: directory.as_ref().map(|fd| fd.as_fd()),
                 cancel: options.cancel.as_ref().map(|fd| fd.as_fd()),
                 listener: listener.as_ref().map(|_| &give as _),
                 ..Surroundings::default()
             };
-            launch(&plan, around, |newborn| handover.give(newborn))
+            launch(plan, around, |newborn| handover.give(newborn))
         };
-        let directory = plan.cgroup.as_deref().map(open_directory).transpose()?;
-        let launched = match start(directory) {
+        let launched = match start(&first) {
             // systemd inside has moved init below and given its controllers to the children.
             Err(error) if error.os_error() == Some(Errno::EBUSY) && options.cgroups.is_empty() => {
-                start(Some(open_directory(&self.cgroup_of_init(pid)?)?))
+                let (_, init) = self.running_init(options)?;
+                start(&plan(init, &self.cgroup_of_init(pid)?)?)
             }
             result => result,
         }?;
@@ -140,7 +144,7 @@ impl Container {
     }
 
     /// The seccomp filter that the container was created with.
-    pub(super) fn filter(&self, record: &Record) -> Result<Option<Filter>> {
+    pub(super) fn own_filter(&self, record: &Record) -> Result<Option<Filter>> {
         if !record.seccomp {
             return Ok(None);
         }
@@ -171,15 +175,18 @@ impl Container {
         Ok((record, pidfd))
     }
 
-    /// The cgroup v2 directory that init is in now.
-    fn cgroup_of_init(&self, pid: i32) -> Result<PathBuf> {
+    /// The container's cgroups, but the unified one is the one that init is in now.
+    fn cgroup_of_init(&self, pid: i32) -> Result<CgroupPlan> {
         let path = format!("/proc/{pid}/cgroup");
         let text = std::fs::read_to_string(&path)
             .map_err(|error| Error::io(Code::Cgroup, "read", &error).path(&path))?;
-        let group = self.journal.cgroup.unified.as_ref();
-        let below = text.lines().find_map(|line| line.strip_prefix("0::/"));
-        match (group, below) {
-            (Some(group), Some(below)) => Ok(group.mount.join(below)),
+        let mut cgroup = self.journal.cgroup.clone();
+        let own = text.lines().find_map(|line| line.strip_prefix("0::"));
+        match (&mut cgroup.unified, own) {
+            (Some(group), Some(own)) => {
+                group.path = PathBuf::from(own);
+                Ok(cgroup)
+            }
             _ => Err(Error::new(Code::Cgroup, "cgroup not exist").path(&path)),
         }
     }
@@ -232,18 +239,8 @@ pub(super) fn stopped() -> Error {
 
 /// The namespaces of a process that are not the caller's: setns(2) refuses some that are.
 pub(super) fn differing_namespaces(pid: i32) -> Result<CloneFlags> {
-    let files = [
-        ("user", CloneFlags::CLONE_NEWUSER),
-        ("mnt", CloneFlags::CLONE_NEWNS),
-        ("pid", CloneFlags::CLONE_NEWPID),
-        ("net", CloneFlags::CLONE_NEWNET),
-        ("ipc", CloneFlags::CLONE_NEWIPC),
-        ("uts", CloneFlags::CLONE_NEWUTS),
-        ("cgroup", CloneFlags::CLONE_NEWCGROUP),
-        ("time", CLONE_NEWTIME),
-    ];
     let mut differing = CloneFlags::empty();
-    for (name, flag) in files {
+    for (flag, _, name) in NAMESPACES {
         let inode = |who: &str| stat(format!("/proc/{who}/ns/{name}").as_str()).map(|s| s.st_ino);
         match (inode("self"), inode(&pid.to_string())) {
             (Ok(ours), Ok(theirs)) if ours != theirs => differing |= flag,

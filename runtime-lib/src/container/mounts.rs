@@ -314,7 +314,7 @@ fn perform(
     })?;
     match reap(launched.pidfd.as_fd()) {
         Some(WaitStatus::Exited(_, 0)) | None => Ok(()),
-        how => Err(refusal::died(how, "the process that mounts")),
+        how => Err(refusal::died(how, "the process that mounts", false)),
     }
 }
 

@@ -9,19 +9,16 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::Container;
 use super::exec::Joined;
 use super::hooks::copy;
-use super::identity::{has_ended, wait_end};
+use super::identity::has_ended;
 use super::oom;
 use super::options::Seal;
-use super::state::Status;
+use super::state::{Record, Status};
 use super::store::{GO, RESULT};
 use crate::error::{Code, Error, Result};
-use crate::launch::refusal;
+use crate::launch::{progress, refusal};
 use crate::plan::hooks::HookKind;
 use crate::report::{REPORT_BYTES, Report};
 use crate::sys::fd::retry;
-
-/// How long a process may take from closing its descriptors to its end, in milliseconds.
-const LAST_BREATH: u16 = 1_000;
 
 /// How often start looks whether the init that it waits for can move at all, in milliseconds.
 const LOOK_AGAIN: u16 = 1_000;
@@ -81,21 +78,19 @@ impl Container {
 
     fn release(&self) -> Result<()> {
         let wrong = |tail| Err(Error::new(Code::WrongStatus, tail));
+        let stopped = "cannot start a container that has stopped";
         match self.status()? {
             Status::Created => {}
-            Status::Stopped => return wrong("cannot start a container that has stopped"),
+            Status::Stopped => return wrong(stopped),
             Status::Running => return wrong("cannot start an already running container"),
             Status::Paused => return wrong("cannot start a container in the paused state"),
             Status::Creating => return wrong("cannot start a container that is being created"),
         }
-        let Some(pidfd) = self
-            .record
-            .as_ref()
-            .map(|r| r.init.open())
-            .transpose()?
-            .flatten()
-        else {
-            return wrong("cannot start a container that has stopped");
+        let Some(record) = &self.record else {
+            return wrong(stopped);
+        };
+        let Some(pidfd) = record.init.open()? else {
+            return wrong(stopped);
         };
         self.hooks_inside(&pidfd)?;
         let open = |name, flags| {
@@ -103,10 +98,7 @@ impl Container {
                 .open_fifo(name, flags)
                 .map_err(|errno| match errno {
                     // Nobody reads: init died between the look and now.
-                    Errno::ENXIO => Error::new(
-                        Code::WrongStatus,
-                        "cannot start a container that has stopped",
-                    ),
+                    Errno::ENXIO => Error::new(Code::WrongStatus, stopped),
                     errno => {
                         Error::call(Code::Io, "open", errno).path(self.state_dir.path().join(name))
                     }
@@ -117,10 +109,9 @@ impl Container {
         retry(|| nix::unistd::write(&go, b"g"))
             .map_err(|errno| Error::call(Code::Io, "write", errno))?;
         match self.outcome(&result, &pidfd)? {
-            // Not even released: a killed process closes its descriptors too, and then ends.
-            // (One that lives on has been released by a start that was killed before this one.)
-            None if self.is_unread()? && wait_end(&pidfd, PollTimeout::from(LAST_BREATH))? => {
-                Err(refusal::died(None, refusal::INIT))
+            None if self.has_died(record)? => {
+                let end = progress::of(record.init.pid).and_then(|progress| progress.end());
+                Err(refusal::died(end, refusal::INIT, record.seccomp))
             }
             None => {
                 // Nobody reads them any more: left behind, they only lie about.
@@ -129,8 +120,7 @@ impl Container {
                         tracing::warn!("{error}");
                     }
                 }
-                let pid = self.record.as_ref().map(|record| record.init.pid);
-                let hooks = &self.journal.hooks;
+                let (hooks, pid) = (&self.journal.hooks, Some(record.init.pid));
                 self.told().run_here(hooks, HookKind::Poststart, pid)
             }
             Some(error) => Err(error),
@@ -142,7 +132,7 @@ impl Container {
         let (Some(record), true) = (&self.record, self.start_joins()) else {
             return Ok(());
         };
-        let filter = self.filter(record)?;
+        let filter = self.own_filter(record)?;
         let joined = Joined {
             id: self.id.as_str(),
             pid: record.init.pid,
@@ -155,6 +145,15 @@ impl Container {
         };
         let told = self.told();
         told.run_inside(&self.journal.hooks, &joined, &self.process()?)
+    }
+
+    /// Whether the init whose descriptors are closed has died without executing its program.
+    fn has_died(&self, record: &Record) -> Result<bool> {
+        match progress::of(record.init.pid) {
+            Some(progress) => Ok(!progress.has_executed()),
+            // Reaped: all that is left is whether it was released at all.
+            None => self.is_unread(),
+        }
     }
 
     /// Whether the word that releases init is still in the fifo.
@@ -175,6 +174,9 @@ impl Container {
     /// The end of `result` without a record is execve(2): the descriptor closed by itself.
     fn outcome(&self, result: &OwnedFd, pidfd: &OwnedFd) -> Result<Option<Error>> {
         let mut looks = 0;
+        let mut said = None;
+        // What comes last says most.
+        let told = |said: Option<[u8; REPORT_BYTES]>| said.map(|it| self.refusal(&it)).transpose();
         loop {
             let mut polled = [
                 PollFd::new(result.as_fd(), PollFlags::POLLIN),
@@ -197,12 +199,15 @@ impl Container {
             }
             let mut record = [0; REPORT_BYTES];
             match nix::unistd::read(result, &mut record) {
-                Ok(0) => return Ok(None),
-                Ok(_) => return self.refusal(&record).map(Some),
+                Ok(0) => return told(said),
+                Ok(_) => said = Some(record),
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => {
                     if has_ended(pidfd)? {
-                        return Ok(Some(refusal::died(None, refusal::INIT)));
+                        return match said {
+                            None => Ok(Some(refusal::died(None, refusal::INIT, false))),
+                            said => told(said),
+                        };
                     }
                 }
                 Err(errno) => return Err(Error::call(Code::Io, "read", errno)),

@@ -60,16 +60,27 @@ pub fn run(
         if let Some(errno) = error.os_error() {
             refused = refused.errno(errno);
         }
-        if let Some(hint) = error.advice() {
-            refused = refused.hint(hint);
+        match (error.advice(), error.failed_call(), error.os_error()) {
+            (Some(hint), ..) => refused.hint(hint),
+            (None, Some("stat"), Some(Errno::ENOENT | Errno::ENOTDIR)) => {
+                refused.hint(match hook.kind.is_in_root() {
+                    true => "its path is one of the container's root filesystem",
+                    false => "its path is one of the host, not of the container",
+                })
+            }
+            _ => refused,
         }
-        refused
     })?;
+    let said = |outputs: [Output<'_>; 2]| {
+        let [stdout, stderr] = outputs.map(Output::text);
+        format!("stdout: {stdout}, stderr: {stderr}")
+    };
     match attend(&launched, &mut outputs, hook.timeout)? {
         Some(WaitStatus::Exited(_, 0)) => Ok(()),
         None => {
             let seconds = hook.timeout.unwrap_or_default();
-            let why = format!("hook ran past specified timeout of {seconds}.0s");
+            let said = said(outputs);
+            let why = format!("hook ran past specified timeout of {seconds}.0s, {said}");
             Err(failed(why).hint("its processes were killed"))
         }
         Some(ended) => {
@@ -78,8 +89,7 @@ pub fn run(
                 WaitStatus::Signaled(_, signal, _) => format!("signal: {}", words(signal)),
                 _ => "it is gone".to_owned(),
             };
-            let [stdout, stderr] = outputs.map(|output| output.text());
-            Err(failed(format!("{how}, stdout: {stdout}, stderr: {stderr}")))
+            Err(failed(format!("{how}, {}", said(outputs))))
         }
     }
 }
@@ -164,6 +174,7 @@ fn attend(
                 // Safe by number: its leader is a child of ours that nobody has reaped.
                 let _ = killpg(Pid::from_raw(hook.pid), Signal::SIGKILL);
                 reap(hook.pidfd.as_fd());
+                outputs.iter_mut().for_each(Output::read);
                 return Ok(None);
             }
             // One more, because a part of a millisecond would be none.

@@ -8,6 +8,7 @@ mod devices;
 pub mod hook;
 mod netlink;
 pub mod opens;
+pub mod progress;
 pub mod refusal;
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -201,9 +202,12 @@ impl Server<'_> {
                         break;
                     }
                 }
-                Some(failed @ Report::Failed { .. }) => return Err(self.refused(&failed)),
+                Some(failed @ Report::Failed { .. }) => {
+                    let failed = self.last_word(failed);
+                    return Err(self.refused(&failed));
+                }
                 // Every copy of the socket is closed: by execve after Ready, else by death.
-                None if ready.is_none() => break,
+                None if ready.is_none() && self.has_executed() => break,
                 None => {
                     return Err(match early {
                         // The intermediate's own: it has not forked.
@@ -227,6 +231,30 @@ impl Server<'_> {
             self.receive()?;
         }
         Ok(())
+    }
+
+    /// Only a filter keeps a process from saying that it wasn't executed.
+    fn has_executed(&self) -> bool {
+        let pid = self.newborn.as_ref().map(|newborn| newborn.pid);
+        self.plan.filter().is_none()
+            || pid
+                .and_then(progress::of)
+                .is_none_or(|progress| progress.has_executed())
+    }
+
+    /// A program that was not executed is reported twice: the second time with the reason, as
+    /// far as the process could look for it.
+    fn last_word(&mut self, mut failed: Report) -> Report {
+        let executes = |report: &Report| match report {
+            Report::Failed { step, .. } => self.plan.steps.get(*step),
+            _ => None,
+        };
+        if executes(&failed).is_some_and(|planned| planned.step == Step::Execute)
+            && let Ok(Some(fuller @ Report::Failed { .. })) = self.receive()
+        {
+            failed = fuller;
+        }
+        failed
     }
 
     /// A failure in the words of its step.
@@ -374,10 +402,11 @@ impl Server<'_> {
             .take()
             .and_then(|newborn| reap(newborn.pidfd.as_fd()));
         let joins = |planned: &Planned| matches!(planned.step, Step::JoinProcess { .. });
-        match self.plan.steps.iter().any(joins) {
-            true => refusal::died(how, "the process"),
-            false => refusal::died(how, refusal::INIT),
-        }
+        let who = match self.plan.steps.iter().any(joins) {
+            true => "the process",
+            false => refusal::INIT,
+        };
+        refusal::died(how, who, self.plan.filter().is_some())
     }
 }
 

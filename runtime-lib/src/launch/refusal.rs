@@ -239,14 +239,22 @@ pub fn clone_refused(plan: &Plan, errno: Errno) -> Error {
     }
 }
 
-/// The child ended without a report.
-pub fn died(how: Option<WaitStatus>, who: &str) -> Error {
+/// The child ended without a report, before its program was executed; `filtered` where a seccomp
+/// filter can be the reason.
+pub fn died(how: Option<WaitStatus>, who: &str, filtered: bool) -> Error {
     let tail = match how {
         Some(WaitStatus::Signaled(_, signal, _)) => format!("{who} was killed by {signal}"),
         Some(WaitStatus::Exited(_, code)) => format!("{who} exited with status {code}"),
         _ => format!("{who} is gone"),
     };
-    Error::new(Code::Died, tail)
+    let error = Error::new(Code::Died, tail);
+    match filtered {
+        true => error.at("/linux/seccomp").hint(
+            "the program was never executed, and the seccomp filter may be why: allow execve, \
+             write and exit_group",
+        ),
+        false => error,
+    }
 }
 
 /// The first process of a container, as runc calls it.

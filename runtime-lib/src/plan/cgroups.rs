@@ -17,6 +17,7 @@ use super::wanted::Wanted;
 use crate::cgroup::{CgroupMounts, CgroupPlan, LegacyMount};
 use crate::error::Result;
 use crate::plan::Open;
+use crate::rdt::Group;
 use crate::step::{Attributes, FsOption, Link, Mount, Populate, Source, SourceLink, Step};
 
 /// What no cgroup mount allows, whatever was asked.
@@ -294,6 +295,17 @@ pub(super) fn join(cgroup: &CgroupPlan, plan: &mut Plan) {
             .map(|file| plan.open(Open::Tasks(file)))
             .collect();
         plan.step_for(Step::JoinCgroup { tasks }, "/linux/cgroupsPath");
+    }
+}
+
+impl Plan {
+    /// The child writes itself into its groups of resctrl; what it clones is born in them.
+    pub(super) fn join_rdt(&mut self, group: Option<&Group>) {
+        if let Some(group) = group {
+            let files = group.tasks().into_iter();
+            let tasks = files.map(|file| self.open(Open::Tasks(file))).collect();
+            self.step_for(Step::JoinRdt { tasks }, "/linux/intelRdt");
+        }
     }
 }
 

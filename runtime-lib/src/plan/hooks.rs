@@ -64,6 +64,11 @@ impl HookKind {
         }
     }
 
+    /// It runs in the container's root filesystem.
+    pub fn is_in_root(self) -> bool {
+        self == HookKind::StartContainer
+    }
+
     /// It runs while the container's process waits at [`Barrier::Mounted`].
     fn at_create(self) -> bool {
         self.status() == "creating"
@@ -187,7 +192,7 @@ pub fn in_runtime(hook: &Hook, cwd: &Path, streams: Streams) -> Result<Plan> {
     plan.step(Step::ResetSignals);
     plan.step(Step::NewSession);
     streams.take(&mut plan);
-    become_hook(hook, cwd, plan)
+    execute_in(cwd, hook, plan)
 }
 
 /// The plan of a hook in the container's namespaces before the pivot, when its path still
@@ -219,18 +224,20 @@ pub fn before_pivot(hook: &Hook, cwd: &Path, waiting: Waiting, streams: Streams)
     if differs(CloneFlags::CLONE_NEWUSER) {
         plan.step(Step::BecomeRoot);
     }
-    become_hook(hook, cwd, plan)
+    execute_in(cwd, hook, plan)
 }
 
-fn become_hook(hook: &Hook, cwd: &Path, mut plan: Plan) -> Result<Plan> {
+fn execute_in(cwd: &Path, hook: &Hook, mut plan: Plan) -> Result<Plan> {
     plan.step(Step::ChangeDirectory {
         path: c_string(cwd.as_os_str().as_bytes(), "")?,
         turn: Turn::AsUser,
     });
+    let path = format!("{}/path", hook.pointer());
+    plan.program = Some(hook.program(Vec::new())?);
+    plan.step_for(Step::FindProgram, path.as_str());
     plan.step(Step::CloseExtraFds { preserve: 0 });
     plan.step(Step::Meet(Barrier::Ready));
-    plan.program = Some(hook.program(Vec::new())?);
-    plan.step_for(Step::Execute, format!("{}/path", hook.pointer()));
+    plan.step_for(Step::Execute, path);
     Ok(plan)
 }
 

@@ -6,11 +6,12 @@
 //! then is a write, a read and the program. A listener is handed over while the parent serves.
 
 use caps::Capability;
+use nix::errno::Errno;
 use oci_spec::runtime::{LinuxSeccomp, Process};
 
 use super::Plan;
 use super::credentials::Sets;
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Result, errno_text};
 use crate::seccomp::{Filter, MOST_INSTRUCTIONS, compile};
 use crate::step::Step;
 
@@ -37,7 +38,7 @@ pub(super) struct Placement {
 
 /// The filter that the configuration asks for, which the caller may have compiled already
 /// (one that came with notices it has not).
-pub(super) fn filter(
+pub(super) fn asked(
     profile: Option<&LinuxSeccomp>,
     compiled: Option<&Filter>,
     plan: &mut Plan,
@@ -109,13 +110,13 @@ impl Placement {
         }
     }
 
-    /// A filter that kills at a call which capsid still has to make, or refuses one without
-    /// which there is no word from the child, is known here and not found out there.
+    /// A filter that kills at a call which capsid still has to make, or refuses it, is known here
+    /// and not found out there: a process that may not execute may not even be let say so.
     fn lets_the_program_run(&self) -> Result<()> {
         let needed: &[&str] = match self.turn {
             Moment::BeforeProgram => &["execve"],
-            Moment::BeforeReady { privileged: true } => &["capset", "write", "read", "execve"],
-            Moment::BeforeReady { privileged: false } => &["write", "read", "execve"],
+            Moment::BeforeReady { privileged: true } => &["execve", "capset", "write", "read"],
+            Moment::BeforeReady { privileged: false } => &["execve", "write", "read"],
         };
         for name in needed {
             let Some((number, verdict)) = self.filter.certain_verdict(name) else {
@@ -127,14 +128,18 @@ impl Placement {
                 | libc::SECCOMP_RET_TRAP => {
                     format!("container init would be killed by SIGSYS (syscall {number}, {name})")
                 }
-                libc::SECCOMP_RET_ERRNO if *name != "execve" => {
-                    format!("the filter refuses {name} (syscall {number}), which is still needed")
+                libc::SECCOMP_RET_ERRNO => {
+                    let errno = Errno::from_raw((verdict & libc::SECCOMP_RET_DATA) as i32);
+                    let why = errno_text(errno);
+                    format!("the filter refuses {name} (syscall {number}): {why}")
                 }
                 _ => continue,
             };
             let error = Error::new(Code::InvalidConfig, tail).at(POINTER);
             return Err(match *name {
-                "execve" => error.hint("the program is executed under the filter: allow execve"),
+                "execve" => error.hint(
+                    "the program is executed under the filter, and could never be: allow execve",
+                ),
                 _ => error.hint(
                     "without noNewPrivileges the filter comes before the last steps of capsid: \
                      allow the call, or set noNewPrivileges",

@@ -7,17 +7,11 @@ use serde::Serialize;
 
 use super::version;
 use crate::container::hooks::COPIES as HOOK_OUTPUTS;
+use crate::error::KERNEL_FLOOR;
 use crate::plan::hooks::HookKind;
 use crate::step::scheduling::{MEMORY_FLAGS, MEMORY_MODES};
+use crate::step::words::NAMESPACES;
 use crate::{lxcfs, plan, seccomp};
-
-/// The oldest Linux that capsid runs on.
-const KERNEL_FLOOR: (u32, u32) = (5, 14);
-
-/// The namespaces that a configuration may list, by the specification's words.
-const NAMESPACES: [&str; 8] = [
-    "cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts",
-];
 
 /// features.md: "Features Structure". Absent keys would mean "unknown", so none is.
 #[derive(Debug, Serialize)]
@@ -36,7 +30,7 @@ pub struct Features {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Linux {
-    namespaces: [&'static str; 8],
+    namespaces: [&'static str; NAMESPACES.len()],
     capabilities: Vec<String>,
     cgroup: Cgroup,
     seccomp: Seccomp,
@@ -106,7 +100,7 @@ pub fn features() -> Features {
         hooks: HookKind::ALL.map(HookKind::word),
         mount_options,
         linux: Linux {
-            namespaces: NAMESPACES,
+            namespaces: NAMESPACES.map(|(_, word, _)| word),
             capabilities: capabilities.iter().map(ToString::to_string).collect(),
             cgroup: Cgroup {
                 v1: true,
@@ -175,7 +169,7 @@ mod tests {
 
     #[test]
     fn every_namespace_it_names_is_accepted_in_a_config() {
-        let namespaces = NAMESPACES.map(|word| json!({"type": word}));
+        let namespaces = NAMESPACES.map(|(_, word, _)| json!({"type": word}));
         let config = json!({
             "ociVersion": version::MAX,
             "root": {"path": "rootfs"},

@@ -40,6 +40,8 @@ pub enum Barrier {
 /// One action of the child.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
+    /// PR_SET_DUMPABLE 1: the owner of the user namespace may join it though its ids have changed.
+    Dumpable,
     /// PR_SET_DUMPABLE 0: nobody in a joined pid namespace may trace or open this process.
     Undumpable,
     /// Write /proc/self/oom_score_adj; one that only CAP_SYS_RESOURCE may set leaves it as it is.

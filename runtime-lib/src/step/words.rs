@@ -9,24 +9,26 @@ use nix::sched::CloneFlags;
 use super::{Barrier, FsOption, Label, Root, Source, SourceLink, Step, Turn, Way};
 use crate::plan::limit_words;
 
-/// The namespaces in the order in which `explain` names them, with the spec's words.
-pub const NAMESPACE_WORDS: [(CloneFlags, &str); 8] = [
-    (CloneFlags::CLONE_NEWUSER, "user"),
-    (CloneFlags::CLONE_NEWNS, "mount"),
-    (CloneFlags::CLONE_NEWPID, "pid"),
-    (CloneFlags::CLONE_NEWNET, "network"),
-    (CloneFlags::CLONE_NEWIPC, "ipc"),
-    (CloneFlags::CLONE_NEWUTS, "uts"),
-    (CloneFlags::CLONE_NEWCGROUP, "cgroup"),
-    (crate::sys::CLONE_NEWTIME, "time"),
+/// The namespaces in the order in which `explain` names them: the specification's words, and the
+/// kernel's, by which /proc/PID/ns has them.
+pub const NAMESPACES: [(CloneFlags, &str, &str); 8] = [
+    (CloneFlags::CLONE_NEWUSER, "user", "user"),
+    (CloneFlags::CLONE_NEWNS, "mount", "mnt"),
+    (CloneFlags::CLONE_NEWPID, "pid", "pid"),
+    (CloneFlags::CLONE_NEWNET, "network", "net"),
+    (CloneFlags::CLONE_NEWIPC, "ipc", "ipc"),
+    (CloneFlags::CLONE_NEWUTS, "uts", "uts"),
+    (CloneFlags::CLONE_NEWCGROUP, "cgroup", "cgroup"),
+    (crate::sys::CLONE_NEWTIME, "time", "time"),
 ];
 
 /// "mount, pid, ipc"
 pub fn namespaces(flags: CloneFlags) -> String {
-    let words = NAMESPACE_WORDS
-        .iter()
-        .filter(|(flag, _)| flags.contains(*flag));
-    words.map(|(_, word)| *word).collect::<Vec<_>>().join(", ")
+    let words = NAMESPACES.iter().filter(|it| flags.contains(it.0));
+    words
+        .map(|(_, word, _)| *word)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 impl fmt::Display for Barrier {
@@ -42,6 +44,7 @@ impl fmt::Display for Barrier {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Step::Dumpable => write!(f, "be dumpable, for an ordinary user to join it"),
             Step::Undumpable => write!(f, "become undumpable"),
             Step::OomScoreAdj(score) => write!(f, "set oom_score_adj to {score}"),
             Step::JoinProcess {
