@@ -28,6 +28,10 @@ fn exec_returns_255_when_the_command_never_ran() {
         255,
         &["exec: \"no-such-program\": executable file not found in $PATH"],
     );
+    // Nor is nothing a program, or the folder that it would be looked up in.
+    container
+        .exec(&[""])
+        .fails_with(255, &["exec: \"\": executable file not found in $PATH"]);
     container
         .exec(&["/bin/no-such-program"])
         .fails_with(255, &["/bin/no-such-program", "no such file or directory"]);
@@ -332,10 +336,25 @@ fn exec_takes_a_process_file() {
     container
         .exec_with(&["--process", &file.to_string_lossy()], &[])
         .fails_with(255, &["/cwd"]);
-    std::fs::write(&file, "{\"args\": 5}").unwrap();
+    process["args"] = json!([]);
+    process["seccomp"] = json!({});
+    std::fs::write(&file, process.to_string()).unwrap();
     container
         .exec_with(&["--process", &file.to_string_lossy()], &[])
-        .fails_with(255, &["/args"]);
+        .fails_with(
+            255,
+            &[
+                "one of 2 problems: /cwd, /args: ",
+                "/seccomp: setting \"seccomp\" is ignored here: it belongs at /linux/seccomp",
+            ],
+        );
+    std::fs::write(&file, "{\"args\": 5, \"noNewPriviliges\": true}").unwrap();
+    container
+        .exec_with(&["--process", &file.to_string_lossy()], &[])
+        .fails_with(
+            255,
+            &["/args", "process.json", "noNewPrivileges may be meant"],
+        );
     std::fs::remove_file(&file).unwrap();
     container
         .exec_with(&["--process", &file.to_string_lossy()], &[])

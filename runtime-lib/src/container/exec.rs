@@ -47,7 +47,8 @@ impl Container {
 
     fn join(&self, options: &ExecOptions, seal: &Seal) -> Result<Process> {
         let Seal::AlreadySealed = seal;
-        if let Some(error) = validate::first(validate::process(&options.process, options.pointer)) {
+        let problems = validate::process(&options.process, options.pointer);
+        if let Some(error) = validate::first_named(problems) {
             return Err(error);
         }
         options

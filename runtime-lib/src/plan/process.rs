@@ -97,6 +97,10 @@ impl<'a> Environment<'a> {
 /// A name with a slash is the path itself. A relative directory of PATH would depend on cwd,
 /// which the container's files decide: it is left out.
 fn candidates(name: &str, path: Option<&str>, pointer: &str) -> Result<Vec<CString>> {
+    if name.is_empty() {
+        // With a directory before it, it would be that.
+        return Ok(Vec::new());
+    }
     if name.contains('/') {
         return Ok(vec![c_string(name, pointer)?]);
     }

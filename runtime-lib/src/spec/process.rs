@@ -6,7 +6,7 @@ use oci_spec::runtime::Process;
 use serde_json::{Map, Value};
 
 use super::document::ProcessObject;
-use super::{file, json, name_the_file, shape, tolerate, typed, unknown, unsupported};
+use super::{file, json, shape, tolerate, typed, unknown, unsupported};
 use crate::error::Result;
 use crate::notice::Notice;
 
@@ -15,7 +15,7 @@ use crate::notice::Notice;
 /// Errors: as [`super::Spec::read`]; and [`crate::Code::Unsupported`] when it sets something
 /// that this version does not have.
 pub fn read(path: &Path) -> Result<(Process, Vec<Notice>)> {
-    parse(&file::read(path)?).map_err(|error| name_the_file(error, path))
+    parse(&file::read(path)?).map_err(|error| error.path(path))
 }
 
 /// Reads the text of a process.json. Errors: as [`read`].

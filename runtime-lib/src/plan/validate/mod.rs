@@ -97,6 +97,19 @@ pub fn first(errors: Vec<Error>) -> Option<Error> {
     })
 }
 
+/// The error that exec reports, of whose process nothing else lists what is wrong: it names the
+/// other places.
+pub fn first_named(errors: Vec<Error>) -> Option<Error> {
+    let places: Vec<&str> = errors.iter().filter_map(Error::pointer).collect();
+    let all = format!("one of {} problems: {}", places.len(), places.join(", "));
+    let several = places.len() > 1;
+    let first = errors.into_iter().next()?;
+    Some(match several {
+        true => first.hint(all),
+        false => first,
+    })
+}
+
 fn refuse(pointer: impl Into<String>, tail: impl Into<String>) -> Error {
     Error::new(Code::InvalidConfig, tail).at(pointer)
 }
