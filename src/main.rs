@@ -7,3 +7,9 @@
     reason = "what runs before and instead of std's own start"
 )]
 mod sys;
+
+#[allow(unsafe_code, reason = "a global allocator is")]
+mod arena;
+
+#[global_allocator]
+static ARENA: arena::Arena = arena::Arena::new();

@@ -33,10 +33,13 @@ use log::Log;
 /// 0: it worked. 1: it failed. 2: the command line itself is wrong. 255: `exec` failed before
 /// the command ran. A foreground `run` or `exec` ends as the container's process did: its
 /// status, or 128 and the signal's number.
-pub fn main() -> u8 {
+///
+/// `is_sealed`: the caller has seen to it that the executable can't be written through /proc.
+pub fn main(is_sealed: bool) -> u8 {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let early = Early::read(&arguments);
     if early.starts_a_process()
+        && !is_sealed
         && let Err(error) = protect_executable()
     {
         return Log::open_or_stderr(&early.log).failed(&error, early.failure_code());

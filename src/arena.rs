@@ -1,0 +1,192 @@
+//! The memory of a command that ends soon: taken from one array, which the kernel maps page by
+//! page, and given back to lists of one size each. malloc(3) takes what doesn't fit.
+//!
+//! A run makes some 1600 allocations, most of them for a moment: a quarter of its instructions
+//! outside of the kernel (0.1 ms) and a dozen brk(2) less than with malloc alone, which sorts
+//! and merges what it gets back. What a long command keeps in here
+//! is bounded by the array.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::UnsafeCell;
+use std::ptr::{null_mut, write_bytes};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+const SIZE: usize = 512 << 10;
+/// The alignment of malloc(3).
+const UNIT: usize = 16;
+/// Sizes up to here are 16 bytes apart, larger ones a quarter of a power of two.
+const SMALL: usize = 1024;
+const SMALL_LISTS: usize = SMALL / UNIT;
+const LISTS: usize = SMALL_LISTS + 4 * (SIZE / SMALL).ilog2() as usize;
+/// What a run touches: mapped at once, with one call instead of a page fault for each page.
+pub const USUAL: usize = 96 << 10;
+
+#[repr(C, align(16))]
+struct Memory([u8; SIZE]);
+
+/// See the module.
+pub struct Arena {
+    memory: UnsafeCell<Memory>,
+    /// Somebody is at the fields below: anyone else does without the arena.
+    busy: AtomicBool,
+    used: UnsafeCell<usize>,
+    /// Blocks of one size each, the first word of each being the address of the next.
+    free: UnsafeCell<[*mut u8; LISTS]>,
+}
+
+// SAFETY: `busy` lets one thread at a time at the cells; blocks are their owners'.
+unsafe impl Sync for Arena {}
+
+impl Arena {
+    pub const fn new() -> Arena {
+        Arena {
+            memory: UnsafeCell::new(Memory([0; SIZE])),
+            busy: AtomicBool::new(false),
+            used: UnsafeCell::new(0),
+            free: UnsafeCell::new([null_mut(); LISTS]),
+        }
+    }
+
+    fn start(&self) -> *mut u8 {
+        self.memory.get().cast()
+    }
+
+    fn holds(&self, block: *mut u8) -> bool {
+        (block as usize).wrapping_sub(self.start() as usize) < SIZE
+    }
+
+    /// Does something with the cells, unless another thread is at it.
+    fn alone<T>(&self, act: impl FnOnce(&mut usize, &mut [*mut u8; LISTS]) -> T) -> Option<T> {
+        if self.busy.swap(true, Ordering::Acquire) {
+            return None;
+        }
+        // SAFETY: nobody else is between the two lines with `busy`.
+        let done = act(unsafe { &mut *self.used.get() }, unsafe {
+            &mut *self.free.get()
+        });
+        self.busy.store(false, Ordering::Release);
+        Some(done)
+    }
+
+    /// Asks for the pages of what is usually taken.
+    pub fn populate(&self) {
+        // SAFETY: the advice changes nothing that is there; without it, pages come one by one.
+        unsafe { libc::madvise(self.start().cast(), USUAL, libc::MADV_POPULATE_WRITE) };
+    }
+
+    fn take(&self, size: usize, list: usize) -> Option<*mut u8> {
+        self.alone(|used, free| {
+            if let Some(first) = free.get_mut(list).filter(|first| !first.is_null()) {
+                let block = *first;
+                // SAFETY: a block in a list holds the address of the next.
+                *first = unsafe { block.cast::<*mut u8>().read() };
+                return Some(block);
+            }
+            let end = used.checked_add(size).filter(|end| *end <= SIZE)?;
+            // SAFETY: inside of the array, and given to nobody yet.
+            let block = unsafe { self.start().add(*used) };
+            *used = end;
+            Some(block)
+        })?
+    }
+
+    fn give_back(&self, block: *mut u8, size: usize, list: usize) {
+        // Where another thread is at it, the block is lost to the arena.
+        let _ = self.alone(|used, free| {
+            let at = block as usize - self.start() as usize;
+            if at + size == *used {
+                *used = at;
+            } else if let Some(first) = free.get_mut(list) {
+                // SAFETY: the block is nobody's any more, and has room for an address.
+                unsafe { block.cast::<*mut u8>().write(*first) };
+                *first = block;
+            }
+        });
+    }
+
+    /// Makes the last block larger or smaller where it is.
+    fn resize(&self, block: *mut u8, old: usize, new: usize) -> bool {
+        let resized = self.alone(|used, _| {
+            let at = block as usize - self.start() as usize;
+            let last = at + old == *used && at + new <= SIZE;
+            if last {
+                *used = at + new;
+            }
+            last
+        });
+        resized == Some(true)
+    }
+}
+
+/// How large the block for so many bytes is, at most [`SIZE`], and which list it goes to.
+fn rounded(size: usize) -> (usize, usize) {
+    if size <= SMALL {
+        let size = size.max(1).next_multiple_of(UNIT);
+        return (size, size / UNIT - 1);
+    }
+    let power = (size - 1).ilog2();
+    let quarter = 1 << (power - 2);
+    let size = size.next_multiple_of(quarter);
+    let list = 4 * (power - SMALL.ilog2()) as usize + (size >> (power - 2)) - 5;
+    (size, SMALL_LISTS + list)
+}
+
+// SAFETY: a block is given to one owner at a time, is as large and as aligned as was asked, and
+// goes back to where it came from, which its address tells.
+unsafe impl GlobalAlloc for Arena {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if layout.align() <= UNIT && layout.size() <= SIZE {
+            let (size, list) = rounded(layout.size());
+            if let Some(block) = self.take(size, list) {
+                return block;
+            }
+        }
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let block = self.alloc(layout);
+            if !block.is_null() {
+                write_bytes(block, 0, layout.size());
+            }
+            block
+        }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        match self.holds(block) {
+            true => {
+                let (size, list) = rounded(layout.size());
+                self.give_back(block, size, list);
+            }
+            // SAFETY: then it is malloc's.
+            false => unsafe { System.dealloc(block, layout) },
+        }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        if !self.holds(block) {
+            // SAFETY: then it is malloc's.
+            return unsafe { System.realloc(block, layout, size) };
+        }
+        if size <= SIZE {
+            let ((old, _), (new, _)) = (rounded(layout.size()), rounded(size));
+            // What became smaller goes to the list of its new size next.
+            if new == old || self.resize(block, old, new) || new < old {
+                return block;
+            }
+        }
+        // SAFETY: the caller's promise; the blocks are two, and both as large as what is copied.
+        unsafe {
+            let other = self.alloc(Layout::from_size_align_unchecked(size, layout.align()));
+            if !other.is_null() {
+                block.copy_to_nonoverlapping(other, layout.size().min(size));
+                self.dealloc(block, layout);
+            }
+            other
+        }
+    }
+}
