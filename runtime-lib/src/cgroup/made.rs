@@ -15,7 +15,7 @@ use crate::error::{Code, Error, Result};
 
 /// The directories that were made, removed again on drop unless they are kept.
 #[derive(Default)]
-pub(super) struct Made(Vec<PathBuf>);
+pub struct Made(Vec<PathBuf>);
 
 /// What was found in a leaf's place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub(super) enum Leaf {
 
 impl Made {
     /// Makes the leaf, and whatever parents it lacks.
-    pub fn leaf(&mut self, group: &Group) -> Result<Leaf> {
+    pub(super) fn leaf(&mut self, group: &Group) -> Result<Leaf> {
         let dir = group.dir();
         match self.directory(&dir)? {
             Some(leaf) => Ok(leaf),

@@ -34,6 +34,7 @@ mod v2;
 
 pub use layout::{Hierarchy, Layout};
 pub use limits::Limits;
+pub use made::Made;
 pub use mounts::{CgroupMounts, LegacyMount};
 pub use oom::OomWatch;
 pub use plan::{CgroupPlan, Group};
@@ -54,9 +55,24 @@ pub trait CgroupManager {
     /// "whatever is in there is ours".
     fn claim(&self) -> Result<()>;
 
-    /// Makes every directory of the plan and writes the limits. Parents may exist, a leaf may
-    /// only when it is empty and thawed. On an error it has removed what it made.
-    fn prepare(&self, limits: &Limits) -> Result<()>;
+    /// Makes every directory of the plan and writes the limits.
+    ///
+    /// # Errors
+    /// As [`CgroupManager::begin`] and [`CgroupManager::finish`]; nothing is left behind.
+    fn prepare(&self, limits: &Limits) -> Result<()> {
+        let begun = self.begin(limits)?;
+        self.finish(limits)?;
+        begun.keep();
+        Ok(())
+    }
+
+    /// Makes what a process has to be born into. Parents may exist, a leaf may only when it is
+    /// empty and thawed. What was made is removed again unless it is kept.
+    fn begin(&self, limits: &Limits) -> Result<Made>;
+
+    /// The rest, which has time until the process joins, or executes its program. On an error
+    /// it has removed what it made itself.
+    fn finish(&self, limits: &Limits) -> Result<()>;
 
     /// Makes the directory take processes where the kernel has refused one (EOPNOTSUPP): below
     /// a threaded cgroup a new one is invalid until it is threaded itself (cgroups(7)).

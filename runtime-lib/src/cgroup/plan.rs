@@ -118,7 +118,7 @@ impl CgroupPlan {
         self.unified.as_ref().map(Group::dir)
     }
 
-    /// What [`super::CgroupManager::prepare`] will do, one line an action, in its order.
+    /// What [`super::CgroupManager::prepare`] will do, one line an action.
     pub fn describe(&self, limits: &Limits) -> Vec<String> {
         let mut lines = Vec::new();
         for group in self.groups() {
@@ -135,7 +135,12 @@ impl CgroupPlan {
         lines
     }
 
-    /// Every directory, in the order in which they are made.
+    /// Whether a path is in a hierarchy that the container has a directory in.
+    pub fn reaches(&self, path: &Path) -> bool {
+        self.groups().any(|group| path.starts_with(&group.mount))
+    }
+
+    /// Every directory.
     pub(super) fn groups(&self) -> impl Iterator<Item = &Group> {
         self.legacy.iter().chain(&self.unified)
     }

@@ -19,7 +19,7 @@ use super::members::{self, Members};
 use super::plan::{CgroupPlan, Group};
 use super::remove::{self, DEADLINE};
 use super::settings::write_all;
-use super::v2::attach_devices;
+use super::v2::{attach_devices, detach_devices};
 use super::{CgroupManager, file};
 use crate::error::{Code, Error, Result};
 
@@ -92,9 +92,28 @@ impl CgroupManager for V1<'_> {
         self.refuse_frozen()
     }
 
-    fn prepare(&self, limits: &Limits) -> Result<()> {
+    fn begin(&self, limits: &Limits) -> Result<Made> {
         let mut made = Made::default();
-        for group in self.plan.groups() {
+        let Some(group) = &self.plan.unified else {
+            return Ok(made);
+        };
+        let leaf = made.leaf(group)?;
+        if leaf == Leaf::Found {
+            remove::refuse_members(&group.dir())?;
+        }
+        write_all(&group.dir(), &limits.of(group), None)?;
+        if let Some(DevicePolicy::Program(rules)) = &limits.devices {
+            if leaf == Leaf::Found {
+                detach_devices(&group.dir())?;
+            }
+            attach_devices(&group.dir(), rules)?;
+        }
+        Ok(made)
+    }
+
+    fn finish(&self, limits: &Limits) -> Result<()> {
+        let mut made = Made::default();
+        for group in &self.plan.legacy {
             let leaf = made.leaf(group)?;
             if leaf == Leaf::Found {
                 remove::refuse_members(&group.dir())?;
@@ -106,14 +125,10 @@ impl CgroupManager for V1<'_> {
                 limits.check_usage(&group.dir())?;
             }
             write_all(&group.dir(), &limits.of(group), None)?;
-            match &limits.devices {
-                Some(DevicePolicy::Files(rules)) if group.has("devices") => {
-                    device_files::write(&group.dir(), rules)?;
-                }
-                Some(DevicePolicy::Program(rules)) if group.controllers.is_empty() => {
-                    attach_devices(&group.dir(), leaf, rules)?;
-                }
-                _ => {}
+            if let (Some(DevicePolicy::Files(rules)), true) =
+                (&limits.devices, group.has("devices"))
+            {
+                device_files::write(&group.dir(), rules)?;
             }
             if leaf == Leaf::Found && group.has("freezer") {
                 self.refuse_frozen()?;

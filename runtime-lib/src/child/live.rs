@@ -176,7 +176,7 @@ impl<'plan> Child<'plan> {
     }
 
     pub(super) fn show(&self, what: BorrowedFd<'_>) -> Result<(), Refused> {
-        fd::send(self.channel, &report::shown(), Some(what)).map_err(call("sendmsg"))
+        fd::send(self.channel, &report::shown(), &[what]).map_err(call("sendmsg"))
     }
 }
 

@@ -86,6 +86,9 @@ pub struct Child<'plan> {
     new_place: Option<live::NewPlace<'plan>>,
     /// The directory in which a mount was found: whoever renames it leads nobody elsewhere.
     found_in: Option<Fd>,
+    /// How many v1 `tasks` files the parent sends, and the numbers of those that came.
+    awaited: usize,
+    sent: Vec<RawFd>,
     /// The child was released by start: failures go to `result` from here on.
     released: bool,
 }
@@ -118,6 +121,11 @@ impl<'plan> Child<'plan> {
             _ => None,
         });
         let kept = kept.max().unwrap_or_default();
+        let awaited = steps.iter().map(|planned| match planned.step {
+            Step::JoinMade { count } => count,
+            _ => 0,
+        });
+        let awaited = awaited.sum();
         Child {
             steps,
             image,
@@ -138,6 +146,8 @@ impl<'plan> Child<'plan> {
             made: None,
             new_place: None,
             found_in: None,
+            awaited,
+            sent: Vec::with_capacity(awaited),
             released: false,
         }
     }
@@ -227,6 +237,7 @@ impl<'plan> Child<'plan> {
                 tree::remove(above.map_err(call("openat2"))?.as_fd(), name)
             }
             Step::JoinCgroup { tasks } | Step::JoinRdt { tasks } => self.join_cgroup(tasks),
+            Step::JoinMade { .. } => self.join_made(),
             Step::JoinUnified { processes } => self.join_cgroup(std::slice::from_ref(processes)),
             Step::CpuAffinity(cpus) => {
                 scheduling::set_affinity(cpus.mask()).map_err(call("sched_setaffinity"))
@@ -306,7 +317,7 @@ impl<'plan> Child<'plan> {
         match process::clone3(request).map_err(call("clone3"))? {
             process::Born::Child => Ok(()),
             process::Born::Parent(cloned) => {
-                if let Err(errno) = fd::send(self.channel, &report::forked(cloned.pid), None) {
+                if let Err(errno) = fd::send(self.channel, &report::forked(cloned.pid), &[]) {
                     // It would wait for a parent that doesn't know of it, and the parent for us.
                     let _ = process::pidfd_send_signal(cloned.pidfd.as_fd(), libc::SIGKILL);
                     return Err(Refused::new("sendmsg", errno));
@@ -317,6 +328,8 @@ impl<'plan> Child<'plan> {
     }
 
     fn meet(&mut self, barrier: Barrier) -> Result<(), Refused> {
+        // They are the first that the parent sends: the word for the barrier is behind them.
+        self.take_sent()?;
         self.ask(&report::reached(barrier))
     }
 
@@ -338,6 +351,28 @@ impl<'plan> Child<'plan> {
         for slot in tasks {
             let file = self.opened(*slot)?;
             retry(|| nix::unistd::write(file, b"0")).map_err(call("write"))?;
+        }
+        Ok(())
+    }
+
+    fn join_made(&mut self) -> Result<(), Refused> {
+        self.take_sent()?;
+        for number in &self.sent {
+            nix::unistd::write(fd::borrow(*number), b"0").map_err(call("write"))?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the files that the parent sends when it has made the cgroups.
+    fn take_sent(&mut self) -> Result<(), Refused> {
+        while self.sent.len() < self.awaited {
+            let mut numbers = [-1; fd::AT_ONCE];
+            match fd::receive(self.channel, &mut numbers) {
+                // There is room for all: nothing is allocated.
+                Ok(Some(count)) => self.sent.extend(numbers.iter().take(count)),
+                Ok(None) | Err(Errno::ECONNRESET) => process::exit(1),
+                Err(errno) => return Err(Refused::new("recvmsg", errno)),
+            }
         }
         Ok(())
     }

@@ -104,6 +104,7 @@ impl Child<'_> {
             let slots = self.opened.iter().map(|fd| fd.as_raw_fd());
             let ours = slots
                 .chain([self.channel])
+                .chain(self.sent.iter().copied())
                 .chain(handshake.into_iter().flatten());
             ours.filter(|number| *number >= least).min()
         };

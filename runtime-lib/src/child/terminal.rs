@@ -37,7 +37,7 @@ impl Child<'_> {
         for number in 0..3 {
             fd::duplicate_to(peer.as_raw_fd(), number, false).map_err(call("dup3"))?;
         }
-        fd::send(self.channel, &report::terminal(), Some(master.as_fd())).map_err(call("sendmsg"))
+        fd::send(self.channel, &report::terminal(), &[master.as_fd()]).map_err(call("sendmsg"))
     }
 
     /// Opens the multiplexer of the container's devpts, and nothing before it is known to be

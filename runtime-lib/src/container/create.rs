@@ -16,7 +16,7 @@ use super::state::Status;
 use super::store::{CONFIG, JOURNAL, STATE, StateDir};
 use super::{Container, ContainerId, Runtime};
 use crate::error::{Code, Error, Result};
-use crate::launch::{Launched, Surroundings, launch};
+use crate::launch::{Launched, Meanwhile, Surroundings, launch};
 use crate::overlay;
 use crate::plan::Start;
 use crate::plan::hooks::{Hook, HookKind};
@@ -81,7 +81,7 @@ impl Runtime {
         let journal = prepared.journal();
         state_dir.belongs_to(journal.overlay_ids.clone());
         state_dir.record(JOURNAL, &journal)?;
-        let cgroups = Cgroups::prepare(&prepared)?;
+        let cgroups = Cgroups::begin(&prepared)?;
         let rdt = prepared.rdt.as_ref().map(rdt::Group::make).transpose()?;
         if let Some(directories) = &prepared.plan.overlay {
             overlay::make(directories, &prepared.bundle.rootfs)?;
@@ -111,21 +111,39 @@ impl Runtime {
             }
             None => Ok(()),
         };
+        let record = Cell::new(None);
+        let write_down = |newborn: &Launched| {
+            let init = Identity::of(newborn.pid, &newborn.pidfd)?;
+            let taken = prepared.record(init);
+            state_dir.stage_record(STATE, &taken)?;
+            record.set(Some(taken));
+            Ok(())
+        };
+        let meanwhile = Meanwhile {
+            cgroups: &|| cgroups.finish(),
+            rest: &|newborn| {
+                state_dir.write(CONFIG, prepared.bundle.spec.text.as_bytes())?;
+                prepared.freeze(&state_dir, &self.root)?;
+                write_down(newborn)
+            },
+        };
         let admit = || cgroups.admit();
         let around = Surroundings {
             admit: Some(&admit),
+            meanwhile: Some(meanwhile),
             cgroup: cgroups.directory.as_ref().map(|fd| fd.as_fd()),
             handshake: fifos.as_ref().map(Fifos::handshake),
             hooks: Some(&run_hook),
             listener: listener.as_ref().map(|_| &give as _),
             ..Surroundings::default()
         };
-        let mut record = None;
         let launched = launch(&prepared.plan, around, |newborn| {
-            let init = Identity::of(newborn.pid, &newborn.pidfd)?;
-            state_dir.write(CONFIG, prepared.bundle.spec.text.as_bytes())?;
-            prepared.freeze(&state_dir, &self.root)?;
-            state_dir.record(STATE, record.insert(prepared.record(init)))?;
+            // Written down meanwhile, unless the process proper has another pid.
+            match record.take() {
+                Some(taken) if taken.init.pid == newborn.pid => record.set(Some(taken)),
+                _ => write_down(newborn)?,
+            }
+            state_dir.publish(STATE)?;
             handover.give(newborn)?;
             match start {
                 Start::AtOnce => prepared.run_inside(&told, newborn),
@@ -164,7 +182,7 @@ impl Runtime {
                 id: id.clone(),
                 state_dir,
                 journal,
-                record,
+                record: record.take(),
             },
             process,
             notify: listening,

@@ -30,16 +30,7 @@ impl Runtime {
     pub fn delete(&self, id: &ContainerId, force: bool) -> Result<()> {
         let deleted = match force {
             true => self.delete_by_force(id),
-            false => self
-                .open_locked(id)
-                .and_then(|container| match container.status()? {
-                    Status::Stopped | Status::Created => container.dismantle(),
-                    status => Err(Error::new(
-                        Code::WrongStatus,
-                        format!("cannot delete container {id} that is not stopped: {status}"),
-                    )
-                    .hint("--force kills it first")),
-                }),
+            false => self.open_locked(id).and_then(Container::delete_stopped),
         };
         deleted.map_err(|error| error.during(format!("delete {id}")))
     }
@@ -99,13 +90,59 @@ impl Container {
     ///
     /// # Errors
     /// As there.
-    pub fn delete(self, force: bool) -> Result<()> {
-        self.runtime.delete(&self.id, force)
+    pub fn delete(mut self, force: bool) -> Result<()> {
+        let locked = match force {
+            true => Ok(false),
+            false => self.lock_as_it_was(),
+        };
+        match locked {
+            Ok(true) => {
+                let id = self.id.clone();
+                let deleted = self.delete_stopped();
+                deleted.map_err(|error| error.during(format!("delete {id}")))
+            }
+            _ => self.runtime.delete(&self.id, force),
+        }
+    }
+
+    /// Locks the container if what is known of it needs no second look: both files are written
+    /// by create alone, and this is still the directory that it made.
+    fn lock_as_it_was(&mut self) -> Result<bool> {
+        if self.record.is_none() {
+            return Ok(false);
+        }
+        self.state_dir.lock()?;
+        let same = self.state_dir.holds(JOURNAL, &self.journal);
+        if !matches!(same, Ok(true)) {
+            self.state_dir.unlock()?;
+        }
+        same
+    }
+
+    /// Deletes the container, which is locked, if it is stopped or created.
+    fn delete_stopped(self) -> Result<()> {
+        match self.status()? {
+            Status::Stopped => self.clear_away(),
+            Status::Created => self.dismantle(),
+            status => Err(Error::new(
+                Code::WrongStatus,
+                format!(
+                    "cannot delete container {} that is not stopped: {status}",
+                    self.id
+                ),
+            )
+            .hint("--force kills it first")),
+        }
     }
 
     /// The container is locked, and its init has stopped or waits for start.
-    pub(super) fn dismantle(mut self) -> Result<()> {
+    pub(super) fn dismantle(self) -> Result<()> {
         self.kill_init()?;
+        self.clear_away()
+    }
+
+    /// Takes away what init has left.
+    fn clear_away(mut self) -> Result<()> {
         self.journal.cgroup.manager().remove()?;
         self.journal.remove_rdt()?;
         self.told().run_poststop(&self.journal.hooks);

@@ -115,29 +115,46 @@ impl StateDir {
             Err(Errno::ENOENT) => return Err(missing()),
             Err(errno) => return Err(Error::call(Code::Io, "open", errno).path(&path)),
         };
-        if hold != Hold::Nothing {
-            let locked = match hold {
-                Hold::LockIfFree => try_lock(directory.as_fd()),
-                _ => lock(directory.as_fd()),
-            };
-            match locked {
-                Err(Errno::EWOULDBLOCK) => return Err(exists()),
-                result => {
-                    result.map_err(|errno| Error::call(Code::Io, "flock", errno).path(&path))?;
-                }
-            }
-            let stat = fstat(directory.as_fd())
-                .map_err(|errno| Error::call(Code::Io, "fstat", errno).path(&path))?;
-            if stat.st_nlink == 0 {
-                return Err(missing());
-            }
-        }
-        Ok(StateDir {
+        let state_dir = StateDir {
             path,
             directory,
             remove: false,
             ids: None,
-        })
+        };
+        match hold {
+            Hold::Nothing => {}
+            Hold::Lock => state_dir.lock()?,
+            Hold::LockIfFree => match try_lock(state_dir.directory.as_fd()) {
+                Err(Errno::EWOULDBLOCK) => return Err(exists()),
+                locked => state_dir.locked(locked)?,
+            },
+        }
+        Ok(state_dir)
+    }
+
+    /// Takes the lock.
+    ///
+    /// # Errors
+    /// [`Code::NotFound`], `container does not exist`: it was removed meanwhile.
+    pub fn lock(&self) -> Result<()> {
+        self.locked(lock(self.directory.as_fd()))
+    }
+
+    fn locked(&self, result: nix::Result<()>) -> Result<()> {
+        let refused = |call| move |errno| Error::call(Code::Io, call, errno);
+        result.map_err(|errno| refused("flock")(errno).path(&self.path))?;
+        let stat = fstat(self.directory.as_fd())
+            .map_err(|errno| refused("fstat")(errno).path(&self.path))?;
+        match stat.st_nlink {
+            0 => Err(missing()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Lets others have the lock.
+    pub fn unlock(&self) -> Result<()> {
+        unlock(self.directory.as_fd())
+            .map_err(|errno| Error::call(Code::Io, "flock", errno).path(&self.path))
     }
 
     /// The directory's path.
@@ -153,8 +170,7 @@ impl StateDir {
     /// The container exists: the directory stays, and others may have the lock. It goes away where
     /// the lock can't be given back.
     pub fn keep(mut self) -> Result<StateDir> {
-        unlock(self.directory.as_fd())
-            .map_err(|errno| Error::call(Code::Io, "flock", errno).path(&self.path))?;
+        self.unlock()?;
         self.remove = false;
         Ok(self)
     }
@@ -175,30 +191,39 @@ impl StateDir {
         }
         // The journal is the first of the files: without it there is no container, so that
         // whoever is killed from here on leaves a directory that the next create takes over.
-        for name in [JOURNAL, STATE, GO, RESULT, CONFIG, MOUNTS] {
-            match unlinkat(self.directory.as_fd(), name, UnlinkatFlags::NoRemoveDir) {
-                // A directory in the place of a file goes with ours.
-                Ok(()) | Err(Errno::ENOENT | Errno::EISDIR) => {}
-                Err(errno) => {
-                    let path = self.path.join(name);
-                    return Err(Error::call(Code::Io, "unlink", errno).path(path));
-                }
-            }
+        for name in [JOURNAL, STATE, CONFIG] {
+            self.unlink_own(name)?;
         }
-        match nix::unistd::unlinkat(nix::fcntl::AT_FDCWD, &self.path, UnlinkatFlags::RemoveDir) {
-            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+        // What `run` has made is empty by now.
+        if self.remove_directory().is_ok() {
+            return Ok(());
+        }
+        for name in [GO, RESULT, MOUNTS] {
+            self.unlink_own(name)?;
+        }
+        match self.remove_directory() {
             // What an overlay wrote, or a write that was cut short.
             Err(_) => {
                 self.sweep()?;
-                match nix::unistd::unlinkat(
-                    nix::fcntl::AT_FDCWD,
-                    &self.path,
-                    UnlinkatFlags::RemoveDir,
-                ) {
-                    Ok(()) | Err(Errno::ENOENT) => Ok(()),
-                    Err(errno) => Err(Error::call(Code::Io, "rmdir", errno).path(&self.path)),
-                }
+                self.remove_directory()
+                    .map_err(|errno| Error::call(Code::Io, "rmdir", errno).path(&self.path))
             }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    fn unlink_own(&self, name: &str) -> Result<()> {
+        match unlinkat(self.directory.as_fd(), name, UnlinkatFlags::NoRemoveDir) {
+            // A directory in the place of a file goes with ours.
+            Ok(()) | Err(Errno::ENOENT | Errno::EISDIR) => Ok(()),
+            Err(errno) => Err(Error::call(Code::Io, "unlink", errno).path(self.path.join(name))),
+        }
+    }
+
+    fn remove_directory(&self) -> nix::Result<()> {
+        match unlinkat(nix::fcntl::AT_FDCWD, &self.path, UnlinkatFlags::RemoveDir) {
+            Err(Errno::ENOENT) => Ok(()),
+            removed => removed,
         }
     }
 
@@ -215,6 +240,12 @@ impl StateDir {
 
     /// Replaces a file whole.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.stage(name, bytes)?;
+        self.publish(name)
+    }
+
+    /// Writes what [`StateDir::publish`] then puts into the file's place.
+    pub fn stage(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let new = format!(".{name}.new");
         let refused = |call, errno| Error::call(Code::Io, call, errno).path(self.path.join(name));
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_CLOEXEC;
@@ -236,16 +267,28 @@ impl StateDir {
                 UnlinkatFlags::NoRemoveDir,
             );
         }
-        written?;
+        written
+    }
+
+    /// See [`StateDir::stage`].
+    pub fn publish(&self, name: &str) -> Result<()> {
+        let new = format!(".{name}.new");
+        let refused = |call, errno| Error::call(Code::Io, call, errno).path(self.path.join(name));
         let directory = self.directory.as_fd();
         renameat(directory, new.as_str(), directory, name).map_err(|errno| refused("rename", errno))
     }
 
     /// Replaces a file whole by the JSON of `value`.
     pub fn record<T: Serialize>(&self, name: &str, value: &T) -> Result<()> {
+        self.stage_record(name, value)?;
+        self.publish(name)
+    }
+
+    /// The same as [`StateDir::stage`].
+    pub fn stage_record<T: Serialize>(&self, name: &str, value: &T) -> Result<()> {
         let bytes = serde_json::to_vec(value)
             .map_err(|error| Error::new(Code::Io, error.to_string()).path(self.path.join(name)))?;
-        self.write(name, &bytes)
+        self.stage(name, &bytes)
     }
 
     /// The bytes of a file; None when there is none.
@@ -263,6 +306,12 @@ impl StateDir {
             .read_to_end(&mut bytes)
             .map_err(|error| Error::io(Code::Io, "read", &error).path(self.path.join(name)))?;
         Ok(Some(bytes))
+    }
+
+    /// Whether a file holds the JSON of `value`.
+    pub fn holds<T: Serialize>(&self, name: &str, value: &T) -> Result<bool> {
+        let bytes = serde_json::to_vec(value).unwrap_or_default();
+        Ok(self.read(name)?.is_some_and(|found| found == bytes))
     }
 
     /// The value that a file holds; None when there is no file.

@@ -53,6 +53,9 @@ pub struct Surroundings<'a> {
     pub admit: Option<&'a dyn Fn() -> Result<()>>,
     /// The child's ends of the start handshake; None: it executes as soon as it is ready.
     pub handshake: Option<Handshake>,
+    /// What is done while the child does what needs nobody: first the cgroups, whose v1 `tasks`
+    /// files are sent to the child, then the rest.
+    pub meanwhile: Option<Meanwhile<'a>>,
     /// Runs the hooks that the plan has at its barriers.
     pub hooks: Option<RunHook<'a>>,
     /// Readable when the caller gives up.
@@ -61,6 +64,13 @@ pub struct Surroundings<'a> {
     pub listener: Option<GiveListener<'a>>,
     /// How long the child may take in all; None: as long as it takes.
     pub patience: Option<Duration>,
+}
+
+/// See [`Surroundings::meanwhile`].
+#[derive(Clone, Copy)]
+pub struct Meanwhile<'a> {
+    pub cgroups: &'a dyn Fn() -> Result<Vec<OwnedFd>>,
+    pub rest: &'a dyn Fn(&Launched) -> Result<()>,
 }
 
 /// Runs one hook of a container whose process waits.
@@ -142,6 +152,12 @@ pub fn launch(
         listener: around.listener,
         deadline: around.patience.map(|patience| Instant::now() + patience),
     };
+    if let Some(meanwhile) = around.meanwhile {
+        server.send_all(&(meanwhile.cgroups)()?)?;
+        if let Some(newborn) = &server.newborn {
+            (meanwhile.rest)(newborn)?;
+        }
+    }
     server.serve(ready)
 }
 
@@ -193,7 +209,7 @@ impl Server<'_> {
                         return Err(refusal);
                     }
                     // Not write(2), whose SIGPIPE would be the caller's.
-                    match fd::send(self.channel.as_raw_fd(), &report::GO, None) {
+                    match fd::send(self.channel.as_raw_fd(), &report::GO, &[]) {
                         Ok(()) => {}
                         Err(Errno::EPIPE | Errno::ECONNRESET) => return Err(self.death()),
                         Err(errno) => return Err(Error::call(Code::Process, "sendmsg", errno)),
@@ -226,7 +242,7 @@ impl Server<'_> {
     fn send_back(&mut self) -> Result<()> {
         let makes = |planned: &Planned| matches!(planned.step, Step::MakeMount(_));
         if self.plan.steps.iter().any(makes)
-            && fd::send(self.channel.as_raw_fd(), &report::BACK, None).is_ok()
+            && fd::send(self.channel.as_raw_fd(), &report::BACK, &[]).is_ok()
         {
             self.receive()?;
         }
@@ -255,6 +271,18 @@ impl Server<'_> {
             failed = fuller;
         }
         failed
+    }
+
+    /// A child that has ended meanwhile is found out about by the next to receive.
+    fn send_all(&self, files: &[OwnedFd]) -> Result<()> {
+        for some in files.chunks(fd::AT_ONCE) {
+            let some: Vec<_> = some.iter().map(AsFd::as_fd).collect();
+            match fd::send(self.channel.as_raw_fd(), b"c", &some) {
+                Ok(()) | Err(Errno::EPIPE | Errno::ECONNRESET) => {}
+                Err(errno) => return Err(Error::call(Code::Process, "sendmsg", errno)),
+            }
+        }
+        Ok(())
     }
 
     /// A failure in the words of its step.
@@ -286,8 +314,9 @@ impl Server<'_> {
                 Some(&mut space),
                 flags,
             ) {
-                Err(Errno::EINTR) => {}
-                Err(Errno::ECONNRESET) => break (0, None),
+                // The child has ended without reading all, which is said once: its last record
+                // comes next.
+                Err(Errno::EINTR | Errno::ECONNRESET) => {}
                 Err(errno) => return Err(refused(errno)),
                 Ok(message) => {
                     let mut passed = None;
@@ -372,7 +401,7 @@ impl Server<'_> {
         if let Some(give) = self.listener {
             give(listener, newborn)?;
         }
-        fd::send(self.channel.as_raw_fd(), &report::GO, None)
+        fd::send(self.channel.as_raw_fd(), &report::GO, &[])
             .map_err(|errno| Error::call(Code::Died, "sendmsg", errno))
     }
 

@@ -30,8 +30,7 @@ fn open_one(what: &Open, before: &[OwnedFd]) -> Result<OwnedFd> {
         Open::Descriptor(fd) => fd
             .try_clone()
             .map_err(|error| Error::io(Code::Process, "fcntl", &error)),
-        Open::Tasks(path) => open(path, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())
-            .map_err(|errno| Error::call(Code::Cgroup, "open", errno).path(path)),
+        Open::Tasks(path) => open_tasks(path),
         Open::Namespace {
             namespace,
             path,
@@ -78,6 +77,13 @@ fn open_one(what: &Open, before: &[OwnedFd]) -> Result<OwnedFd> {
             user_namespace(maps).map_err(|error| error.at(pointer.as_str()))
         }
     }
+}
+
+/// A file by which processes join, for writing.
+pub fn open_tasks(path: impl AsRef<Path>) -> Result<OwnedFd> {
+    let path = path.as_ref();
+    open(path, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())
+        .map_err(|errno| Error::call(Code::Cgroup, "open", errno).path(path))
 }
 
 /// A directory to be born in.

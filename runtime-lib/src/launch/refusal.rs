@@ -119,7 +119,10 @@ fn code_of(step: &Step, errno: Errno) -> Code {
         | Step::JoinNamespace { .. }
         | Step::Fork { .. }
         | Step::Unshare(_) => Code::Namespace,
-        Step::JoinCgroup { .. } | Step::JoinUnified { .. } | Step::JoinRdt { .. } => Code::Cgroup,
+        Step::JoinCgroup { .. }
+        | Step::JoinMade { .. }
+        | Step::JoinUnified { .. }
+        | Step::JoinRdt { .. } => Code::Cgroup,
         Step::PropagateAll { .. }
         | Step::PrivateParent { .. }
         | Step::OpenRoot(_)
@@ -153,9 +156,12 @@ fn advice(step: &Step, errno: Option<Errno>, call: Option<&str>) -> Option<&'sta
         (Step::PivotRoot, Errno::EINVAL) => {
             Some("the caller's own root may be an initramfs: try --no-pivot")
         }
-        (Step::JoinCgroup { .. }, Errno::ENODEV) => Some("the cgroup was removed meanwhile"),
-        (Step::JoinCgroup { .. }, Errno::ENOSPC) => Some("the cgroup's cpuset is empty"),
-        (Step::JoinCgroup { .. }, Errno::EAGAIN) => Some("the cgroup's limit of pids is reached"),
+        (Step::JoinCgroup { .. } | Step::JoinMade { .. }, errno) => match errno {
+            Errno::ENODEV => Some("the cgroup was removed meanwhile"),
+            Errno::ENOSPC => Some("the cgroup's cpuset is empty"),
+            Errno::EAGAIN => Some("the cgroup's limit of pids is reached"),
+            _ => None,
+        },
         (Step::SetGroups(_), Errno::EPERM) => Some("setgroups is denied in this user namespace"),
         (Step::SetIds { .. } | Step::SetGroups(_), Errno::EINVAL) => {
             Some("the id is not mapped in the user namespace")

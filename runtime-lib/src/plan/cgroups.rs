@@ -74,7 +74,10 @@ impl Scene<'_> {
 
     /// The child joins, and its cgroup namespace begins there.
     pub(super) fn join_cgroups(&self, plan: &mut Plan) {
-        join(self.request.cgroup, plan);
+        let count = self.request.cgroup.tasks_files().len();
+        if count > 0 {
+            plan.step_for(Step::JoinMade { count }, "/linux/cgroupsPath");
+        }
         self.namespaces.unshare_cgroup(plan);
     }
 
@@ -286,7 +289,7 @@ fn is_writable_cgroup(mount: &oci_spec::runtime::Mount) -> bool {
         && last.is_none_or(|word| word == "rw")
 }
 
-/// The child writes itself into its v1 cgroups.
+/// The child writes itself into v1 cgroups that exist.
 pub(super) fn join(cgroup: &CgroupPlan, plan: &mut Plan) {
     let files = cgroup.tasks_files();
     if !files.is_empty() {

@@ -108,6 +108,8 @@ pub enum Step {
     ReadOnlyPath(Target),
     /// Write 0 into each v1 `tasks` file.
     JoinCgroup { tasks: Vec<Slot> },
+    /// The same for as many files that the parent sends: it makes the cgroups meanwhile.
+    JoinMade { count: usize },
     /// The same for cgroup.procs of v2, where the child could not be born in it.
     JoinUnified { processes: Slot },
     /// The same for the `tasks` of resctrl groups.

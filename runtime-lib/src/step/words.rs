@@ -168,6 +168,7 @@ impl fmt::Display for Step {
                 )
             }
             Step::JoinCgroup { tasks } => write!(f, "join {} v1 cgroups", tasks.len()),
+            Step::JoinMade { count } => write!(f, "join {count} v1 cgroups"),
             Step::JoinUnified { .. } => write!(f, "join the cgroup"),
             Step::JoinRdt { .. } => write!(f, "join the resctrl group"),
             Step::CpuAffinity(cpus) => write!(f, "run on the CPUs {cpus}"),

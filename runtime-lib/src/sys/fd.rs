@@ -148,10 +148,15 @@ pub fn entries(mut buffer: &[u8]) -> impl Iterator<Item = &CStr> {
     })
 }
 
-/// sendmsg(2) of `bytes`, with one descriptor when there is one; never raises SIGPIPE.
-pub fn send(socket: RawFd, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<()> {
-    #[repr(C, align(8))]
-    struct Control([u8; 32]);
+/// How many descriptors [`send`] and [`receive`] take at once.
+pub const AT_ONCE: usize = 16;
+
+/// Room for a control message with [`AT_ONCE`] descriptors (cmsg(3)).
+#[repr(C, align(8))]
+struct Control([u8; 16 + AT_ONCE * size_of::<RawFd>()]);
+
+/// sendmsg(2) of `bytes`, with the first [`AT_ONCE`] of `fds`; never raises SIGPIPE.
+pub fn send(socket: RawFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<()> {
     let mut part = libc::iovec {
         iov_base: bytes.as_ptr() as *mut libc::c_void,
         iov_len: bytes.len(),
@@ -160,21 +165,25 @@ pub fn send(socket: RawFd, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<(
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
     message.msg_iov = &raw mut part;
     message.msg_iovlen = 1;
-    let mut control = Control([0; 32]);
-    if let Some(fd) = fd {
+    let mut control = Control([0; size_of::<Control>()]);
+    let fds = fds.get(..AT_ONCE).unwrap_or(fds);
+    if !fds.is_empty() {
+        let room = size_of_val(fds) as u32;
         message.msg_control = (&raw mut control).cast();
-        // SAFETY: CMSG_SPACE only computes a length; an int's fits into 32 bytes.
-        message.msg_controllen = unsafe { libc::CMSG_SPACE(size_of::<RawFd>() as u32) } as _;
+        // SAFETY: CMSG_SPACE only computes a length; it is at most that of `control`.
+        message.msg_controllen = unsafe { libc::CMSG_SPACE(room) } as _;
         // SAFETY: msg_control points to `control`, which holds a header.
         let header = unsafe { &mut *libc::CMSG_FIRSTHDR(&raw const message) };
         header.cmsg_level = libc::SOL_SOCKET;
         header.cmsg_type = libc::SCM_RIGHTS;
         // SAFETY: CMSG_LEN only computes a length.
-        header.cmsg_len = unsafe { libc::CMSG_LEN(size_of::<RawFd>() as u32) } as _;
+        header.cmsg_len = unsafe { libc::CMSG_LEN(room) } as _;
         // SAFETY: the data of the header lies inside `control`.
-        let data = unsafe { libc::CMSG_DATA(header) };
-        // SAFETY: CMSG_SPACE left room for one int there.
-        unsafe { data.cast::<RawFd>().write_unaligned(fd.as_raw_fd()) };
+        let data = unsafe { libc::CMSG_DATA(header) }.cast::<RawFd>();
+        for (n, fd) in fds.iter().enumerate() {
+            // SAFETY: CMSG_SPACE left room for as many ints there.
+            unsafe { data.add(n).write_unaligned(fd.as_raw_fd()) };
+        }
     }
     loop {
         // SAFETY: `message` and what it points to outlive the call.
@@ -184,4 +193,52 @@ pub fn send(socket: RawFd, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<(
             sent => return sent.map(drop),
         }
     }
+}
+
+/// recvmsg(2) of a message of one byte with descriptors: how many of them are in `numbers` now.
+/// None at the end of the stream.
+pub fn receive(socket: RawFd, numbers: &mut [RawFd; AT_ONCE]) -> Result<Option<usize>> {
+    let mut byte = 0_u8;
+    let mut part = libc::iovec {
+        iov_base: (&raw mut byte).cast(),
+        iov_len: 1,
+    };
+    // SAFETY: msghdr is plain data for which all zeroes is valid.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    let mut control = Control([0; size_of::<Control>()]);
+    message.msg_control = (&raw mut control).cast();
+    message.msg_controllen = size_of::<Control>() as _;
+    let flags = libc::MSG_CMSG_CLOEXEC;
+    let bytes = loop {
+        // SAFETY: `message` and what it points to outlive the call.
+        let received = unsafe { libc::recvmsg(socket, &raw mut message, flags) };
+        match checked(received as libc::c_long) {
+            Err(nix::errno::Errno::EINTR) => {}
+            received => break received?,
+        }
+    };
+    if bytes == 0 {
+        return Ok(None);
+    }
+    // SAFETY: the kernel has filled in the message, whose control data is `control`.
+    let header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
+    // SAFETY: the pointer is null or to a header inside `control`.
+    let Some(header) = (unsafe { header.as_ref() }) else {
+        return Ok(Some(0));
+    };
+    if (header.cmsg_level, header.cmsg_type) != (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
+        return Ok(Some(0));
+    }
+    // SAFETY: CMSG_LEN only computes a length.
+    let empty = unsafe { libc::CMSG_LEN(0) } as usize;
+    let count = header.cmsg_len.saturating_sub(empty) / size_of::<RawFd>();
+    // SAFETY: the data of the header lies inside `control`.
+    let data = unsafe { libc::CMSG_DATA(header) }.cast::<RawFd>();
+    for (n, number) in numbers.iter_mut().enumerate().take(count) {
+        // SAFETY: the header's length counts as many ints there.
+        *number = unsafe { data.add(n).read_unaligned() };
+    }
+    Ok(Some(count.min(AT_ONCE)))
 }
