@@ -24,7 +24,7 @@ extern "C" fn main(_count: c_int, _words: *const *const c_char) -> c_int {
 /// for each (20 faults of some 2 us). A kernel before 5.14 knows no such advice, and needs none.
 fn populate_stack() {
     const PAGE: usize = 4096;
-    const BELOW: usize = 16 * PAGE;
+    const BELOW: usize = 20 * PAGE;
     let here = 0_u8;
     let end = (&raw const here as usize) & !(PAGE - 1);
     // SAFETY: the advice changes nothing that is there, and is refused where nothing is: the
