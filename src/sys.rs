@@ -2,7 +2,7 @@
 //! only what a command needs of what std would do before it.
 //!
 //! create, run and exec go on in a view of their executable that a container can't write. That
-//! takes no second execve(2) (0.25 ms) where the program has only begun: its own segments are
+//! takes no second execve(2) (some 0.1 ms) where the program has only begun: its own segments are
 //! mapped again, from the same file seen through a read-only mount.
 
 use std::ffi::{c_char, c_int};
@@ -14,10 +14,14 @@ extern "C" fn main(_count: c_int, _words: *const *const c_char) -> c_int {
     // A closed pipe is an error to report, not the end of the process.
     // SAFETY: SIG_IGN installs no handler.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
-    populate_stack();
-    crate::ARENA.populate();
+    let sealed = is_sealed();
+    if sealed {
+        // Of create, run and exec; other verbs need less.
+        populate_stack();
+        crate::ARENA.populate();
+    }
     // It also writes what is left in the buffer of standard output.
-    std::process::exit(c_int::from(capsid_cli::main(is_sealed())))
+    std::process::exit(c_int::from(capsid_cli::main(sealed)))
 }
 
 /// Asks for the pages of the stack that a command touches, with one call instead of a page fault
