@@ -358,7 +358,7 @@ impl<'plan> Child<'plan> {
     fn join_made(&mut self) -> Result<(), Refused> {
         self.take_sent()?;
         for number in &self.sent {
-            nix::unistd::write(fd::borrow(*number), b"0").map_err(call("write"))?;
+            retry(|| nix::unistd::write(fd::borrow(*number), b"0")).map_err(call("write"))?;
         }
         Ok(())
     }

@@ -105,8 +105,8 @@ impl Container {
         }
     }
 
-    /// Locks the container if what is known of it needs no second look: both files are written
-    /// by create alone, and this is still the directory that it made.
+    /// Locks the container if what is known of it needs no second look: the record is written
+    /// once, and the journal is still the same, so that this is the container that was made.
     fn lock_as_it_was(&mut self) -> Result<bool> {
         if self.record.is_none() {
             return Ok(false);
