@@ -2,7 +2,7 @@
 //! of the tests as a root filesystem's tar and as an OCI layout's. Nothing comes from the network.
 
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::harness::{Outcome, machine, stage};
@@ -27,7 +27,7 @@ pub fn prepare() -> Goods {
     symlink("/usr/sbin/runc", bin.join("runc")).expect("a link");
     symlink("/usr/bin/crun", bin.join("crun")).expect("a link");
 
-    let tar = |of: &std::path::Path, name: &str| {
+    let tar = |of: &Path, name: &str| {
         Outcome::of(
             Command::new("tar")
                 .arg("-C")
@@ -39,6 +39,9 @@ pub fn prepare() -> Goods {
         .ok();
     };
     tar(stage::busybox(), "rootfs.tar");
+    if !Path::new("/usr/bin/umoci").exists() {
+        return Goods { local }; // Whoever needs the layout is skipped.
+    }
     let layout = local.join("layout");
     let image = format!("{}:1", layout.display());
     for words in [

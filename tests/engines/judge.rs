@@ -59,15 +59,19 @@ impl Judge {
                     .find(|report| report.runtime == runtime)
                     .and_then(|report| report.failure(behaviour))
             };
+            if std::env::var_os("CAPSID_VERBOSE").is_some() {
+                for report in reports {
+                    if let Some(text) = report.failure(behaviour) {
+                        println!("{name}, {}: {text}", report.runtime);
+                    }
+                }
+            }
             match (failure("capsid"), failure("runc")) {
                 (None, _) => {
                     println!("test {name} ... ok");
                     self.passed += 1;
                 }
-                (Some(ours), Some(theirs)) => {
-                    if std::env::var_os("CAPSID_VERBOSE").is_some() {
-                        println!("{name}, capsid: {ours}\n{name}, runc: {theirs}");
-                    }
+                (Some(_), Some(theirs)) => {
                     let line = theirs
                         .lines()
                         .find(|line| line.contains("rror"))

@@ -27,6 +27,13 @@ const INSIDE: &str = r#"set -e
 mount --rbind "$1" /usr/local; shift
 for folder in /run /tmp /var/lib /var/log /var/tmp /opt /dev/shm; do mount -t tmpfs -o mode=1777 session "$folder"; done
 chmod 755 /run
+# Nodes of its own: a runtime may give those of a container's standard streams to the container's user.
+mkdir /run/dev
+mount -t tmpfs -o mode=755 dev /run/dev
+cp -ax /dev/. /run/dev/
+for folder in pts shm; do mkdir -p "/run/dev/$folder"; mount --rbind "/dev/$folder" "/run/dev/$folder"; done
+mount --move /run/dev /dev
+rmdir /run/dev
 held=/run/view; mkdir $held
 mount -t tmpfs -o mode=755 cgroups "$held"
 for h in /sys/fs/cgroup/*; do
