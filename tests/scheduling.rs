@@ -123,36 +123,6 @@ fn an_exec_has_its_final_affinity_and_init_has_none() {
 }
 
 #[test]
-fn the_callers_affinity_is_not_the_containers() {
-    let stage = stage!();
-    if !machine::has_program("taskset") {
-        skip!("no taskset here");
-    }
-    let mut bundle = stage.bundle();
-    bundle.args(&["/bin/probe", "scheduling"]);
-    let all = stage.run(&bundle).ok().json()["scheduling"]["cpus"].clone();
-    if all == "0" {
-        skip!("this machine has one CPU");
-    }
-    let pinned = |words: &[&str]| {
-        let mut command = std::process::Command::new("taskset");
-        command.args(["-c", "0"]).arg(&stage.runtime);
-        command.arg("--root").arg(stage.state_root()).args(words);
-        let outcome = crate::harness::Outcome::of(&mut command).ok();
-        outcome.json()["scheduling"]["cpus"].clone()
-    };
-    let id = stage.id();
-    bundle.write(&id);
-    let folder = bundle.folder.to_string_lossy();
-    assert_eq!(pinned(&["run", "--bundle", &folder, &id]), all);
-    let container = stage.running();
-    assert_eq!(
-        pinned(&["exec", &container.id, "/bin/probe", "scheduling"]),
-        all
-    );
-}
-
-#[test]
 fn an_initial_affinity_alone_still_lands_in_the_containers_cgroup() {
     let stage = stage!();
     let mut bundle = stage.bundle();

@@ -145,14 +145,12 @@ fn io_class(class: IOPriorityClass) -> u16 {
 
 /// The CPUs that an exec'd process runs on before and after it joins the container's cgroups
 /// (config.md, "execCPUAffinity"). It is never the caller's own affinity that changes: with an
-/// initial one the child can't be born in its cgroup, and joins it by itself. Without any, it gets the CPUs of the
-/// cgroup, whatever the caller's are.
+/// initial one the child can't be born in its cgroup, and joins it by itself.
 #[derive(Default)]
 pub(super) struct ExecAffinity {
     initial: Option<NumberSet>,
     after: Option<NumberSet>,
     at: String,
-    asked: bool,
 }
 
 impl ExecAffinity {
@@ -165,12 +163,9 @@ impl ExecAffinity {
             text.map(|text| list(text, &format!("{at}/{name}")))
                 .transpose()
         };
-        let initial = cpus(asked.map(|asked| asked.initial()), "initial")?;
-        let after = cpus(asked.map(|asked| asked.cpu_affinity_final()), "final")?;
         Ok(ExecAffinity {
-            asked: initial.is_some() || after.is_some(),
-            initial,
-            after,
+            initial: cpus(asked.map(|asked| asked.initial()), "initial")?,
+            after: cpus(asked.map(|asked| asked.cpu_affinity_final()), "final")?,
             at,
         })
     }
@@ -187,12 +182,12 @@ impl ExecAffinity {
         }
     }
 
-    /// When the child is in all its cgroups.
+    /// When the child is in all its cgroups. They say which CPUs it has: since Linux 6.2 the
+    /// affinity that whoever calls capsid has would narrow them for good.
     pub(super) fn in_cgroups(&mut self, plan: &mut Plan) {
-        if let Some(cpus) = self.after.take() {
-            plan.step_for(Step::CpuAffinity(cpus), format!("{}/final", self.at));
-        } else if !self.asked {
-            plan.step(Step::EveryCpu);
+        match self.after.take() {
+            Some(cpus) => plan.step_for(Step::CpuAffinity(cpus), format!("{}/final", self.at)),
+            None => plan.step(Step::EveryCpu),
         }
     }
 }
