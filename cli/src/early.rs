@@ -14,13 +14,14 @@ use crate::log::{Format, LogOptions};
 pub const SEALED: [&CStr; 3] = [c"create", c"run", c"exec"];
 
 /// The global options that take a value. A test holds this list against the parser's own.
-const WITH_VALUE: [&str; 6] = [
+const WITH_VALUE: [&str; 7] = [
     "--root",
     "--log",
     "--log-format",
     "--log-level",
     "--cgroup-manager",
     "--criu",
+    "--rootless",
 ];
 
 /// The verb and the log options, as far as they can be told.
