@@ -208,11 +208,12 @@ fn selinux_labels_the_mounts_of_the_container() {
     let mut bundle = stage.bundle();
     bundle
         .set("/linux/mountLabel", json!("u:object_r:box_file_t:s0:c1,c2"))
+        .set("/linux/maskedPaths", json!(["/etc"]))
         .sh("grep -c 'context=\"\\?u:object_r:box_file_t:s0:c1,c2' /proc/self/mountinfo; grep ' /proc ' /proc/self/mountinfo");
     let outcome = stage.run(&bundle).ok();
     let mut lines = outcome.stdout.lines();
-    // /dev, /dev/pts and /dev/shm; neither /proc nor what has no label of its own.
-    assert_eq!(lines.next(), Some("3"), "{outcome}");
+    // /dev, /dev/pts, /dev/shm and what masks /etc; neither /proc nor what has no label of its own.
+    assert_eq!(lines.next(), Some("4"), "{outcome}");
     assert!(
         !lines.next().unwrap_or("context=").contains("context="),
         "{outcome}"
