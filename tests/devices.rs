@@ -250,6 +250,28 @@ fn b26_what_is_there_is_the_device_with_mode_and_owner_or_an_error() {
 }
 
 #[test]
+fn b26_a_node_in_a_bound_directory_stays_as_it_is() {
+    let stage = stage!();
+    let shared = stage.path("shared");
+    let there = shared.join("there");
+    node(&there, &["-m", "600", "c", "1", "5"]);
+    let mut bundle = stage.own_bundle();
+    bundle.bind(&shared, "/srv/shared", &["rbind"]);
+    bundle.set("/root/readonly", json!(false)).set(
+        "/linux/devices",
+        json!([
+            {"path": "/srv/shared/there", "type": "c", "major": 1, "minor": 5, "fileMode": 0o666, "uid": 7, "gid": 8},
+            {"path": "/srv/shared/new", "type": "c", "major": 1, "minor": 3, "fileMode": 0o640, "uid": 7, "gid": 8},
+        ]),
+    );
+    let script = "stat -c '%n %t:%T %a %u:%g' /srv/shared/*";
+    assert_eq!(
+        stage.prints(&mut bundle, script),
+        "/srv/shared/new 1:3 640 7:8\n/srv/shared/there 1:5 600 0:0"
+    );
+}
+
+#[test]
 fn a_bound_dev_has_to_hold_the_devices_of_the_config_and_stays_as_it_is() {
     let stage = stage!();
     let dev = stage.path("dev");

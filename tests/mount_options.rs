@@ -499,23 +499,25 @@ fn tmpcopyup_begins_with_a_copy_of_what_it_covers() {
     assert!(made.unwrap().success());
     bundle
         .mount("/full", "tmpfs", "tmpfs", &["tmpcopyup", "size=1m"])
-        .mount("/made", "tmpfs", "tmpfs", &["ro", "tmpcopyup", "mode=700"]);
+        .mount("/made", "tmpfs", "tmpfs", &["ro", "tmpcopyup", "mode=700"])
+        .mount("/etc", "tmpfs", "tmpfs", &["ro", "tmpcopyup"]);
     let look = "cd /full; stat -c '%n %F %a %u:%g %s' . deep/er/file link null fifo; \
                 stat -c '%n %a %u:%g %Y' deep; stat -c %Y deep/er/file; readlink link; \
                 wc -c < deep/large; echo more >> deep/er/file; cat deep/er/file; \
-                stat -c %a /made; touch /made/x 2>/dev/null || echo refused";
+                stat -c %a /made; touch /made/x 2>/dev/null || echo refused; \
+                test -s /etc/passwd && touch /etc/passwd 2>/dev/null || echo read-only";
     let expected = ". directory 2711 3:4 120\n\
         deep/er/file regular file 4757 7:8 5\n\
         link symbolic link 777 0:0 9\n\
         null character special file 644 0:0 0\n\
         fifo fifo 644 0:0 0\n\
-        deep 1777 9:9 1000\n1000\n/no/where\n300000\ntext\nmore\n700\nrefused";
+        deep 1777 9:9 1000\n1000\n/no/where\n300000\ntext\nmore\n700\nrefused\nread-only";
     assert_eq!(stage.prints(&mut bundle, look), expected);
     let kept = std::fs::read_to_string(place.join("deep/er/file")).unwrap();
     assert_eq!(kept, "text\n", "the image has changed");
     bundle.mount("/full/deep", "tmpfs", "tmpfs", &["tmpcopyup", "size=64k"]);
     let words = [
-        "/mounts/9",
+        "/mounts/10",
         "no space left on device",
         "larger than its size",
         "large",

@@ -366,6 +366,26 @@ fn s12_a_sysctl_leads_to_no_other_file_and_its_value_to_no_other_parameter() {
 }
 
 #[test]
+fn s12_a_sysctl_of_a_namespace_that_is_the_callers_own_is_refused() {
+    let stage = stage!();
+    let parameter = "net/ipv4/ip_default_ttl";
+    // Its own value: were it written, nobody would notice.
+    let value = std::fs::read_to_string(format!("/proc/sys/{parameter}")).unwrap();
+    for path in ["/proc/self/ns/net", "/proc/thread-self/ns/net"] {
+        let mut bundle = stage.bundle();
+        let namespaces = bundle.config["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.retain(|namespace| namespace["type"] != "network");
+        namespaces.push(json!({"type": "network", "path": path}));
+        bundle.set("/linux/sysctl", json!({parameter: value.trim()}));
+        stage.try_create(&bundle).refuses(&[
+            "/linux/sysctl/net~1ipv4~1ip_default_ttl",
+            "the caller's own namespace",
+            "not allowed in host network namespace",
+        ]);
+    }
+}
+
+#[test]
 fn s12_no_link_of_the_kernels_parameters_is_followed() {
     let stage = stage!();
     let mut bundle = stage.bundle();

@@ -121,6 +121,9 @@ fn file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr) -> Result<(), Ref
     let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL;
     let copy: Fd = openat2(to, name, flags, 0o600, OWN).map_err(call("openat2"))?;
     while send_file(copy.as_raw_fd(), source.as_raw_fd()).map_err(call("sendfile"))? > 0 {}
+    source.close();
+    // Who may write keeps the mount from becoming read-only.
+    copy.close();
     Ok(())
 }
 

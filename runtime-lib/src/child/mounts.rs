@@ -202,6 +202,11 @@ impl Child<'_> {
             Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
             result => result.map_err(call("openat2"))?,
         };
+        if target.is_root() {
+            // A mount over the root is not the root.
+            return set_attributes(place.as_fd(), libc::MOUNT_ATTR_RDONLY, 0, 0, false)
+                .map_err(call("mount_setattr"));
+        }
         let copy = clone_tree(place.as_raw_fd(), c"", true).map_err(call("open_tree"))?;
         set_attributes(copy.as_fd(), libc::MOUNT_ATTR_RDONLY, 0, 0, true)
             .map_err(call("mount_setattr"))?;

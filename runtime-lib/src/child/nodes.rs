@@ -13,7 +13,7 @@ use super::Child;
 use super::fds::{Fd, clone_tree, openat2};
 use super::paths::{Missing, ensure, kind};
 use crate::report::{Refused, call};
-use crate::step::{Node, Populate, Target, Way};
+use crate::step::{Existing, Node, Populate, Target, Way};
 use crate::sys::mount::{attach, resolve, set_attributes};
 
 const ANOTHER: &[u8] = b"what is there is not this device: ";
@@ -83,8 +83,10 @@ impl Child<'_> {
         let there = open_node(directory, name)?;
         expect(there.as_fd(), node)?;
         match node.owner {
-            Some(owner) => self.settle(there.as_fd(), node, owner),
-            None => Ok(()),
+            Some(owner) if made || node.existing == Existing::Settled => {
+                self.settle(there.as_fd(), node, owner)
+            }
+            _ => Ok(()),
         }
     }
 

@@ -24,6 +24,7 @@ mod mounts;
 mod notify;
 mod oom;
 mod options;
+mod own_namespaces;
 mod pause;
 mod prepared;
 mod process;

@@ -19,8 +19,8 @@ use super::seccomp_listener::Listener;
 use super::state::{Journal, Record};
 use super::store::{SCHEMA, StateDir};
 use super::told::Told;
-use super::views;
 use super::{ContainerId, Runtime};
+use super::{own_namespaces, views};
 use crate::Notice;
 use crate::cgroup::{CgroupPlan, CgroupRequest, Limits};
 use crate::error::Result;
@@ -88,6 +88,7 @@ impl Runtime {
         let annotations = bundle.spec.config.annotations().as_ref();
         let lxcfs = lxcfs::resolve(options.lxcfs.as_deref(), annotations)?;
         let linux = bundle.spec.config.linux().as_ref();
+        own_namespaces::refuse_sysctls(&bundle.spec.config)?;
         let host = Host {
             modules: Modules::probe(process, linux),
             kernel_views: match options.no_pivot {

@@ -13,7 +13,7 @@ use super::draft::{c_string, target};
 use super::rootfs::Scene;
 use super::wanted::Wanted;
 use crate::error::{Code, Error, Result};
-use crate::step::{Link, Node, Populate, Step, Target, Way};
+use crate::step::{Existing, Link, Node, Populate, Step, Target, Way};
 
 /// Mode of a node that asks for none.
 const MODE: u32 = 0o666;
@@ -57,7 +57,7 @@ impl Scene<'_> {
         let asked = devices
             .filter_map(|(n, device)| self.asked(n, device, mounts).transpose())
             .collect::<Result<Vec<_>>>()?;
-        if !is_bound("dev", mounts) {
+        if bound_at("dev", mounts) != Some("dev") {
             let populate = self.default_devices(&asked)?;
             plan.step(Step::Populate(populate));
         }
@@ -88,6 +88,7 @@ impl Scene<'_> {
                 major,
                 minor,
                 owner: None,
+                existing: Existing::Settled,
                 way: self.way(c_string(format!("/dev/{name}"), "")?),
             })
         });
@@ -116,7 +117,11 @@ impl Scene<'_> {
             return Err(Error::new(Code::InvalidConfig, tail).at(here));
         }
         let mut node = self.node(device, name, &pointer)?;
-        if is_bound(directory, mounts) {
+        let bound = bound_at(directory, mounts);
+        if bound.is_some() {
+            node.existing = Existing::Kept;
+        }
+        if bound == Some("dev") {
             (node.way, node.owner) = (Way::Expect, None);
         } else if clean == "dev/ptmx" {
             let character = node.mode & libc::S_IFMT == libc::S_IFCHR;
@@ -158,6 +163,7 @@ impl Scene<'_> {
             major: number(device.major(), "major")?,
             minor: number(device.minor(), "minor")?,
             owner: Some((device.uid().unwrap_or(0), device.gid().unwrap_or(0))),
+            existing: Existing::Settled,
             way: match kind {
                 libc::S_IFIFO => Way::Make,
                 _ => {
@@ -212,15 +218,17 @@ fn say_what_stays(asked: &[Asked], plan: &mut Plan) {
     }
 }
 
-/// Whether a directory lies in a /dev that is bound: nothing is made or changed there.
-fn is_bound(directory: &str, mounts: &[Wanted]) -> bool {
+/// The place of the bind that a directory lies in. In a /dev that is bound nothing is made or
+/// changed; elsewhere what is there stays as it is.
+fn bound_at<'a>(directory: &str, mounts: &'a [Wanted]) -> Option<&'a str> {
     let covers = |wanted: &&Wanted| {
         let rest = directory.strip_prefix(wanted.place());
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
     let deepest = mounts.iter().filter(covers);
     let deepest = deepest.max_by_key(|wanted| wanted.place().len());
-    deepest.is_some_and(|wanted| wanted.options.bind.is_some() && wanted.place() == "dev")
+    let bind = deepest.filter(|wanted| wanted.options.bind.is_some());
+    bind.map(Wanted::place)
 }
 
 /// An image whose /dev is a link would choose where the devices go.

@@ -61,7 +61,7 @@ pub(crate) use mount_options::known as known_mount_options;
 pub use net_devices::NetDevice;
 pub use parent::{IdMap, IdMaps, Open, OverlayDirectories, ParentAction};
 pub use process::Limiter;
-pub(crate) use process::limit_words;
+pub(crate) use process::{limit_words, sysctl_namespace};
 pub use request::{CreateRequest, ExecRequest, Start};
 pub use scheduling::Conditions;
 

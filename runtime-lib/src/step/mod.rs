@@ -436,7 +436,17 @@ pub struct Node {
     pub minor: u32,
     /// None: a default device, which is its directory's.
     pub owner: Option<(u32, u32)>,
+    pub existing: Existing,
     pub way: Way,
+}
+
+/// What becomes of a node that is there already, and is the one that is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existing {
+    /// It gets the mode and the owner.
+    Settled,
+    /// It stays as it is: in a directory that is bound, it may be the host's own.
+    Kept,
 }
 
 /// How a node comes to be where it is wanted.
