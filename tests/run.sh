@@ -18,11 +18,12 @@ say() { echo "test: $*"; }
 # --- packages: a program that shows that it is there, and Debian's name for it ---------------------------
 missing=
 for pair in cc:gcc runc:runc crun:crun busybox:busybox-static newuidmap:uidmap ps:procps \
-    setpriv:util-linux unshare:util-linux nsenter:util-linux tmux:tmux cpio:cpio linux.uml:user-mode-linux apparmor_parser:apparmor secilc:secilc lxcfs:lxcfs java:openjdk-17-jre-headless \
+    systemd-run:systemd dbus-daemon:dbus setpriv:util-linux unshare:util-linux nsenter:util-linux tmux:tmux cpio:cpio linux.uml:user-mode-linux apparmor_parser:apparmor secilc:secilc lxcfs:lxcfs java:openjdk-17-jre-headless \
     containerd:containerd dockerd:docker.io /usr/bin/docker:docker.io podman:podman conmon:conmon buildah:buildah umoci:umoci \
     /usr/lib/cni/bridge:containernetworking-plugins ip:iproute2 iptables:iptables curl:curl; do
   command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair#*:}"
 done
+[ -e /usr/lib/systemd/user/dbus.socket ] || missing="$missing dbus-user-session"
 [ -e /usr/include/seccomp.h ] || missing="$missing libseccomp-dev" # what our filters are compared with
 if [ -n "$missing" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
   say "installing$missing"
@@ -71,6 +72,7 @@ stage() { # stage NAME COMMAND...: runs one part, prints what failed in it
 }
 stage host tests/enclosure.sh "$cargo" test --locked --quiet --workspace --no-fail-fast
 stage guest tests/vm/promises.sh
+stage systemd tests/vm/promises.sh --systemd
 stage engines tests/enclosure.sh "$cargo" test --locked --quiet --test engines
 
 # --- summary -----------------------------------------------------------------------------------------------
