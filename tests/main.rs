@@ -46,6 +46,8 @@ mod roots;
 mod running;
 mod scheduling;
 mod seccomp;
+mod systemd;
+mod systemd_bus;
 mod terminals;
 mod unmounted;
 mod update;

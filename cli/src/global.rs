@@ -95,9 +95,9 @@ pub struct Global {
     #[command(flatten)]
     pub log: LogOptions,
 
-    /// What places containers in cgroups: `cgroupfs`, capsid itself; `disabled`, nothing, and
-    /// limits are refused
-    #[arg(long, value_name = "MANAGER", default_value = "cgroupfs", value_parser = cgroup_driver)]
+    /// What places containers in cgroups: `cgroupfs`, capsid itself; `systemd`, a unit of the
+    /// system's or the user's systemd; `disabled`, nothing, and limits are refused
+    #[arg(long, value_name = "MANAGER", default_value = "cgroupfs", value_parser = cgroup_driver, overrides_with = "systemd_cgroup")]
     cgroup_manager: CgroupDriver,
 
     /// Without effect: engines name the checkpoint program in every call where they are told of one
@@ -108,6 +108,10 @@ pub struct Global {
     /// `auto`, when the caller is not root of the machine
     #[arg(long, value_name = "WHEN", default_value = "auto", value_parser = lenient)]
     rootless: Lenient,
+
+    /// The same as --cgroup-manager systemd; cgroupsPath is then SLICE:PREFIX:NAME
+    #[arg(long, overrides_with = "cgroup_manager")]
+    systemd_cgroup: bool,
 }
 
 /// A word for [`CreateOptions::rootless`](capsid_runtime::CreateOptions); its own type, because
@@ -129,7 +133,10 @@ impl Global {
     }
 
     pub fn cgroup_driver(&self) -> CgroupDriver {
-        self.cgroup_manager
+        match self.systemd_cgroup {
+            true => CgroupDriver::Systemd,
+            false => self.cgroup_manager,
+        }
     }
 
     pub fn rootless(&self) -> Option<bool> {
@@ -162,8 +169,8 @@ fn cgroup_driver(word: &str) -> std::result::Result<CgroupDriver, &'static str> 
     match word {
         "cgroupfs" => Ok(CgroupDriver::Cgroupfs),
         "disabled" => Ok(CgroupDriver::Disabled),
-        "systemd" => Err("this version has no systemd driver; use cgroupfs or disabled"),
-        _ => Err("the managers are cgroupfs and disabled"),
+        "systemd" => Ok(CgroupDriver::Systemd),
+        _ => Err("the managers are cgroupfs, systemd and disabled"),
     }
 }
 
@@ -253,13 +260,11 @@ mod tests {
 
     #[test]
     fn flags_of_later_issues_do_not_exist_yet() {
-        for line in ["capsid --systemd-cgroup list", "capsid checkpoint web"] {
-            let error = parse(line).err().expect(line);
-            assert!(matches!(
-                error.kind(),
-                ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand
-            ));
-        }
+        let error = parse("capsid checkpoint web").err().unwrap();
+        assert!(matches!(
+            error.kind(),
+            ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand
+        ));
     }
 
     #[test]
@@ -274,9 +279,22 @@ mod tests {
     }
 
     #[test]
-    fn the_systemd_manager_is_refused_by_name() {
-        let text = refusal("capsid --cgroup-manager systemd list");
-        assert!(text.contains("no systemd driver"), "{text}");
+    fn systemd_is_asked_for_by_either_option() {
+        let driver = |line: &str| parse(line).expect(line).global.cgroup_driver();
+        assert_eq!(driver("capsid list"), CgroupDriver::Cgroupfs);
+        assert_eq!(
+            driver("capsid --systemd-cgroup list"),
+            CgroupDriver::Systemd
+        );
+        assert_eq!(
+            driver("capsid --cgroup-manager=systemd list"),
+            CgroupDriver::Systemd
+        );
+        // The last one counts.
+        let disabled = driver("capsid --systemd-cgroup --cgroup-manager disabled list");
+        assert_eq!(disabled, CgroupDriver::Disabled);
+        let systemd = driver("capsid --cgroup-manager disabled --systemd-cgroup list");
+        assert_eq!(systemd, CgroupDriver::Systemd);
     }
 
     #[test]

@@ -47,6 +47,8 @@ impl Ground {
             raw: Some(&resources),
             rootless: false,
             lenient: false,
+            systemd: None,
+            annotations: None,
         };
         let (plan, limits, _) = CgroupPlan::resolve(&self.layout, &request)?;
         Ok((plan, limits))

@@ -238,6 +238,7 @@ fn cgroups(layout: &Layout) -> CgroupPlan {
                 .map(|h| group(&h.controllers, &h.mount))
                 .collect(),
             unified: unified.as_ref().map(|h| group(&h.controllers, &h.mount)),
+            systemd: None,
         },
         Layout::None => CgroupPlan::default(),
     }

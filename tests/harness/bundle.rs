@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::Stage;
+use super::{Stage, machine};
 
 pub struct Bundle {
     pub folder: PathBuf,
@@ -136,7 +136,10 @@ impl Bundle {
     pub fn write(&self, id: &str) {
         let mut config = self.config.clone();
         if config.pointer("/linux/cgroupsPath") == Some(&json!("ENCLOSURE")) {
-            config["linux"]["cgroupsPath"] = json!(Stage::cgroups_path(id));
+            config["linux"]["cgroupsPath"] = match machine::systemd() {
+                true => json!(format!("system.slice:test:{id}")),
+                false => json!(Stage::cgroups_path(id)),
+            };
         }
         let text = serde_json::to_string_pretty(&config).expect("JSON");
         std::fs::write(self.folder.join("config.json"), text).expect("config.json");

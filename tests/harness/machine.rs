@@ -74,6 +74,12 @@ pub fn obstacle() -> Option<&'static str> {
     })
 }
 
+/// Whether systemd makes the cgroups of all containers here: in guests of its own (tests/vm/systemd.sh).
+pub fn systemd() -> bool {
+    static SAID: OnceLock<bool> = OnceLock::new();
+    *SAID.get_or_init(|| std::env::var_os("CAPSID_SYSTEMD").is_some())
+}
+
 pub fn cgroups() -> Cgroups {
     static KIND: OnceLock<Cgroups> = OnceLock::new();
     *KIND.get_or_init(|| {

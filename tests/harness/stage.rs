@@ -85,6 +85,9 @@ impl Stage {
     pub fn capsid(&self) -> Command {
         let mut command = self.bare();
         command.arg("--root").arg(self.state_root());
+        if machine::systemd() {
+            command.arg("--systemd-cgroup");
+        }
         command
     }
 
@@ -133,8 +136,12 @@ impl Stage {
         self.ids.lock().expect("ids").push(id.to_owned());
     }
 
+    /// Where the cgroup lies that a bundle gives the container `id`.
     pub fn cgroups_path(id: &str) -> String {
-        format!("{}/{id}", machine::enclosure().unwrap_or_default())
+        match machine::systemd() {
+            true => format!("/system.slice/test-{id}.scope"),
+            false => format!("{}/{id}", machine::enclosure().unwrap_or_default()),
+        }
     }
 
     /// A bundle of the busybox root filesystem that all tests share and none may change.

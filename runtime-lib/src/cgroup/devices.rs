@@ -249,7 +249,7 @@ impl Exceptions {
     /// The kernel wants one exception to grant reading and writing together; what wider ones
     /// grant of these is therefore said in the narrower ones again. (Making a node is always
     /// asked for alone.)
-    fn granted(&self) -> Vec<(Pattern, u8)> {
+    pub fn granted(&self) -> Vec<(Pattern, u8)> {
         let widened = |(pattern, (access, _)): (&Pattern, &(u8, Option<usize>))| {
             let wider = |(wide, _): &(&Pattern, _)| !self.allow && wide.covers(pattern);
             let wider = self

@@ -54,6 +54,16 @@ impl Members<'_> {
     }
 }
 
+/// Moves a process, which the caller holds, into a directory.
+pub(super) fn add(dir: &Path, pid: i32) -> Result<()> {
+    let path = dir.join("cgroup.procs");
+    file::write(&path, &pid.to_string()).map_err(|errno| {
+        Error::call(Code::Cgroup, "write", errno)
+            .doing(format!("put process {pid} into the cgroup"))
+            .path(path)
+    })
+}
+
 fn send(pid: i32, handle: &OwnedFd, signal: Signal) -> Result<()> {
     match pidfd_send_signal(handle.as_fd(), signal as i32) {
         Ok(()) | Err(Errno::ESRCH) => Ok(()),

@@ -26,6 +26,7 @@ mod remove;
 mod resolve;
 mod settings;
 pub mod stats;
+mod systemd;
 mod tree;
 mod trigger;
 mod update;
@@ -40,6 +41,7 @@ pub use oom::OomWatch;
 pub use plan::{CgroupPlan, Group};
 pub use resolve::CgroupRequest;
 pub use stats::Stats;
+pub use systemd::{ANNOTATIONS, Facts as SystemdFacts, Unit, ask as ask_systemd};
 pub use trigger::{Resource, Trigger, Waiting};
 pub use update::Change;
 
@@ -80,6 +82,12 @@ pub trait CgroupManager {
         Ok(())
     }
 
+    /// Puts the container's first process, which waits, where it could not be born: systemd
+    /// makes a cgroup for a process only. Nothing to do where [`CgroupManager::begin`] did it.
+    fn place(&self, _limits: &Limits, _pid: i32) -> Result<()> {
+        Ok(())
+    }
+
     /// Writes limits to directories that exist (device rules are left as they are).
     fn apply(&self, limits: &Limits) -> Result<()>;
 
@@ -110,9 +118,13 @@ pub trait CgroupManager {
 impl CgroupPlan {
     /// The operations on these directories.
     pub fn manager(&self) -> Box<dyn CgroupManager + '_> {
-        match &self.unified {
+        let directories: Box<dyn CgroupManager + '_> = match &self.unified {
             Some(group) if self.legacy.is_empty() => Box::new(v2::V2::new(group)),
             _ => Box::new(v1::V1::new(self)),
+        };
+        match &self.systemd {
+            None => directories,
+            Some(unit) => Box::new(systemd::Systemd::new(self, unit, directories)),
         }
     }
 }

@@ -9,6 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::limits::Limits;
+use super::systemd::Unit;
 use crate::container::SubCgroup;
 use crate::error::{Code, Error, Result};
 
@@ -21,6 +22,9 @@ pub struct CgroupPlan {
     /// cgroup2: the whole of a v2 host, beside the others on a hybrid one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unified: Option<Group>,
+    /// The unit that these are the cgroups of, where systemd makes them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub systemd: Option<Unit>,
 }
 
 /// One directory of a container.
@@ -65,6 +69,14 @@ impl CgroupPlan {
         self.legacy.iter().map(|g| g.dir().join("tasks")).collect()
     }
 
+    /// The same for the first process; none where systemd places it.
+    pub fn tasks_files_of_init(&self) -> Vec<PathBuf> {
+        match self.systemd {
+            None => self.tasks_files(),
+            Some(_) => Vec::new(),
+        }
+    }
+
     /// The same with the groups below that were asked for, the last for each hierarchy.
     ///
     /// # Errors
@@ -92,6 +104,9 @@ impl CgroupPlan {
                     .groups()
                     .zip(plan.legacy.iter_mut().chain(&mut plan.unified));
                 groups.for_each(|(own, group)| group.path = own.path.join(inner));
+                if let Some(unit) = &mut plan.systemd {
+                    unit.below = inner.to_path_buf();
+                }
             }
             for controller in controllers {
                 let groups = self.legacy.iter().zip(&mut plan.legacy);
@@ -121,9 +136,12 @@ impl CgroupPlan {
     /// What [`super::CgroupManager::prepare`] will do, one line an action.
     pub fn describe(&self, limits: &Limits) -> Vec<String> {
         let mut lines = Vec::new();
+        lines.extend(self.systemd.iter().map(|unit| unit.describe(limits)));
         for group in self.groups() {
             let dir = group.dir();
-            lines.push(format!("mkdir {}", dir.display()));
+            if self.systemd.is_none() {
+                lines.push(format!("mkdir {}", dir.display()));
+            }
             if group.has("cpuset") && !limits.sets_whole_cpuset() {
                 let seeded = "copy cpuset.cpus and cpuset.mems from the parent to";
                 lines.push(format!("{seeded} {}", dir.display()));

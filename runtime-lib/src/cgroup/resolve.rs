@@ -2,6 +2,7 @@
 //!
 //! Decides; makes and writes nothing.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use oci_spec::runtime::LinuxResources;
@@ -12,6 +13,7 @@ use super::limits::{Limits, Version};
 use super::permission::permitted;
 use super::place::{self, Place, group};
 use super::plan::CgroupPlan;
+use super::systemd::{self, Facts as SystemdFacts};
 use crate::Notice;
 use crate::container::CgroupDriver;
 use crate::error::{Code, Error, Result};
@@ -35,6 +37,10 @@ pub struct CgroupRequest<'a> {
     pub rootless: bool,
     /// A cgroup that cannot be had is no error, as long as nothing was asked of it.
     pub lenient: bool,
+    /// [`CgroupDriver::Systemd`]: which systemd.
+    pub systemd: Option<&'a SystemdFacts>,
+    /// The annotations, some of which systemd is told.
+    pub annotations: Option<&'a HashMap<String, String>>,
 }
 
 impl CgroupPlan {
@@ -58,16 +64,29 @@ impl CgroupPlan {
         let mut limits = Limits::read(version, request.resources, request.raw)?;
         let mut notices = std::mem::take(&mut limits.notices);
         let rules = DeviceRules::read(request.resources)?;
+        if let (CgroupDriver::Systemd, Some(facts)) = (request.driver, request.systemd) {
+            let mut plan = systemd::plan(layout, facts, request.path, request.id)?;
+            if version == Version::V1 {
+                limits.need_mounted(&plan)?;
+            }
+            limits.devices = device_policy(&plan, rules, request, &mut notices)?;
+            limits.tell_systemd(&mut plan, facts, request.id, request.annotations)?;
+            return Ok((plan, limits, notices));
+        }
         let place = Place::read(request)?;
         let wanted = match (request.driver, layout) {
             (CgroupDriver::Disabled, _) => {
                 disabled(&limits, &place, request, &mut notices)?;
                 return Ok((CgroupPlan::default(), Limits::default(), notices));
             }
+            (CgroupDriver::Systemd, _) => {
+                let error = Error::new(Code::InvalidArgument, "systemd was not asked");
+                return Err(error.hint("cgroup::ask_systemd says what is needed"));
+            }
             (CgroupDriver::Cgroupfs, Layout::None) => CgroupPlan::default(),
             (CgroupDriver::Cgroupfs, Layout::Unified { mount, own }) => CgroupPlan {
-                legacy: Vec::new(),
                 unified: Some(group(mount, Vec::new(), place.beside(own))),
+                ..CgroupPlan::default()
             },
             (
                 CgroupDriver::Cgroupfs,
@@ -78,6 +97,7 @@ impl CgroupPlan {
             ) => CgroupPlan {
                 legacy: hierarchies.iter().map(|h| place.in_legacy(h)).collect(),
                 unified: unified.as_ref().map(|h| place.in_unified(h)),
+                systemd: None,
             },
         };
         let plan = match request.lenient {

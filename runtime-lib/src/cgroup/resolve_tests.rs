@@ -66,6 +66,8 @@ impl Ask {
             raw: Some(&self.resources),
             rootless: self.rootless,
             lenient: self.rootless,
+            systemd: None,
+            annotations: None,
         };
         CgroupPlan::resolve(layout, &request)
     }
@@ -316,6 +318,8 @@ proptest! {
             raw: Some(&resources),
             rootless: false,
             lenient: false,
+            systemd: None,
+            annotations: None,
         };
         if let Ok((plan, ..)) = CgroupPlan::resolve(&v2(), &request) {
             let dir = plan.clone_into().unwrap();

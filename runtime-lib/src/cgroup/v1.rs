@@ -33,6 +33,38 @@ impl<'a> V1<'a> {
         V1 { plan }
     }
 
+    /// Makes the directories, without limits: mounts show them before systemd has begun the unit.
+    pub fn make(&self, limits: &Limits) -> Result<Made> {
+        let mut made = Made::default();
+        for group in self.plan.groups() {
+            let leaf = made.leaf(group)?;
+            if group.has("cpuset") {
+                cpuset::fill(group, leaf, limits)?;
+            }
+        }
+        Ok(made)
+    }
+
+    /// Writes the limits, and puts the process into all of the directories: systemd has done so
+    /// in its own hierarchy, and in some of the others.
+    pub fn adopt(&self, limits: &Limits, pid: i32) -> Result<()> {
+        for group in self.plan.groups() {
+            write_all(&group.dir(), &limits.of(group), None)?;
+            match &limits.devices {
+                Some(DevicePolicy::Files(rules)) if group.has("devices") => {
+                    device_files::write(&group.dir(), rules)?;
+                }
+                Some(DevicePolicy::Program(rules)) if group.controllers.is_empty() => {
+                    detach_devices(&group.dir())?;
+                    attach_devices(&group.dir(), rules)?;
+                }
+                _ => {}
+            }
+            members::add(&group.dir(), pid)?;
+        }
+        Ok(())
+    }
+
     fn dirs(&self) -> Vec<PathBuf> {
         self.plan.groups().map(Group::dir).collect()
     }

@@ -33,6 +33,23 @@ impl<'a> V2<'a> {
         V2 { group }
     }
 
+    /// Writes the limits to the directory that systemd has made, and has attached a device
+    /// program to if it was told of one. A slice gets its process here.
+    pub fn adopt(&self, limits: &Limits, programmed: bool, pid: Option<i32>) -> Result<()> {
+        let dir = self.group.dir();
+        self.write_all(limits)?;
+        if let Some(DevicePolicy::Program(rules)) = &limits.devices
+            && !(programmed && has_program(&dir)?)
+        {
+            detach_devices(&dir)?;
+            attach_devices(&dir, rules)?;
+        }
+        if let Some(owner) = limits.owner {
+            delegate::give(&dir, owner)?;
+        }
+        pid.map_or(Ok(()), |pid| members::add(&dir, pid))
+    }
+
     fn refuse_frozen(&self) -> Result<()> {
         let dir = self.group.dir();
         match Freezer::V2.frozen(&dir)? {
@@ -209,6 +226,14 @@ pub(super) fn kill(dir: &Path) -> Result<()> {
         Ok(()) | Err(Errno::ENOENT | Errno::ENODEV) => Ok(()),
         Err(errno) => Err(Error::call(Code::Cgroup, "write", errno).path(dir.join("cgroup.kill"))),
     }
+}
+
+/// Whether a device program is on the directory.
+fn has_program(dir: &Path) -> Result<bool> {
+    let cgroup = open_devices(dir)?;
+    let programs = bpf::device_programs(cgroup.as_fd());
+    let programs = programs.map_err(|errno| devices_refused(dir, "bpf", errno))?;
+    Ok(!programs.is_empty())
 }
 
 /// Puts the device program on the directory.

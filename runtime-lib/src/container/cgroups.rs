@@ -58,6 +58,11 @@ impl<'plan> Cgroups<'plan> {
         self.manager.admit()
     }
 
+    /// What is left to do when the process is there and waits.
+    pub(super) fn place(&self, pid: i32) -> Result<()> {
+        self.manager.place(self.limits, pid)
+    }
+
     /// Makes the rest, while the process is at its mounts; the files by which it joins.
     pub(super) fn finish(&self) -> Result<Vec<OwnedFd>> {
         if let Some(files) = self.files.take() {
@@ -68,7 +73,8 @@ impl<'plan> Cgroups<'plan> {
         if let Some(begun) = self.begun.take() {
             begun.keep();
         }
-        self.cgroup.tasks_files().iter().map(open_tasks).collect()
+        let files = self.cgroup.tasks_files_of_init();
+        files.iter().map(open_tasks).collect()
     }
 
     pub(super) fn keep(self) {

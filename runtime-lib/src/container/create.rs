@@ -128,9 +128,11 @@ impl Runtime {
             },
         };
         let admit = || cgroups.admit();
+        let place = |newborn: &Launched| cgroups.place(newborn.pid);
         let around = Surroundings {
             admit: Some(&admit),
             meanwhile: Some(meanwhile),
+            place: Some(&place),
             cgroup: cgroups.directory.as_ref().map(|fd| fd.as_fd()),
             handshake: fifos.as_ref().map(Fifos::handshake),
             hooks: Some(&run_hook),

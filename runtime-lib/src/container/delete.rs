@@ -2,6 +2,7 @@
 //! state that a killed runtime may have left.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use nix::poll::PollTimeout;
 
@@ -11,7 +12,7 @@ use super::state::{Journal, Record, Status};
 use super::store::{CONFIG, Hold, JOURNAL, STATE, StateDir};
 use super::told::Told;
 use super::{Container, ContainerId, Runtime};
-use crate::cgroup::{CgroupPlan, CgroupRequest};
+use crate::cgroup::{CgroupPlan, CgroupRequest, ask_systemd};
 use crate::error::{Code, Error, Result};
 use crate::plan::Host;
 use crate::rdt;
@@ -203,16 +204,28 @@ fn cgroup_of_config(state_dir: &StateDir, id: &ContainerId) -> Result<CgroupPlan
     let spec = Spec::parse(String::from_utf8_lossy(&bytes).into_owned())?;
     let linux = spec.config.linux().as_ref();
     let host = Host::probe()?;
+    let path = linux.and_then(|linux| linux.cgroups_path().as_deref());
+    // Nothing else looks like this, and it would be odd as a directory.
+    let of_systemd = |path: &Path| path.to_string_lossy().split(':').count() == 3;
+    let systemd = match path.is_some_and(of_systemd) {
+        true => Some(ask_systemd(&host)?),
+        false => None,
+    };
     let (plan, _, _) = CgroupPlan::resolve(
         &host.layout,
         &CgroupRequest {
-            driver: CgroupDriver::Cgroupfs,
-            path: linux.and_then(|linux| linux.cgroups_path().as_deref()),
+            driver: match systemd {
+                Some(_) => CgroupDriver::Systemd,
+                None => CgroupDriver::Cgroupfs,
+            },
+            path,
             id: id.as_str(),
             resources: None,
             raw: None,
             rootless: host.rootless(),
             lenient: host.rootless(),
+            systemd: systemd.as_ref(),
+            annotations: None,
         },
     )?;
     Ok(plan)

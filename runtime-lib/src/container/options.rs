@@ -24,6 +24,8 @@ pub enum CgroupDriver {
     /// Directories below the cgroup mounts, made by capsid itself.
     #[default]
     Cgroupfs,
+    /// A transient unit, by systemd: the system's, or that of the ordinary user who calls.
+    Systemd,
     /// None: the container stays in the caller's cgroups, and limits are refused.
     Disabled,
 }

@@ -14,7 +14,7 @@ use super::filters::{self, Found};
 use super::hooks::copy;
 use super::identity::Identity;
 use super::notify;
-use super::options::CreateOptions;
+use super::options::{CgroupDriver, CreateOptions};
 use super::seccomp_listener::Listener;
 use super::state::{Journal, Record};
 use super::store::{SCHEMA, StateDir};
@@ -22,7 +22,7 @@ use super::told::Told;
 use super::{ContainerId, Runtime};
 use super::{own_namespaces, views};
 use crate::Notice;
-use crate::cgroup::{CgroupPlan, CgroupRequest, Limits};
+use crate::cgroup::{CgroupPlan, CgroupRequest, Limits, ask_systemd};
 use crate::error::Result;
 use crate::launch::Launched;
 use crate::lxcfs;
@@ -98,6 +98,10 @@ impl Runtime {
             shows_cgroups: views::binds_that_show_cgroups(&bundle.spec.config, &bundle.path)?,
             ..Host::probe()?
         };
+        let systemd = match options.cgroups {
+            CgroupDriver::Systemd => Some(ask_systemd(&host)?),
+            CgroupDriver::Cgroupfs | CgroupDriver::Disabled => None,
+        };
         let (cgroup, mut limits, cgroup_notices) = CgroupPlan::resolve(
             &host.layout,
             &CgroupRequest {
@@ -108,6 +112,8 @@ impl Runtime {
                 raw: bundle.spec.raw.pointer("/linux/resources"),
                 rootless: host.rootless(),
                 lenient: options.rootless.unwrap_or_else(|| host.rootless()),
+                systemd: systemd.as_ref(),
+                annotations,
             },
         )?;
         let rdt = linux.and_then(|linux| linux.intel_rdt().as_ref());

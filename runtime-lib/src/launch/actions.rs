@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 
 use super::devices::Moved;
-use super::{Launched, RunHook};
+use super::{Launched, Place, RunHook};
 use crate::error::{Code, Error, Result, errno_text};
 use crate::plan::{IdMap, IdMaps, ParentAction, Plan};
 use crate::step::Barrier;
@@ -21,6 +21,7 @@ pub fn perform(
     barrier: Barrier,
     newborn: &Launched,
     hooks: Option<RunHook<'_>>,
+    place: Option<Place<'_>>,
     devices: &mut Moved,
 ) -> Result<()> {
     let pid = newborn.pid;
@@ -48,6 +49,16 @@ pub fn perform(
                 Some(run) => run(hook, newborn)?,
                 None => return Err(Error::new(Code::Hook, format!("{hook}: nobody runs it"))),
             },
+            ParentAction::Place(unit) => match place {
+                Some(place) => place(newborn)?,
+                None => {
+                    return Err(Error::new(
+                        Code::Cgroup,
+                        format!("{unit}: nobody starts it"),
+                    ));
+                }
+            },
+            ParentAction::Attach(unit) => unit.attach(pid)?,
             ParentAction::MoveDevices(asked) => *devices = Moved::take(asked, pid)?,
             ParentAction::OomScoreAdj(score) => {
                 match write(pid, "oom_score_adj", &score.to_string()) {

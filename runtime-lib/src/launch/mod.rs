@@ -56,6 +56,8 @@ pub struct Surroundings<'a> {
     /// What is done while the child does what needs nobody: first the cgroups, whose v1 `tasks`
     /// files are sent to the child, then the rest.
     pub meanwhile: Option<Meanwhile<'a>>,
+    /// Puts the child into cgroups that it can't be born in.
+    pub place: Option<Place<'a>>,
     /// Runs the hooks that the plan has at its barriers.
     pub hooks: Option<RunHook<'a>>,
     /// Readable when the caller gives up.
@@ -72,6 +74,9 @@ pub struct Meanwhile<'a> {
     pub cgroups: &'a dyn Fn() -> Result<Vec<OwnedFd>>,
     pub rest: &'a dyn Fn(&Launched) -> Result<()>,
 }
+
+/// Puts a process that waits into its cgroups.
+pub type Place<'a> = &'a dyn Fn(&Launched) -> Result<()>;
 
 /// Runs one hook of a container whose process waits.
 pub type RunHook<'a> = &'a dyn Fn(&Hook, &Launched) -> Result<()>;
@@ -148,6 +153,7 @@ pub fn launch(
             .any(|planned| matches!(planned.step, Step::Fork { .. })),
         waits_for_start: around.handshake.is_some(),
         hooks: around.hooks,
+        place: around.place,
         cancel: around.cancel,
         listener: around.listener,
         deadline: around.patience.map(|patience| Instant::now() + patience),
@@ -172,6 +178,7 @@ struct Server<'a> {
     forks: bool,
     waits_for_start: bool,
     hooks: Option<RunHook<'a>>,
+    place: Option<Place<'a>>,
     cancel: Option<BorrowedFd<'a>>,
     listener: Option<GiveListener<'a>>,
     deadline: Option<Instant>,
@@ -196,11 +203,12 @@ impl Server<'_> {
                 Some(Report::Terminal | Report::Shown) => {}
                 Some(
                     report @ (Report::Reached(_) | Report::Listener { .. } | Report::Failed { .. }),
-                ) if self.forks => early = Some(report),
+                ) if self.forks && !self.is_intermediates(&report) => early = Some(report),
                 Some(Report::Listener { number }) => self.fetch_listener(number)?,
                 Some(Report::Reached(barrier)) => {
                     let newborn = self.newborn.as_mut().ok_or_else(gone)?;
-                    actions::perform(self.plan, barrier, newborn, self.hooks, &mut self.devices)?;
+                    let (hooks, place) = (self.hooks, self.place);
+                    actions::perform(self.plan, barrier, newborn, hooks, place, &mut self.devices)?;
                     if barrier == Barrier::Ready
                         && let Some(ready) = ready.take()
                         && let Err(refusal) = ready(newborn)
@@ -283,6 +291,17 @@ impl Server<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether it is the intermediate that has reached this, on its way to the fork.
+    fn is_intermediates(&self, report: &Report) -> bool {
+        let Report::Reached(reached) = report else {
+            return false;
+        };
+        let mut steps = self.plan.steps.iter().map(|planned| &planned.step);
+        let first =
+            steps.find(|step| matches!(step, Step::Fork { .. }) || **step == Step::Meet(*reached));
+        matches!(first, Some(Step::Meet(_)))
     }
 
     /// A failure in the words of its step.

@@ -16,7 +16,7 @@ use super::rootfs::Scene;
 use super::wanted::Wanted;
 use crate::cgroup::{CgroupMounts, CgroupPlan, LegacyMount};
 use crate::error::Result;
-use crate::plan::Open;
+use crate::plan::{Open, ParentAction};
 use crate::rdt::Group;
 use crate::step::{Attributes, FsOption, Link, Mount, Populate, Source, SourceLink, Step};
 
@@ -74,7 +74,7 @@ impl Scene<'_> {
 
     /// The child joins, and its cgroup namespace begins there.
     pub(super) fn join_cgroups(&self, plan: &mut Plan) {
-        let count = self.request.cgroup.tasks_files().len();
+        let count = self.request.cgroup.tasks_files_of_init().len();
         if count > 0 {
             plan.step_for(Step::JoinMade { count }, "/linux/cgroupsPath");
         }
@@ -287,6 +287,18 @@ fn is_writable_cgroup(mount: &oci_spec::runtime::Mount) -> bool {
             .components()
             .eq(Path::new("/sys/fs/cgroup").components())
         && last.is_none_or(|word| word == "rw")
+}
+
+/// A further process is born in the container's cgroup v2, unless that is a user's systemd's: it
+/// lets nobody in from outside (cgroups(7), "Delegation containment: cgroup namespaces").
+pub(super) fn enter(cgroup: &CgroupPlan, plan: &mut Plan) {
+    match &cgroup.systemd {
+        Some(unit) if unit.manager.user => {
+            let attach = ParentAction::Attach(unit.clone());
+            plan.act_placed(attach, "/linux/cgroupsPath");
+        }
+        _ => plan.cgroup = cgroup.clone_into(),
+    }
 }
 
 /// The child writes itself into v1 cgroups that exist.

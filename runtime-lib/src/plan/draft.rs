@@ -55,6 +55,15 @@ impl Plan {
         self.parent.push((barrier, action));
     }
 
+    /// Has the child wait to be placed, if nothing has yet, and the parent act on it.
+    pub(super) fn act_placed(&mut self, action: ParentAction, pointer: &str) {
+        let waits = |planned: &Planned| planned.step == Step::Meet(Barrier::Placed);
+        if !self.steps.iter().any(waits) {
+            self.step_for(Step::Meet(Barrier::Placed), pointer);
+        }
+        self.act(Barrier::Placed, action);
+    }
+
     /// Notes that the setting at `pointer` will not act as written.
     pub(super) fn note(&mut self, pointer: impl Into<String>, text: impl Into<String>) {
         self.notices.push(Notice::new(pointer, text));

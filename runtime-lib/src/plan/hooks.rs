@@ -203,8 +203,8 @@ pub fn in_runtime(hook: &Hook, cwd: &Path, streams: Streams) -> Result<Plan> {
 pub fn before_pivot(hook: &Hook, cwd: &Path, waiting: Waiting, streams: Streams) -> Result<Plan> {
     let mut plan = Plan::empty();
     let differs = |flag| waiting.namespaces.contains(flag);
-    plan.cgroup = waiting.cgroup.clone_into();
     plan.step(Step::ResetSignals);
+    cgroups::enter(waiting.cgroup, &mut plan);
     plan.step(Step::Undumpable);
     let process = plan.open(Open::Descriptor(waiting.pidfd));
     streams.take(&mut plan);

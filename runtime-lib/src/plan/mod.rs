@@ -137,7 +137,8 @@ impl Plan {
 /// What config.json asks for can't be had: each error carries its JSON pointer.
 pub fn create(config: &Spec, host: &Host, request: &CreateRequest) -> Result<Plan> {
     let mut plan = Plan::empty();
-    let namespaces = &Namespaces::resolve(config, host, &mut plan)?;
+    let systemd = request.cgroup.systemd.as_ref();
+    let namespaces = &Namespaces::resolve(config, host, systemd.is_some(), &mut plan)?;
     let process = config.process().as_ref();
     let score = process.and_then(Process::oom_score_adj);
     let scene = Scene {
@@ -146,7 +147,9 @@ pub fn create(config: &Spec, host: &Host, request: &CreateRequest) -> Result<Pla
         request,
         namespaces,
     };
-    plan.cgroup = request.cgroup.clone_into();
+    if systemd.is_none() {
+        plan.cgroup = request.cgroup.clone_into();
+    }
 
     plan.step(Step::ResetSignals);
     if let Some(process) = process {
@@ -156,6 +159,10 @@ pub fn create(config: &Spec, host: &Host, request: &CreateRequest) -> Result<Pla
     namespaces.enter(score, request.options.preserve_fds, &mut plan);
     plan.step(Step::NewSession);
     namespaces.map_ids(score, &mut plan);
+    if let Some(unit) = systemd {
+        let start = ParentAction::Place(unit.name.clone());
+        plan.act_placed(start, "/linux/cgroupsPath");
+    }
     net_devices::move_in(config, host, namespaces, &mut plan)?;
     let root = scene.root(&mut plan)?;
     scene.reach_root(&root, &mut plan);
@@ -226,9 +233,8 @@ pub fn exec(request: ExecRequest) -> Result<Plan> {
         // It precedes init, which is given none.
         Some(_) => ExecAffinity::default(),
     };
-    plan.cgroup = request.cgroup.clone_into();
-
     plan.step(Step::ResetSignals);
+    cgroups::enter(request.cgroup, &mut plan);
     labels::label_process(process, request.modules, pointer, &mut plan)?;
     plan.join_rdt(request.rdt);
     affinity.before_cgroups(&mut plan);

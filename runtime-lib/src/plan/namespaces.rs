@@ -57,7 +57,13 @@ fn flag(kind: LinuxNamespaceType) -> CloneFlags {
 }
 
 impl Namespaces {
-    pub(super) fn resolve(config: &Spec, host: &Host, plan: &mut Plan) -> Result<Namespaces> {
+    /// `placed`: the child is moved into its cgroups.
+    pub(super) fn resolve(
+        config: &Spec,
+        host: &Host,
+        placed: bool,
+        plan: &mut Plan,
+    ) -> Result<Namespaces> {
         let linux = config.linux().as_ref();
         let listed = linux.and_then(|linux| linux.namespaces().as_deref());
         let mut new = CloneFlags::empty();
@@ -96,7 +102,7 @@ impl Namespaces {
             maps,
             offsets: offsets(config)?,
             late_cgroup: new.contains(CloneFlags::CLONE_NEWCGROUP)
-                && !matches!(host.layout, Layout::Unified { .. }),
+                && (placed || !matches!(host.layout, Layout::Unified { .. })),
             user_first,
             nested: host.own_ids.is_some(),
             new,

@@ -9,7 +9,6 @@ use super::namespaces::Namespaces;
 use super::{Host, ParentAction, Plan};
 use crate::error::{Code, Error, Result};
 use crate::spec::join;
-use crate::step::{Barrier, Step};
 
 /// One device, by its name outside and inside.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,10 +55,6 @@ pub(super) fn move_in(
         return Err(Error::new(Code::InvalidConfig, tail).at(first.pointer.as_str()));
     }
     debug_assert!(namespaces.private(CloneFlags::CLONE_NEWNET));
-    let waits = |planned: &super::Planned| planned.step == Step::Meet(Barrier::Placed);
-    if !plan.steps.iter().any(waits) {
-        plan.step_for(Step::Meet(Barrier::Placed), "/linux/netDevices");
-    }
-    plan.act(Barrier::Placed, ParentAction::MoveDevices(devices));
+    plan.act_placed(ParentAction::MoveDevices(devices), "/linux/netDevices");
     Ok(())
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::hooks::Hook;
 use super::net_devices::NetDevice;
+use crate::cgroup::Unit;
 use crate::step::{FsOption, MappedOwners};
 
 /// Where an overlay root keeps what the container writes.
@@ -77,6 +78,10 @@ pub enum ParentAction {
     OomScoreAdj(i32),
     /// Run a hook to its end.
     Hook(Hook),
+    /// Have systemd start the unit with the child in it, and limit it.
+    Place(String),
+    /// Have a user's systemd put the child into the unit.
+    Attach(Unit),
     /// Move network devices of the host into the child's network namespace.
     MoveDevices(Vec<NetDevice>),
 }

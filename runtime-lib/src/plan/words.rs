@@ -73,6 +73,8 @@ impl fmt::Display for ParentAction {
             } => write!(f, "{}   {pointer}", limit_words(*resource, *soft, *hard)),
             ParentAction::Hook(hook) => write!(f, "{hook}   {}", hook.pointer()),
             ParentAction::OomScoreAdj(score) => write!(f, "set oom_score_adj to {score}"),
+            ParentAction::Place(unit) => write!(f, "have systemd start {unit} with it"),
+            ParentAction::Attach(unit) => write!(f, "have systemd put it into {}", unit.name),
             ParentAction::MoveDevices(devices) => {
                 let mut comma = "";
                 f.write_str("move network devices: ")?;

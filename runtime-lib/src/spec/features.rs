@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::version;
+use crate::cgroup::ANNOTATIONS;
 use crate::container::hooks::COPIES as HOOK_OUTPUTS;
 use crate::error::KERNEL_FLOOR;
 use crate::plan::hooks::HookKind;
@@ -105,8 +106,8 @@ pub fn features() -> Features {
             cgroup: Cgroup {
                 v1: true,
                 v2: true,
-                systemd: false,
-                systemd_user: false,
+                systemd: true,
+                systemd_user: true,
                 rdma: true,
             },
             seccomp: seccomp(),
@@ -129,8 +130,12 @@ pub fn features() -> Features {
             // Engines ask runc's key before they offer a checkpoint.
             ("org.opencontainers.runc.checkpoint.enabled", "false"),
         ]),
-        // Files that are written, and a directory of the host that is shown.
-        potentially_unsafe_config_annotations: [&HOOK_OUTPUTS[..], &[lxcfs::ANNOTATION]].concat(),
+        // Files that are written, a directory of the host that is shown, what systemd is told.
+        potentially_unsafe_config_annotations: [
+            &HOOK_OUTPUTS[..],
+            &[lxcfs::ANNOTATION, ANNOTATIONS],
+        ]
+        .concat(),
     }
 }
 

@@ -4,13 +4,14 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-use nix::Result;
 use nix::errno::Errno;
+use nix::{NixPath, Result};
 
 use super::checked;
 
 // linux/bpf.h: commands, types and flags; libc has none of them.
 const PROG_LOAD: libc::c_int = 5;
+const OBJ_PIN: libc::c_int = 6;
 const PROG_ATTACH: libc::c_int = 8;
 const PROG_DETACH: libc::c_int = 9;
 const PROG_GET_FD_BY_ID: libc::c_int = 13;
@@ -142,6 +143,29 @@ pub fn load_device_program(program: &[Instruction]) -> Result<OwnedFd> {
     // SAFETY: the instructions and the licence outlive the call; there is no log buffer.
     let fd = unsafe { bpf(PROG_LOAD, &mut attributes) }?;
     Ok(owned(fd))
+}
+
+/// The beginning of union bpf_attr for OBJ_PIN.
+#[repr(C)]
+#[derive(Default)]
+struct Pin {
+    path: u64,
+    object: u32,
+    flags: u32,
+}
+
+/// Gives a program a name on a mounted bpffs, which keeps it loaded. EEXIST: it is taken; EPERM:
+/// it has a dot, or the directory is of no bpffs.
+pub fn pin(program: BorrowedFd<'_>, path: &std::path::Path) -> Result<()> {
+    path.with_nix_path(|path| {
+        let mut attributes = Pin {
+            path: path.as_ptr() as u64,
+            object: number(program),
+            flags: 0,
+        };
+        // SAFETY: the path is a C string that outlives the call.
+        unsafe { bpf(OBJ_PIN, &mut attributes) }.map(drop)
+    })?
 }
 
 /// Attaches a device program to a cgroup2 directory, beside those of other owners.

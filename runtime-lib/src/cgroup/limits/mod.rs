@@ -22,6 +22,7 @@ use self::table::{Column, MEMSW, Row, SWAP, TABLE, Write};
 use self::usage::UsageCheck;
 use super::devices::DevicePolicy;
 use super::plan::Group;
+use super::systemd::Property;
 use crate::Notice;
 use crate::error::{Code, Error, Result};
 use crate::spec::join;
@@ -47,6 +48,8 @@ pub struct Limits {
     pub(super) devices: Option<DevicePolicy>,
     /// The user that gets the directory of cgroup2, and may make cgroups below it.
     pub(super) owner: Option<u32>,
+    /// What systemd is told when it starts the unit.
+    pub(super) unit: Vec<Property>,
 }
 
 /// One file to be written.

@@ -1,0 +1,201 @@
+//! The operations on a container that has a unit: systemd is asked where it keeps something of its
+//! own, the directories are used where it doesn't.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::AT_FDCWD;
+use nix::sys::signal::Signal;
+use nix::unistd::{UnlinkatFlags, unlinkat};
+
+use super::manager::Manager;
+use super::value::Value;
+use super::{Unit, devices};
+use crate::cgroup::devices::DevicePolicy;
+use crate::cgroup::limits::Limits;
+use crate::cgroup::v1::V1;
+use crate::cgroup::v2::V2;
+use crate::cgroup::{CgroupManager, CgroupPlan, Group, Made, members};
+use crate::error::{Code, Error, Result};
+
+/// How long a systemd that has not answered is asked to take back what it may have begun.
+const SHORT: Duration = Duration::from_secs(2);
+
+/// The operations on a plan with a unit.
+pub(in crate::cgroup) struct Systemd<'a> {
+    plan: &'a CgroupPlan,
+    unit: &'a Unit,
+    directories: Box<dyn CgroupManager + 'a>,
+    /// What has come of the attempt to start the unit.
+    start: Cell<Start>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Start {
+    /// Perhaps by an earlier process: the unit is the container's.
+    Ours,
+    /// Somebody else's unit has this name.
+    Foreign,
+    /// systemd did not answer.
+    Silent,
+}
+
+impl<'a> Systemd<'a> {
+    pub fn new(
+        plan: &'a CgroupPlan,
+        unit: &'a Unit,
+        directories: Box<dyn CgroupManager + 'a>,
+    ) -> Self {
+        let start = Cell::new(Start::Ours);
+        Systemd {
+            plan,
+            unit,
+            directories,
+            start,
+        }
+    }
+
+    fn start(&self, limits: &Limits, pid: i32) -> Result<()> {
+        if let (Some(path), Some(DevicePolicy::Program(rules))) =
+            (&self.unit.program, &limits.devices)
+        {
+            devices::keep(rules, path)?;
+        }
+        let mut properties = limits.unit.clone();
+        if !self.unit.is_slice() {
+            let pids = Value::array("u", vec![Value::Uint32(pid.cast_unsigned())]);
+            properties.push(("PIDs".to_owned(), pids));
+        }
+        let started = Manager::connect(&self.unit.manager)
+            .and_then(|mut manager| manager.start(&self.unit.name, &properties));
+        started.inspect_err(|error| match (error.code(), error.os_error()) {
+            (Code::Deadline, _) => self.start.set(Start::Silent),
+            (_, Some(Errno::EEXIST)) => self.start.set(Start::Foreign),
+            _ => {}
+        })
+    }
+
+    /// systemd has to have made what the plan says, or delete would look in the wrong place.
+    fn check(&self, pid: i32) -> Result<()> {
+        let group = self.plan.groups().find(|group| systemd_has(group));
+        match group {
+            Some(group) if !members::pids(&group.dir())?.contains(&pid) => {
+                let tail = format!("systemd has not put process {pid} into the unit's cgroup");
+                Err(Error::new(Code::Cgroup, tail)
+                    .path(group.dir())
+                    .hint("it may have another root of its cgroups than what is mounted here"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn stop(&self) -> Result<()> {
+        let limit = match self.start.get() {
+            Start::Silent => SHORT,
+            _ => super::bus::LIMIT,
+        };
+        let stopped = Manager::connect_within(&self.unit.manager, limit)
+            .and_then(|mut manager| manager.stop(&self.unit.name));
+        match stopped {
+            // There is no systemd (any more) that could have the unit.
+            Err(error) if matches!(error.os_error(), Some(Errno::ENOENT | Errno::ECONNREFUSED)) => {
+                tracing::warn!("unit {} is not stopped: {error}", self.unit.name);
+                Ok(())
+            }
+            result => result,
+        }
+    }
+}
+
+/// The hierarchy that systemd puts processes into by itself.
+fn systemd_has(group: &Group) -> bool {
+    group.controllers.is_empty() || group.controllers.iter().any(|name| name == "name=systemd")
+}
+
+impl CgroupManager for Systemd<'_> {
+    fn claim(&self) -> Result<()> {
+        self.directories.claim()
+    }
+
+    /// A unit needs a process; only v1's directories can be there before it.
+    fn begin(&self, limits: &Limits) -> Result<Made> {
+        match self.plan.legacy.is_empty() {
+            true => Ok(Made::default()),
+            false => V1::new(self.plan).make(limits),
+        }
+    }
+
+    /// The limits are for [`CgroupManager::place`] to write.
+    fn finish(&self, _limits: &Limits) -> Result<()> {
+        Ok(())
+    }
+
+    fn admit(&self) -> Result<()> {
+        self.directories.admit()
+    }
+
+    fn place(&self, limits: &Limits, pid: i32) -> Result<()> {
+        self.start(limits, pid)?;
+        let joins = self.unit.is_slice();
+        match (&self.plan.unified, self.plan.legacy.is_empty()) {
+            (Some(group), true) => {
+                let programmed = self.unit.program.is_some();
+                V2::new(group).adopt(limits, programmed, joins.then_some(pid))?;
+            }
+            _ => V1::new(self.plan).adopt(limits, pid)?,
+        }
+        self.check(pid)
+    }
+
+    fn apply(&self, limits: &Limits) -> Result<()> {
+        // Before anything is changed (memory.checkBeforeUpdate).
+        let counts = |group: &&Group| group.controllers.is_empty() || group.has("memory");
+        for group in self.plan.groups().filter(counts) {
+            limits.check_usage(&group.dir())?;
+        }
+        let properties = self.unit.resources(limits);
+        if !properties.is_empty() {
+            Manager::connect(&self.unit.manager)?.set(&self.unit.name, &properties)?;
+        }
+        self.directories.apply(limits)
+    }
+
+    fn freeze(&self) -> Result<()> {
+        self.directories.freeze()
+    }
+
+    fn thaw(&self) -> Result<()> {
+        self.directories.thaw()
+    }
+
+    fn frozen(&self) -> Result<bool> {
+        self.directories.frozen()
+    }
+
+    fn processes(&self) -> Result<Vec<i32>> {
+        self.directories.processes()
+    }
+
+    fn signal_all(&self, signal: Signal) -> Result<()> {
+        self.directories.signal_all(signal)
+    }
+
+    fn kill(&self) -> Result<()> {
+        self.directories.kill()
+    }
+
+    /// The processes first, whom systemd would give a minute and a half.
+    fn remove(&self) -> Result<()> {
+        if self.start.get() == Start::Foreign {
+            // What was made here is empty; what is not is somebody else's.
+            for group in self.plan.groups() {
+                let _ = unlinkat(AT_FDCWD, &group.dir(), UnlinkatFlags::RemoveDir);
+            }
+            return Ok(());
+        }
+        self.directories.remove()?;
+        self.stop()?;
+        self.unit.program.as_deref().map_or(Ok(()), devices::remove)
+    }
+}

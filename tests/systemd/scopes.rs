@@ -1,0 +1,142 @@
+//! Where the unit lies, and that it goes with the container.
+
+use crate::harness::until;
+use crate::systemd::{cgroup_of, properties, sleeping, systemctl};
+use crate::systemd_stage;
+
+#[test]
+fn a_container_is_a_scope_that_goes_with_it() {
+    let stage = systemd_stage!();
+    let container = stage.create(&sleeping(&stage, None));
+    let unit = format!("capsid-{}.scope", container.id);
+    assert_eq!(cgroup_of(container.pid()), format!("/system.slice/{unit}"));
+    container.start().ok();
+    let shown = properties(&unit);
+    for (name, value) in [
+        ("ActiveState", "active"),
+        ("Transient", "yes"),
+        ("Slice", "system.slice"),
+        ("Delegate", "yes"),
+        ("DefaultDependencies", "no"),
+        ("MemoryAccounting", "yes"),
+        ("CPUAccounting", "yes"),
+        ("TasksAccounting", "yes"),
+    ] {
+        assert_eq!(shown[name], value, "{name}");
+    }
+    assert_eq!(
+        shown["Description"],
+        format!("capsid container {}", container.id)
+    );
+    container.delete_force().ok();
+    assert_eq!(properties(&unit)["LoadState"], "not-found");
+}
+
+#[test]
+fn the_path_names_slice_prefix_and_name() {
+    let stage = systemd_stage!();
+    for (path, cgroup) in [
+        ("machine.slice:libpod:ID", "/machine.slice/libpod-ID.scope"),
+        (":x:ID", "/system.slice/x-ID.scope"),
+        ("system.slice::ID", "/system.slice/ID.scope"),
+        ("-.slice:x:ID", "/x-ID.scope"),
+        (
+            "capsidtest-besteffort-pod1.slice:cri-containerd:ID",
+            "/capsidtest.slice/capsidtest-besteffort.slice/capsidtest-besteffort-pod1.slice/cri-containerd-ID.scope",
+        ),
+        ("system.slice:x:a+b.ID", "/system.slice/x-a\\x2bb.ID.scope"),
+    ] {
+        let name = stage.id();
+        let container = stage.create(&sleeping(&stage, Some(&path.replace("ID", &name))));
+        assert_eq!(
+            cgroup_of(container.pid()),
+            cgroup.replace("ID", &name),
+            "{path}"
+        );
+        container.delete_force().ok();
+    }
+    systemctl(&["stop", "capsidtest.slice"]).ok();
+}
+
+#[test]
+fn b33_another_path_is_refused() {
+    let stage = systemd_stage!();
+    let expected = |path: &str| {
+        format!(
+            "expected cgroupsPath to be of format \"slice:prefix:name\" for systemd cgroups, got \"{path}\" instead"
+        )
+    };
+    for path in ["/a/b", "a:b"] {
+        let refused = stage.try_create(&sleeping(&stage, Some(path)));
+        refused.refuses(&["/linux/cgroupsPath", &expected(path)]);
+    }
+    let refused = stage.try_create(&sleeping(&stage, Some("../a.slice:b:c")));
+    refused.refuses(&["invalid slice name: ../a.slice"]);
+}
+
+#[test]
+fn a_name_that_is_taken_is_refused_and_its_owner_left_alone() {
+    let stage = systemd_stage!();
+    let name = stage.id();
+    let bundle = sleeping(&stage, Some(&format!(":x:{name}")));
+    let first = stage.create(&bundle);
+    first.start().ok();
+    stage.try_create(&bundle).refuses(&["is not empty"]);
+    assert_eq!(first.status(), "running");
+    first.delete_force().ok();
+    let unit = format!("x-{name}.service");
+    systemctl(&["reset-failed"]).ok();
+    assert_eq!(properties(&unit)["LoadState"], "not-found");
+}
+
+#[test]
+fn a_unit_that_has_failed_makes_room() {
+    let stage = systemd_stage!();
+    let name = stage.id();
+    let unit = format!("x-{name}.scope");
+    let failed = std::process::Command::new("systemd-run")
+        .args([
+            "--quiet",
+            "--scope",
+            &format!("--unit={unit}"),
+            "-p",
+            "RuntimeMaxSec=1s",
+        ])
+        .args(["sleep", "60"])
+        .status();
+    assert!(!failed.expect("systemd-run").success());
+    until("the unit has failed", || {
+        properties(&unit)["ActiveState"] == "failed"
+    });
+    let container = stage.create(&sleeping(&stage, Some(&format!(":x:{name}"))));
+    assert_eq!(properties(&unit)["ActiveState"], "active");
+    container.delete_force().ok();
+    assert_eq!(properties(&unit)["LoadState"], "not-found");
+}
+
+#[test]
+fn exec_is_in_the_scope() {
+    let stage = systemd_stage!();
+    let mut bundle = sleeping(&stage, None);
+    bundle.namespace("cgroup", None);
+    let container = stage.create(&bundle);
+    container.start().ok();
+    let unit = format!("/system.slice/capsid-{}.scope", container.id);
+    assert_eq!(cgroup_of(container.pid()), unit);
+    container
+        .exec_with(
+            &[
+                "--detach",
+                "--pid-file",
+                &stage.path("pid").to_string_lossy(),
+            ],
+            &["sleep", "600"],
+        )
+        .ok();
+    let pid = std::fs::read_to_string(stage.path("pid")).expect("a pid");
+    assert_eq!(cgroup_of(pid.trim().parse().expect("a pid")), unit);
+    assert_eq!(
+        container.sh("cat /proc/self/cgroup | head -n 1 | cut -d: -f3"),
+        "/"
+    );
+}
