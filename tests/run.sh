@@ -4,7 +4,7 @@
 # line of counts. `run.sh STAGE...` runs these stages alone.
 # The log of it all stays in target/test; only what failed or was skipped is printed.
 set -u
-stages=${*:-host guest engines}
+stages=${*:-host guest systemd engines}
 cd "$(dirname "$0")/.." || exit 1
 cargo=${CARGO:-cargo} triple=${CAPSID_TRIPLE:-$(rustc -vV | sed -n 's/^host: //p')}
 logs=$PWD/target/test
