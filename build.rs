@@ -5,7 +5,7 @@ use std::env::var;
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=src/cold.ld");
-    // Instead of libc's `_start`: see src/sys.rs.
+    // Instead of libc's `_start`: see src/sys/mod.rs.
     if var("CARGO_CFG_TARGET_ARCH").as_deref() == Ok("x86_64") {
         println!("cargo:rustc-link-arg-bins=-Wl,-e,capsid_start");
     }

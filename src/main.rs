@@ -4,12 +4,9 @@
 
 #[allow(
     unsafe_code,
-    reason = "what runs before and instead of std's own start"
+    reason = "what runs before and instead of std's own start, and the allocator"
 )]
 mod sys;
 
-#[allow(unsafe_code, reason = "a global allocator is")]
-mod arena;
-
 #[global_allocator]
-static ARENA: arena::Arena = arena::Arena::new();
+static ARENA: sys::Arena = sys::Arena::new();

@@ -5,7 +5,11 @@
 //! takes no second execve(2) (some 0.1 ms) where the program has only begun: its own segments are
 //! mapped again, from the same file seen through a read-only mount.
 
+mod arena;
+
 use std::ffi::{c_char, c_int};
+
+pub use arena::Arena;
 
 /// The C library's entry into the program.
 #[unsafe(no_mangle)]
