@@ -8,6 +8,7 @@ use super::Property;
 use super::text;
 use super::value::Value;
 use crate::error::{Code, Error, Result};
+use crate::spec::{join, shorten};
 
 /// What the keys begin with; features.md calls it potentially unsafe.
 pub const PREFIX: &str = "org.systemd.property.";
@@ -27,34 +28,31 @@ pub fn properties(annotations: Option<&HashMap<String, String>>) -> Result<Vec<P
         .collect();
     asked.sort_unstable();
     let property = |(key, name, text): (&String, &str, &String)| {
-        property(name, text).map_err(|tail| {
-            let escaped = key.replace('~', "~0").replace('/', "~1");
-            Error::new(Code::InvalidConfig, tail).at(format!("/annotations/{escaped}"))
-        })
+        property(name, text)
+            .map_err(|tail| Error::new(Code::InvalidConfig, tail).at(join("/annotations", key)))
     };
     asked.into_iter().map(property).collect()
 }
 
 fn property(name: &str, text: &str) -> std::result::Result<Property, String> {
+    let shown = shorten(name);
+    let refuse = |why: String| Err(format!("annotation {PREFIX}{shown}{why}"));
     if name.len() < 3 || !name.bytes().all(|b| b.is_ascii_alphabetic()) {
-        return Err(format!(
-            "annotation {PREFIX}{name} name is incorrect: {name}"
-        ));
+        return refuse(format!(" name is incorrect: {shown}"));
     }
     if OURS.contains(&name) || name.starts_with("Exec") {
-        return Err(format!(
-            "annotation {PREFIX}{name} is not allowed: {name} is capsid's to set"
-        ));
+        return refuse(format!(" is not allowed: {shown} is capsid's to set"));
     }
-    let value = text::parse(text)
-        .map_err(|why| format!("annotation {PREFIX}{name}={text} value parse error: {why}"))?;
+    let (value, text) = (text::parse(text), shorten(text));
+    let value = match value {
+        Ok(value) => value,
+        Err(why) => return refuse(format!("={text} value parse error: {}", shorten(&why))),
+    };
     match name.strip_suffix("Sec").filter(|stem| !stem.ends_with('U')) {
         None => Ok((name.to_owned(), value)),
         Some(stem) => match microseconds(&value) {
             Some(value) => Ok((format!("{stem}USec"), Value::Uint64(value))),
-            None => Err(format!(
-                "annotation {PREFIX}{name}={text}: not a number of seconds"
-            )),
+            None => refuse(format!("={text}: not a number of seconds")),
         },
     }
 }
@@ -152,6 +150,11 @@ mod tests {
             let refused = of(name, text).unwrap_err();
             let pointer = format!("/annotations/{PREFIX}{name}");
             assert_eq!(refused.pointer(), Some(pointer.as_str()), "{name}={text}");
+        }
+        let long = "x".repeat(100_000);
+        for (name, text) in [("After", long.as_str()), (&long, "x"), ("a.b", &long)] {
+            let refused = of(name, text).unwrap_err();
+            assert!(refused.to_string().len() < 1000, "{}", &name[..3]);
         }
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::cgroup::place::POINTER;
 use crate::error::{Code, Error, Result};
+use crate::spec::shorten;
 
 /// Where config.json wants the container.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +39,7 @@ impl Names {
                 match parts.as_slice() {
                     [slice, prefix, name] if !name.is_empty() => (*slice, *prefix, *name),
                     _ => {
+                        let path = shorten(path);
                         return refuse(format!(
                             "expected cgroupsPath to be of format \"slice:prefix:name\" for systemd \
                              cgroups, got {path:?} instead"
@@ -62,7 +64,7 @@ impl Names {
             (None, prefix) => format!("{}-{}.scope", escaped(prefix)?, escaped(name)?),
         };
         if unit.len() > LONGEST {
-            return refuse(format!("unit name {unit:?} is too long"));
+            return refuse(format!("unit name {:?} is too long", shorten(&unit)));
         }
         Ok(Names {
             slice: slice.to_owned(),
@@ -96,7 +98,7 @@ impl Names {
 /// The slices that lie in each other, the outermost first: `a-b.slice` lies in `a.slice`, and
 /// `-.slice` is the root.
 fn components(slice: &str) -> Result<Vec<String>> {
-    let wrong = || refuse(format!("invalid slice name: {slice}"));
+    let wrong = || refuse(format!("invalid slice name: {}", shorten(slice)));
     let Some(name) = slice.strip_suffix(".slice") else {
         return wrong();
     };
@@ -143,6 +145,7 @@ fn plain(byte: u8) -> bool {
 /// id may have a `+`.)
 fn escaped(name: &str) -> Result<String> {
     if name.contains(['/', '\0', '\n']) {
+        let name = shorten(name);
         return refuse(format!("{name:?} cannot be part of a unit's name"));
     }
     Ok(name
@@ -243,6 +246,10 @@ mod tests {
         }
         let long = format!("a.slice:b:{}", "c".repeat(250));
         assert!(Names::read(Some(&long), "web", false).is_err());
+        for long in ["x", "x/", ":", "a.slice:b:/", "a b"].map(|part| part.repeat(100_000)) {
+            let refused = Names::read(Some(&long), "web", false).unwrap_err();
+            assert!(refused.to_string().len() < 1000, "{}", &long[..20]);
+        }
         let tail = Names::read(Some("X"), "web", false).unwrap_err();
         let expected = "expected cgroupsPath to be of format \"slice:prefix:name\" for systemd \
                         cgroups, got \"X\" instead";
