@@ -7,8 +7,10 @@ use std::path::Path;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
 use crate::error::{Code, Error, Result};
-use crate::plan::sysctl_namespace;
+use crate::plan::namespace_flag;
+use crate::plan::validate::sysctl;
 use crate::spec::{join, shorten};
+use crate::step::words::NAMESPACES;
 
 /// config-linux.md, "Sysctl": a parameter is never one of the host.
 ///
@@ -26,41 +28,36 @@ pub(super) fn refuse_sysctls(config: &Spec) -> Result<()> {
         let Some(path) = namespace.path().as_deref() else {
             continue;
         };
+        let owner = Some(namespace.typ());
         let mut of_it = names
             .iter()
-            .filter(|name| sysctl_namespace(name) == Some(namespace.typ()));
+            .filter(|name| sysctl::path(name).as_deref().and_then(sysctl::namespace) == owner);
         if let Some(name) = of_it.next()
             && is_own(path, namespace.typ())
         {
-            let place = match namespace.typ() {
-                LinuxNamespaceType::Network => "not allowed in host network namespace",
-                LinuxNamespaceType::Ipc => "is not allowed in the hosts ipc namespace",
-                _ => "is not in a separate kernel namespace",
-            };
-            let tail = format!("sysctl {:?} {place}", shorten(name));
-            return Err(Error::new(Code::InvalidConfig, tail)
-                .at(join("/linux/sysctl", name))
-                .hint(format!(
-                    "{} is the caller's own namespace",
-                    shorten(&path.to_string_lossy())
-                )));
+            return Err(
+                Error::new(Code::InvalidConfig, sysctl::of_the_host(name, owner))
+                    .at(join("/linux/sysctl", name))
+                    .hint(format!(
+                        "{} is the caller's own namespace",
+                        shorten(&path.to_string_lossy())
+                    )),
+            );
         }
     }
     Ok(())
 }
 
 /// A path that leads nowhere is refused where it is opened.
-fn is_own(path: &Path, namespace: LinuxNamespaceType) -> bool {
-    let own = match namespace {
-        LinuxNamespaceType::Network => "/proc/thread-self/ns/net",
-        LinuxNamespaceType::Ipc => "/proc/thread-self/ns/ipc",
-        LinuxNamespaceType::Uts => "/proc/thread-self/ns/uts",
-        LinuxNamespaceType::User => "/proc/thread-self/ns/user",
-        _ => return false,
+fn is_own(path: &Path, kind: LinuxNamespaceType) -> bool {
+    let mut all = NAMESPACES.iter();
+    let Some((_, _, name)) = all.find(|(flag, ..)| *flag == namespace_flag(kind)) else {
+        return false;
     };
     let file = |path: &Path| {
         let file = std::fs::metadata(path).ok()?;
         Some((file.dev(), file.ino()))
     };
-    file(path).is_some_and(|there| file(Path::new(own)) == Some(there))
+    let own = format!("/proc/thread-self/ns/{name}");
+    file(path).is_some_and(|there| file(own.as_ref()) == Some(there))
 }

@@ -58,10 +58,11 @@ pub use labels::Modules;
 pub(crate) use live::may_cover_proc;
 pub use live::{AddRequest, Place, add_mount, remove_mount, see_mounts};
 pub(crate) use mount_options::known as known_mount_options;
+pub(crate) use namespaces::flag as namespace_flag;
 pub use net_devices::NetDevice;
 pub use parent::{IdMap, IdMaps, Open, OverlayDirectories, ParentAction};
 pub use process::Limiter;
-pub(crate) use process::{limit_words, sysctl_namespace};
+pub(crate) use process::limit_words;
 pub use request::{CreateRequest, ExecRequest, Start};
 pub use scheduling::Conditions;
 

@@ -52,7 +52,7 @@ pub(super) struct Namespaces {
 }
 
 /// oci-spec numbers the kinds with the CLONE_NEW* flags of clone(2).
-fn flag(kind: LinuxNamespaceType) -> CloneFlags {
+pub(crate) fn flag(kind: LinuxNamespaceType) -> CloneFlags {
     CloneFlags::from_bits_retain(kind as i32)
 }
 

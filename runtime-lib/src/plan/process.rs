@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::ffi::CString;
 
 use caps::{CapSet, Capability};
-use oci_spec::runtime::{LinuxNamespaceType, PosixRlimitType, Process, Spec};
+use oci_spec::runtime::{PosixRlimitType, Process, Spec};
 
 use super::draft::{c_string, target};
 use super::validate::sysctl;
@@ -217,11 +217,6 @@ pub(super) fn terminal(process: &Process, console: bool) -> Option<Terminal> {
 }
 
 /// The kernel parameters, by name: an object of JSON has no order.
-/// The namespace that a kernel parameter of this name belongs to.
-pub(crate) fn sysctl_namespace(name: &str) -> Option<LinuxNamespaceType> {
-    sysctl::path(name).as_deref().and_then(sysctl::namespace)
-}
-
 pub(super) fn sysctls(config: &Spec, plan: &mut Plan) -> Result<()> {
     let linux = config.linux().as_ref();
     let Some(sysctl) = linux.and_then(|linux| linux.sysctl().as_ref()) else {

@@ -98,19 +98,27 @@ pub(super) fn names_are_namespaced(spec: &Spec) -> Vec<Error> {
 }
 
 fn refusal(spec: &Spec, name: &str) -> Option<String> {
-    let shown = shorten(name);
     let file = path(name);
-    let owner = file.as_deref().and_then(namespace);
+    if file.as_deref() == Some(HOSTNAME) {
+        let shown = shorten(name);
+        let tail = "is not allowed as it conflicts with the OCI \"hostname\" field";
+        return Some(format!("sysctl {shown:?} {tail}"));
+    }
+    match file.as_deref().and_then(namespace) {
+        Some(owner) if has(spec, owner) => None,
+        owner => Some(of_the_host(name, owner)),
+    }
+}
+
+/// What is said of a parameter that would be one of the host; `owner` is the [`namespace`] that
+/// the container would have to have of its own.
+pub fn of_the_host(name: &str, owner: Option<LinuxNamespaceType>) -> String {
     let tail = match owner {
-        _ if file.as_deref() == Some(HOSTNAME) => {
-            "is not allowed as it conflicts with the OCI \"hostname\" field"
-        }
-        Some(owner) if has(spec, owner) => return None,
         Some(LinuxNamespaceType::Ipc) => "is not allowed in the hosts ipc namespace",
         Some(LinuxNamespaceType::Network) => "not allowed in host network namespace",
         _ => "is not in a separate kernel namespace",
     };
-    Some(format!("sysctl {shown:?} {tail}"))
+    format!("sysctl {:?} {tail}", shorten(name))
 }
 
 /// A value is one line. No parameter has a "+" in it, but tools that pass several parameters
