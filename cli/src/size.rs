@@ -70,6 +70,7 @@ mod tests {
             ("32.5kB", 33280),
             ("1.5G", 3 << 29),
             (".3kB", 307),
+            ("32.", 32),
             ("-1", -1),
         ] {
             assert_eq!(text.parse(), Ok(Size(bytes)), "{text}");
@@ -79,12 +80,11 @@ mod tests {
     #[test]
     fn what_is_no_size_is_refused() {
         for text in [
-            "", "hello", "-32", "-2", ".", " ", "32.", "32m b", "32  kb", "k", "32mm", "32kbb",
-            "32kib b", "9999999p", "nan1", "1kk", "32é", "0x10",
+            "", "hello", "-32", "-2", ".", " ", "32m b", "32  kb", "k", "32mm", "32kbb", "32kib b",
+            "9999999p", "nan1", "1kk", "32é", "0x10",
         ] {
-            // Docker reads "32." as 32; nobody writes it.
             let read = text.parse::<Size>();
-            assert!(read.is_err() || text == "32.", "{text:?}: {read:?}");
+            assert!(read.is_err(), "{text:?}: {read:?}");
         }
     }
 

@@ -305,7 +305,8 @@ mod tests {
     fn text_that_is_no_json_or_endless_is_refused() {
         assert!(Resources::read_json(&b"{"[..]).is_err());
         assert!(Resources::read_json(&b"\xff"[..]).is_err());
-        assert!(Resources::read_json(std::io::repeat(b' ')).is_err());
+        let endless = Resources::read_json(std::io::repeat(b' ')).unwrap_err();
+        assert_eq!(endless.tail(), "larger than 16 MiB");
         assert!(Resources::read_json(&b"{}\n"[..]).is_ok());
     }
 }

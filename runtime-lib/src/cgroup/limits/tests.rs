@@ -277,6 +277,8 @@ fn b42_keys_of_unified_that_are_no_settings_are_refused() {
         ("..", "/linux/resources/unified/.."),
         ("cgroup.procs", "/linux/resources/unified/cgroup.procs"),
         ("cgroup.freeze", "/linux/resources/unified/cgroup.freeze"),
+        ("cgroup.kill", "/linux/resources/unified/cgroup.kill"),
+        ("cgroup.threads", "/linux/resources/unified/cgroup.threads"),
     ] {
         let (at, tail) = refusal(Version::V2, json!({"unified": {key: "1"}}));
         assert_eq!(at, pointer);
@@ -394,6 +396,7 @@ fn values_below_minus_one_and_bad_lists_are_refused() {
         ),
         (json!({"cpu": {"cpus": "0-"}}), "/linux/resources/cpu/cpus"),
         (json!({"cpu": {"cpus": "a"}}), "/linux/resources/cpu/cpus"),
+        (json!({"cpu": {"mems": "+1"}}), "/linux/resources/cpu/mems"),
         (json!({"cpu": {"idle": 2}}), "/linux/resources/cpu/idle"),
         (
             json!({"memory": {"swappiness": 101}}),

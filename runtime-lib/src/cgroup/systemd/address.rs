@@ -79,7 +79,7 @@ mod tests {
         ] {
             assert_eq!(sockets(none), [], "{none}");
         }
-        let odd = "/run/ä b%";
+        let odd = "/run/ä b%\t";
         assert_eq!(sockets(&of_path(OsStr::new(odd))), [path(odd)]);
     }
 }

@@ -399,6 +399,11 @@ mod tests {
             &[5, 0, 0, 0, 0, 0, 0, 0],
         ];
         assert_eq!(bytes, expected.concat());
+        // Its items are aligned, though the padding before the first is not of its length.
+        let mut bytes = Vec::new();
+        Value::array("t", vec![Value::Uint64(5)]).write(&mut bytes);
+        let expected = [[8, 0, 0, 0, 0, 0, 0, 0], [5, 0, 0, 0, 0, 0, 0, 0]];
+        assert_eq!(bytes, expected.concat());
         let mut bytes = Vec::new();
         Value::Bool(true).variant().write(&mut bytes);
         assert_eq!(bytes, [1, b'b', 0, 0, 1, 0, 0, 0]);
@@ -440,12 +445,16 @@ mod tests {
         };
         assert_eq!(reader.values("a()"), None);
         // A variant in a variant in a variant …
-        let deep = [1, b'v', 0].repeat(300);
-        let mut reader = Reader {
-            bytes: &deep,
-            at: 0,
-            big_endian: false,
+        let nested = |depth| [&[1, b'v', 0].repeat(depth)[..], &[1, b'y', 0, 7]].concat();
+        let read = |bytes: &[u8]| {
+            let mut reader = Reader {
+                bytes,
+                at: 0,
+                big_endian: false,
+            };
+            reader.values("v")
         };
-        assert_eq!(reader.values("v"), None);
+        assert!(read(&nested(60)).is_some());
+        assert_eq!(read(&nested(300)), None);
     }
 }
