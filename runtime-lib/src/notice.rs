@@ -21,9 +21,7 @@ impl Notice {
             text: text.into(),
         }
     }
-}
 
-impl Notice {
     /// Refuses the first of these, for callers who want all or nothing.
     ///
     /// # Errors

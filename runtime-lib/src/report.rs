@@ -56,6 +56,17 @@ impl Refused {
         }
         self
     }
+
+    /// Adds what the program lacks, if there is room for all of it.
+    pub fn needing(self, what: Needs, name: &[u8]) -> Refused {
+        let word = Needs::ALL.iter().find(|(needs, _)| *needs == what);
+        let word = word.map_or(&b""[..], |(_, word)| word.as_bytes());
+        let used = self.note.iter().position(|byte| *byte == 0).unwrap_or(0);
+        match used + word.len() + name.len() < self.note.len() {
+            true => self.noting(word).noting(name),
+            false => self,
+        }
+    }
 }
 
 /// What a program lacks to be executed. Its word ends the note of a refusal, and the name of the
@@ -93,19 +104,6 @@ impl Needs {
 /// Names the call that refused: `openat2(…).map_err(call("openat2"))`.
 pub fn call(name: &'static str) -> impl Fn(Errno) -> Refused {
     move |errno| Refused::new(name, errno)
-}
-
-impl Refused {
-    /// Adds what the program lacks, if there is room for all of it.
-    pub fn needing(self, what: Needs, name: &[u8]) -> Refused {
-        let word = Needs::ALL.iter().find(|(needs, _)| *needs == what);
-        let word = word.map_or(&b""[..], |(_, word)| word.as_bytes());
-        let used = self.note.iter().position(|byte| *byte == 0).unwrap_or(0);
-        match used + word.len() + name.len() < self.note.len() {
-            true => self.noting(word).noting(name),
-            false => self,
-        }
-    }
 }
 
 /// What a child tells its parent.

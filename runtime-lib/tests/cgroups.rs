@@ -56,13 +56,22 @@ impl Ground {
 
     fn prepared(&self, name: &str) -> CgroupPlan {
         let (plan, limits) = self.plan(name, json!({})).unwrap();
-        plan.manager().prepare(&limits).unwrap();
+        prepare(&plan, &limits).unwrap();
         plan
     }
 
     fn is_v1(&self) -> bool {
         matches!(self.layout, Layout::Legacy { .. })
     }
+}
+
+/// Makes what create makes before and beside the process.
+fn prepare(plan: &CgroupPlan, limits: &Limits) -> Result<()> {
+    let manager = plan.manager();
+    let begun = manager.begin(limits)?;
+    manager.finish(limits)?;
+    begun.keep();
+    Ok(())
 }
 
 impl Drop for Ground {
@@ -168,7 +177,7 @@ fn the_kernel_holds_the_limits_that_were_asked_for() {
         "pids": {"limit": 50},
     });
     let (plan, limits) = ground.plan("c", resources).unwrap();
-    plan.manager().prepare(&limits).unwrap();
+    prepare(&plan, &limits).unwrap();
     let files = match ground.is_v1() {
         true => vec![
             ("cpu", "cpu.shares", "512"),
@@ -200,7 +209,7 @@ fn memory_and_swap_are_raised_and_lowered_together() {
     };
     let memory = |limit: i64| json!({"memory": {"limit": limit, "swap": limit}});
     let (plan, limits) = ground.plan("c", memory(64 << 20)).unwrap();
-    match plan.manager().prepare(&limits) {
+    match prepare(&plan, &limits) {
         Err(error) if error.to_string().contains("does not account swap") => {
             return skip("memory_and_swap", "the kernel does not account swap").unwrap_or(());
         }
@@ -231,9 +240,9 @@ fn a_period_and_a_quota_change_together() {
     };
     let cpu = |quota: i64, period: u64| json!({"cpu": {"quota": quota, "period": period}});
     let (parent, limits) = ground.plan("p", cpu(100_000, 100_000)).unwrap();
-    parent.manager().prepare(&limits).unwrap();
+    prepare(&parent, &limits).unwrap();
     let (plan, limits) = ground.plan("p/c", cpu(100_000, 100_000)).unwrap();
-    plan.manager().prepare(&limits).unwrap();
+    prepare(&plan, &limits).unwrap();
     // The old quota would be more of the new period than the parent has.
     let (_, limits) = ground.plan("p/c", cpu(10_000, 20_000)).unwrap();
     plan.manager().apply(&limits).unwrap();
@@ -330,7 +339,7 @@ fn f18_remove_ends_a_container_that_never_stops_forking() {
         return;
     };
     let (plan, limits) = ground.plan("c", json!({"pids": {"limit": 100}})).unwrap();
-    plan.manager().prepare(&limits).unwrap();
+    prepare(&plan, &limits).unwrap();
     let inner = dirs(&ground.prepared("c/deep/er"));
     let _sleeper = join(&inner, SLEEP);
     let _storm = join(
@@ -377,7 +386,7 @@ fn f17_a_busy_cgroup_is_refused_and_left_alone() {
     let inner = ground.prepared("c/inner");
     let mut process = join(&dirs(&inner), SLEEP);
     let (plan, limits) = ground.plan("c", json!({})).unwrap();
-    for refused in [plan.manager().claim(), plan.manager().prepare(&limits)] {
+    for refused in [plan.manager().claim(), prepare(&plan, &limits)] {
         let error = refused.unwrap_err();
         assert_eq!(
             error.tail(),
@@ -403,7 +412,7 @@ fn f17_a_frozen_cgroup_is_refused_and_left_alone() {
     let owner = ground.prepared("c");
     owner.manager().freeze().unwrap();
     let (plan, limits) = ground.plan("c", json!({})).unwrap();
-    for refused in [plan.manager().claim(), plan.manager().prepare(&limits)] {
+    for refused in [plan.manager().claim(), prepare(&plan, &limits)] {
         assert_eq!(
             refused.unwrap_err().tail(),
             "container's cgroup unexpectedly frozen"
@@ -412,7 +421,7 @@ fn f17_a_frozen_cgroup_is_refused_and_left_alone() {
     assert!(dirs(&owner).iter().all(|dir| dir.exists()));
     owner.manager().thaw().unwrap();
     plan.manager().claim().unwrap();
-    plan.manager().prepare(&limits).unwrap();
+    prepare(&plan, &limits).unwrap();
     plan.manager().remove().unwrap();
 }
 
@@ -444,7 +453,7 @@ fn a_refused_limit_names_file_value_and_pointer_and_leaves_nothing() {
         return;
     };
     let (plan, limits) = ground.plan("a/b", json!({"cpu": {"quota": 500}})).unwrap();
-    let error = plan.manager().prepare(&limits).unwrap_err();
+    let error = prepare(&plan, &limits).unwrap_err();
     assert_eq!(error.pointer(), Some("/linux/resources/cpu/quota"));
     let line = error.to_string();
     let file = if ground.is_v1() {
@@ -501,7 +510,7 @@ fn devices_are_as_asked(ground: &Ground) {
         (json!({"devices": [kmsg]}), "kmsg opened"),
     ] {
         let (plan, limits) = ground.plan("c", rules).unwrap();
-        plan.manager().prepare(&limits).unwrap();
+        prepare(&plan, &limits).unwrap();
         // The last open is one of read and write, which has to be granted whole.
         let mut process = join(
             &dirs(&plan),
@@ -540,7 +549,7 @@ fn every_new_level_of_a_v1_cpuset_can_be_joined() {
     let (pinned, limits) = ground
         .plan("one/pinned", json!({"cpu": {"cpus": "0"}}))
         .unwrap();
-    pinned.manager().prepare(&limits).unwrap();
+    prepare(&pinned, &limits).unwrap();
     assert_eq!(read(dir_of(&pinned, "cpuset").join("cpuset.cpus")), "0");
     drop(join(&dirs(&pinned), SLEEP));
     pinned.manager().remove().unwrap();

@@ -3,6 +3,7 @@
 //!
 //! Knows no file by name. Errors are bare errnos; the caller knows what they mean.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
@@ -54,6 +55,15 @@ pub(super) fn read_to_end(file: BorrowedFd<'_>) -> Result<String> {
 pub(super) fn read_whole(path: &Path) -> Result<Vec<u8>> {
     let file = open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
     read_bytes(file.as_fd())
+}
+
+/// Lines of a key and a number; what is neither is passed over.
+pub(super) fn table(text: &str) -> BTreeMap<String, u64> {
+    let pair = |line: &str| {
+        let (key, value) = line.split_once(' ')?;
+        Some((key.to_owned(), value.trim().parse().ok()?))
+    };
+    text.lines().filter_map(pair).collect()
 }
 
 fn read_bytes(file: BorrowedFd<'_>) -> Result<Vec<u8>> {

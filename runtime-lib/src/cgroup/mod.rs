@@ -57,17 +57,6 @@ pub trait CgroupManager {
     /// "whatever is in there is ours".
     fn claim(&self) -> Result<()>;
 
-    /// Makes every directory of the plan and writes the limits.
-    ///
-    /// # Errors
-    /// As [`CgroupManager::begin`] and [`CgroupManager::finish`]; nothing is left behind.
-    fn prepare(&self, limits: &Limits) -> Result<()> {
-        let begun = self.begin(limits)?;
-        self.finish(limits)?;
-        begun.keep();
-        Ok(())
-    }
-
     /// Makes what a process has to be born into. Parents may exist, a leaf may only when it is
     /// empty and thawed. What was made is removed again unless it is kept.
     fn begin(&self, limits: &Limits) -> Result<Made>;

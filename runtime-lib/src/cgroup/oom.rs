@@ -54,7 +54,7 @@ impl CgroupPlan {
     /// nobody counts (`oom_kill` in memory.events and memory.oom_control).
     pub fn oom_kills(&self) -> u64 {
         let text = self.of_memory("memory.oom_control", "memory.events");
-        let count = text.and_then(|text| table(&text).get("oom_kill").copied());
+        let count = text.and_then(|text| file::table(&text).get("oom_kill").copied());
         count.unwrap_or_default()
     }
 
@@ -135,7 +135,7 @@ impl OomWatch {
             Signal::V2(events) => {
                 nix::unistd::lseek(events, 0, nix::unistd::Whence::SeekSet).ok()?;
                 let text = file::read_to_end(events.as_fd()).ok()?;
-                table(&text).get("oom_kill").copied()
+                file::table(&text).get("oom_kill").copied()
             }
         }
     }
@@ -180,7 +180,7 @@ impl Legacy {
     /// Whether nobody is killed when memory runs out.
     fn never_kills(&self) -> bool {
         let text = file::read_line(&self.dir.join("memory.oom_control")).unwrap_or_default();
-        table(&text).get("oom_kill_disable") == Some(&1)
+        file::table(&text).get("oom_kill_disable") == Some(&1)
     }
 
     fn settle(&mut self, new: u64, exists: bool) -> Result<u64> {
@@ -234,16 +234,7 @@ fn number(fd: BorrowedFd<'_>) -> i32 {
 fn control(dir: BorrowedFd<'_>) -> nix::Result<BTreeMap<String, u64>> {
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
     let opened = openat(dir, c"memory.oom_control", flags, Mode::empty())?;
-    file::read_to_end(opened.as_fd()).map(|text| table(&text))
-}
-
-/// Lines of a key and a number.
-fn table(text: &str) -> BTreeMap<String, u64> {
-    let pair = |line: &str| {
-        let (key, value) = line.split_once(' ')?;
-        Some((key.to_owned(), value.trim().parse().ok()?))
-    };
-    text.lines().filter_map(pair).collect()
+    file::read_to_end(opened.as_fd()).map(|text| file::table(&text))
 }
 
 fn refused(call: &'static str, errno: Errno, path: &Path) -> Error {

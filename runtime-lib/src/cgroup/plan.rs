@@ -133,7 +133,7 @@ impl CgroupPlan {
         self.unified.as_ref().map(Group::dir)
     }
 
-    /// What [`super::CgroupManager::prepare`] will do, one line an action.
+    /// What [`super::CgroupManager::begin`] and its like will do, one line an action.
     pub fn describe(&self, limits: &Limits) -> Vec<String> {
         let mut lines = Vec::new();
         lines.extend(self.systemd.iter().map(|unit| unit.describe(limits)));

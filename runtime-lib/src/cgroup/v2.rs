@@ -153,8 +153,6 @@ impl CgroupManager for V2<'_> {
             if let Some(DevicePolicy::Program(_)) = &limits.devices {
                 detach_devices(&self.group.dir())?;
             }
-        }
-        if leaf == Leaf::Found {
             limits.check_usage(&self.group.dir())?;
         }
         self.write_all(limits)?;

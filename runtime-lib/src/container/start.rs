@@ -25,6 +25,8 @@ const LOOK_AGAIN: u16 = 1_000;
 /// How many looks it waits for one that is stopped.
 const PATIENCE: u32 = 8;
 
+const STOPPED: &str = "cannot start a container that has stopped";
+
 impl Container {
     /// Starts the program. Returns when execve(2) is known to have happened: a program whose
     /// file is cut short may still die of it.
@@ -44,8 +46,7 @@ impl Container {
 
     /// Names want of memory where init has died of it.
     fn explain_start(&self, error: Error) -> Error {
-        let stopped = "cannot start a container that has stopped";
-        match error.tail() == stopped && self.journal.cgroup.oom_kills() > 0 {
+        match error.tail() == STOPPED && self.journal.cgroup.oom_kills() > 0 {
             true => {
                 let limit = self.journal.cgroup.memory_limit();
                 let limit = limit.map_or_else(String::new, |n| {
@@ -78,19 +79,18 @@ impl Container {
 
     fn release(&self) -> Result<()> {
         let wrong = |tail| Err(Error::new(Code::WrongStatus, tail));
-        let stopped = "cannot start a container that has stopped";
         match self.status()? {
             Status::Created => {}
-            Status::Stopped => return wrong(stopped),
+            Status::Stopped => return wrong(STOPPED),
             Status::Running => return wrong("cannot start an already running container"),
             Status::Paused => return wrong("cannot start a container in the paused state"),
             Status::Creating => return wrong("cannot start a container that is being created"),
         }
         let Some(record) = &self.record else {
-            return wrong(stopped);
+            return wrong(STOPPED);
         };
         let Some(pidfd) = record.init.open()? else {
-            return wrong(stopped);
+            return wrong(STOPPED);
         };
         self.hooks_inside(&pidfd)?;
         let open = |name, flags| {
@@ -98,7 +98,7 @@ impl Container {
                 .open_fifo(name, flags)
                 .map_err(|errno| match errno {
                     // Nobody reads: init died between the look and now.
-                    Errno::ENXIO => Error::new(Code::WrongStatus, stopped),
+                    Errno::ENXIO => Error::new(Code::WrongStatus, STOPPED),
                     errno => {
                         Error::call(Code::Io, "open", errno).path(self.state_dir.path().join(name))
                     }

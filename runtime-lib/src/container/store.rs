@@ -192,14 +192,14 @@ impl StateDir {
         // The journal is the first of the files: without it there is no container, so that
         // whoever is killed from here on leaves a directory that the next create takes over.
         for name in [JOURNAL, STATE, CONFIG] {
-            self.unlink_own(name)?;
+            self.unlink(name)?;
         }
         // What `run` has made is empty by now.
         if self.remove_directory().is_ok() {
             return Ok(());
         }
         for name in [GO, RESULT, MOUNTS] {
-            self.unlink_own(name)?;
+            self.unlink(name)?;
         }
         match self.remove_directory() {
             // What an overlay wrote, or a write that was cut short.
@@ -209,14 +209,6 @@ impl StateDir {
                     .map_err(|errno| Error::call(Code::Io, "rmdir", errno).path(&self.path))
             }
             Ok(()) => Ok(()),
-        }
-    }
-
-    fn unlink_own(&self, name: &str) -> Result<()> {
-        match unlinkat(self.directory.as_fd(), name, UnlinkatFlags::NoRemoveDir) {
-            // A directory in the place of a file goes with ours.
-            Ok(()) | Err(Errno::ENOENT | Errno::EISDIR) => Ok(()),
-            Err(errno) => Err(Error::call(Code::Io, "unlink", errno).path(self.path.join(name))),
         }
     }
 
@@ -362,10 +354,11 @@ impl StateDir {
         openat(self.directory.as_fd(), name, flags, Mode::empty())
     }
 
-    /// Removes a file; one that is not there is as good.
+    /// Removes a file; one that is not there is as good, and a directory in its place goes with
+    /// ours.
     pub fn unlink(&self, name: &str) -> Result<()> {
         match unlinkat(self.directory.as_fd(), name, UnlinkatFlags::NoRemoveDir) {
-            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            Ok(()) | Err(Errno::ENOENT | Errno::EISDIR) => Ok(()),
             Err(errno) => Err(Error::call(Code::Io, "unlink", errno).path(self.path.join(name))),
         }
     }

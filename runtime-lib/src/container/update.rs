@@ -52,7 +52,7 @@ impl Container {
             pointer: notice.pointer.replacen(AT, "", 1),
             text: notice.text.clone(),
         }));
-        if resources.other_devices(config.pointer("/linux/resources")) {
+        if resources.other_devices(config.pointer(AT)) {
             let text = "left as they are: only create sets device rules";
             notices.push(Notice::new("/devices", text));
         }

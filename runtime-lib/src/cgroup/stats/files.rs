@@ -32,12 +32,7 @@ impl Files {
 
     /// Lines of a key and a number.
     pub fn table(&self, name: &str) -> BTreeMap<String, u64> {
-        let text = self.text(name).unwrap_or_default();
-        let pair = |line: &str| {
-            let (key, value) = line.split_once(' ')?;
-            Some((key.to_owned(), value.trim().parse().ok()?))
-        };
-        text.lines().filter_map(pair).collect()
+        file::table(&self.text(name).unwrap_or_default())
     }
 
     /// Lines of a disk, an operation where the file tells them apart, and a number.
