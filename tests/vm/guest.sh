@@ -32,8 +32,10 @@ modules=/usr/lib/uml/modules/$release
 control=$(mktemp -d "${TMPDIR:-/tmp}/capsid-guest.XXXXXX") || exit 125
 guest=
 cleanup() {
-  # The guest is the leader of a session of its own, all of which goes.
+  # user-mode-linux leaves the session of what waits for it: it leads one of its own, which it names in this file.
   [ -z "$guest" ] || kill -KILL -- "-$guest" 2>/dev/null
+  kernel=$(cat "$control/capsid$$/pid" 2>/dev/null)
+  [ -z "$kernel" ] || kill -KILL -- "-$kernel" 2>/dev/null
   rm -rf "$control"
 }
 trap cleanup EXIT
