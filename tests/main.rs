@@ -51,4 +51,5 @@ mod systemd_bus;
 mod terminals;
 mod unmounted;
 mod update;
+mod upgrade;
 mod user_namespaces;

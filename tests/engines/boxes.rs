@@ -30,13 +30,19 @@ impl Boxes {
 
     /// The ordinary user's, with a home and a runtime folder of their own.
     pub fn of_user(program: &'static str) -> Boxes {
+        let boxes = Boxes {
+            by_user: true,
+            ..Boxes::of(program)
+        };
+        boxes.signs_in();
+        boxes
+    }
+
+    /// The user has their folders, as after a login.
+    pub fn signs_in(&self) {
         for folder in [HOME, RUNTIME_FOLDER] {
             std::fs::create_dir_all(folder).expect("a folder");
             user::owns(Path::new(folder));
-        }
-        Boxes {
-            by_user: true,
-            ..Boxes::of(program)
         }
     }
 

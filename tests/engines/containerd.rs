@@ -8,6 +8,7 @@ use crate::docs::snippet;
 use crate::goods::IMAGE;
 use crate::harness::terminal::Screen;
 use crate::harness::{Outcome, end, until};
+use crate::power::{self, Run, Stranger};
 use crate::session::{Begin, program, tail};
 
 pub const LOG: &str = "/run/containerd.log";
@@ -44,6 +45,8 @@ engine! { ENGINE, "containerd", Containerd, ["containerd", "ctr", "umoci"],
     containers_outlive_their_daemon
     a_killed_shim_leaves_nothing_that_blocks_the_name
     nothing_is_left_of_them
+    a_stranger_with_a_pid_of_the_boot_before_is_spared
+    a_container_comes_back_after_a_power_loss
 }
 
 /// The daemon, with docs/engines.md's configuration.
@@ -186,6 +189,25 @@ impl Running<'_> {
         line.and_then(|line| line.split_whitespace().nth(2))
             .unwrap_or("absent")
             .to_owned()
+    }
+
+    /// Its first process, as the session numbers it.
+    fn pid(&self) -> u32 {
+        let pids = self.task("ps", &[]).ok().stdout;
+        let line = pids.lines().nth(1).unwrap_or_default();
+        let pid = line.split_whitespace().next();
+        pid.and_then(|pid| pid.parse().ok()).expect("a pid")
+    }
+
+    /// There is no task any more: it starts again, and ends as it should.
+    fn comes_back(&self) {
+        self.task("start", &["--detach"]).ok();
+        until("the script waits", || {
+            self.exec(&["pidof", "sleep"]).code == 0
+        });
+        self.task("kill", &["--signal", "SIGTERM"]).ok();
+        self.becomes("STOPPED");
+        self.ended_with(5);
     }
 
     fn becomes(&self, status: &str) {
@@ -358,13 +380,7 @@ fn a_user_namespace_maps_root(engine: &Containerd) {
 
 fn a_namespace_of_another_container_is_joined(engine: &Containerd) {
     let first = engine.sleeps();
-    let pids = first.task("ps", &[]).ok().stdout;
-    let pid = pids
-        .lines()
-        .nth(1)
-        .and_then(|line| line.split_whitespace().next())
-        .expect("a pid")
-        .to_owned();
+    let pid = first.pid();
     let option = |kind: &str| {
         format!(
             "{kind}:/proc/{pid}/ns/{}",
@@ -561,6 +577,33 @@ fn a_killed_shim_leaves_nothing_that_blocks_the_name(engine: &Containerd) {
     engine.ctr(&["container", "delete", &running.id]).ok();
     let command = &mut engine.command(&["--rm"], &running.id, &["echo", "again"]);
     Outcome::of(command).ok().prints("again");
+}
+
+fn a_container_comes_back_after_a_power_loss(engine: &Containerd) {
+    let running = engine.sleeps();
+    power::fails(Run::Emptied);
+    power::boots_anew();
+    engine.daemon.replace(Daemon::start(&engine.runtime));
+    assert_eq!(running.status(), "absent");
+    running.comes_back();
+    drop(running);
+    nothing_is_left_of_them(engine);
+}
+
+fn a_stranger_with_a_pid_of_the_boot_before_is_spared(engine: &Containerd) {
+    let running = engine.sleeps();
+    let pid = running.pid();
+    power::fails(Run::Kept);
+    let mut stranger = Stranger::with(pid);
+    engine.daemon.replace(Daemon::start(&engine.runtime));
+    until("the task is gone", || {
+        matches!(&*running.status(), "absent" | "STOPPED")
+    });
+    running.task("delete", &["--force"]);
+    running.comes_back();
+    stranger.lives();
+    drop(running);
+    nothing_is_left_of_them(engine);
 }
 
 fn nothing_is_left_of_them(engine: &Containerd) {

@@ -9,9 +9,10 @@ use crate::alike::confined::*;
 use crate::alike::life::*;
 use crate::alike::limited::*;
 use crate::alike::shared::*;
-use crate::boxes::Boxes;
+use crate::boxes::{Boxes, Running};
 use crate::docs::snippet;
 use crate::harness::{Outcome, until};
+use crate::power::{self, Run, Stranger};
 use crate::session::{Begin, program, tail};
 
 const LOG: &str = "/run/dockerd.log";
@@ -58,9 +59,10 @@ engine! { ENGINE, "docker", Docker, ["dockerd", "docker", "containerd", "iptable
     a_container_is_created_renamed_and_started_later
     ten_containers_at_once
     a_container_outlives_its_daemon
-    a_container_comes_back_after_a_power_loss
     privileged
     nothing_is_left_of_them
+    a_stranger_with_a_pid_of_the_boot_before_is_spared
+    a_container_comes_back_after_a_power_loss
 }
 
 impl Begin for Docker {
@@ -159,38 +161,33 @@ fn a_container_outlives_its_daemon(docker: &Docker) {
     assert_eq!(running.inspect("{{.State.ExitCode}}"), "5");
 }
 
-/// Every process is gone at once, and so is what lay on a tmpfs: the session itself is the first of its pid namespace.
 fn a_container_comes_back_after_a_power_loss(docker: &Docker) {
     let running = docker.sleeps(&["--restart", "always"]);
-    let mut child = docker.daemon.borrow_mut().take().expect("a daemon");
-    let others = || {
-        let entries = std::fs::read_dir("/proc").expect("/proc").flatten();
-        let pids =
-            entries.filter_map(|entry| entry.file_name().to_string_lossy().parse::<u32>().ok());
-        let alive = |pid: &u32| std::fs::read_link(format!("/proc/{pid}/exe")).is_ok();
-        pids.filter(|pid| *pid != 1)
-            .filter(alive)
-            .collect::<Vec<_>>()
-    };
-    until("every process is gone", || {
-        for pid in others() {
-            Outcome::of(&mut program("kill", &["-KILL", &pid.to_string()]));
-        }
-        others().is_empty()
-    });
-    child.wait().expect("wait");
-    Outcome::of(&mut program(
-        "sh",
-        &[
-            "-c",
-            "umount -l /run/docker/netns/* 2>/dev/null; rm -rf /run/docker* /run/containerd*",
-        ],
-    ))
-    .ok();
+    power::fails(Run::Emptied);
+    power::boots_anew();
     docker.starts();
+    comes_back(&running);
+    drop(running);
+    nothing_is_left_of_them(docker);
+}
+
+fn a_stranger_with_a_pid_of_the_boot_before_is_spared(docker: &Docker) {
+    let running = docker.sleeps(&["--restart", "always"]);
+    let pid = running.inspect("{{.State.Pid}}").parse().expect("a pid");
+    power::fails(Run::Kept);
+    let mut stranger = Stranger::with(pid);
+    docker.starts();
+    comes_back(&running);
+    stranger.lives();
+    drop(running);
+    nothing_is_left_of_them(docker);
+}
+
+/// It runs again, and ends as it should.
+fn comes_back(running: &Running<'_>) {
     running.becomes("{{.State.Running}}", "true");
-    until("it can be entered", || {
-        running.exec(&[], &["true"]).code == 0
+    until("the script waits", || {
+        running.exec(&[], &["pidof", "sleep"]).code == 0
     });
     running.call("stop", &["--time", "20"]).ok();
     assert_eq!(running.inspect("{{.State.ExitCode}}"), "5");

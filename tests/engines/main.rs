@@ -23,6 +23,7 @@ mod grpc;
 mod judge;
 mod place;
 mod podman;
+mod power;
 
 use std::process::ExitCode;
 use std::sync::Mutex;

@@ -147,7 +147,7 @@ impl Drop for Place {
 }
 
 /// Removes a cgroup with what is below it; false while somebody is still on the way out of it.
-fn remove(cgroup: &std::path::Path) -> bool {
+pub fn remove(cgroup: &std::path::Path) -> bool {
     for entry in std::fs::read_dir(cgroup).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) && !remove(&entry.path()) {
             return false;

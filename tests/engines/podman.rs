@@ -9,10 +9,11 @@ use crate::alike::confined::*;
 use crate::alike::life::*;
 use crate::alike::limited::*;
 use crate::alike::shared::*;
-use crate::boxes::{Boxes, IMAGE};
+use crate::boxes::{Boxes, IMAGE, Running};
 use crate::docs::snippet;
 use crate::goods::ROOTFS;
 use crate::harness::{Outcome, outcome, until, user};
+use crate::power::{self, Run, Stranger};
 use crate::session::Begin;
 
 /// What the sessions need beside the snippet: no systemd, no image from elsewhere.
@@ -78,6 +79,8 @@ engine! { ROOTS, "podman", Podman, ["podman", "conmon", "iptables"],
     buildah_runs_a_command
     privileged
     nothing_is_left_of_them
+    a_stranger_with_a_pid_of_the_boot_before_is_spared
+    a_container_comes_back_after_a_power_loss
 }
 
 engine! { USERS, "podman-rootless", Rootless, ["podman", "conmon", "newuidmap"],
@@ -119,6 +122,8 @@ engine! { USERS, "podman-rootless", Rootless, ["podman", "conmon", "newuidmap"],
     buildah_runs_a_command
     privileged
     nothing_is_left_of_them
+    a_stranger_with_a_pid_of_the_boot_before_is_spared
+    a_container_comes_back_after_a_power_loss
 }
 
 pub struct Podman(Boxes);
@@ -488,6 +493,54 @@ fn buildah_runs_a_command(podman: &Boxes) {
     .exits(6)
     .prints("built\n");
     call(&["rm", &name]).ok();
+}
+
+fn a_container_comes_back_after_a_power_loss(podman: &Boxes) {
+    let running = podman.sleeps(&["--restart", "always"]);
+    power::fails(Run::Emptied);
+    if podman.is_users() {
+        podman.signs_in();
+    } else {
+        power::boots_anew();
+        // As Podman's file in tmpfiles.d has it: addresses are given anew.
+        let _ = std::fs::remove_dir_all("/var/lib/cni/networks");
+    }
+    // What podman-restart.service does.
+    let always = ["--all", "--filter", "restart-policy=always"];
+    podman.call(&[&["start"], &always[..]].concat()).ok();
+    stops(&running);
+    drop(running);
+    nothing_is_left_of_them(podman);
+}
+
+fn a_stranger_with_a_pid_of_the_boot_before_is_spared(podman: &Boxes) {
+    let running = podman.sleeps(&[]);
+    let pid = running.inspect("{{.State.Pid}}").parse().expect("a pid");
+    power::fails(Run::Kept);
+    let mut stranger = Stranger::with(pid);
+    if podman.is_users() {
+        podman.call(&["system", "migrate"]).ok();
+    }
+    // Podman takes it for running until the runtime has been asked to stop it, and can then remove it.
+    until("it is removed", || {
+        running.call("rm", &["--force", "--time", "0"]).code == 0
+    });
+    stranger.lives();
+    let again = ["--name", &running.name, IMAGE, "echo", "again"];
+    podman
+        .call(&[&["run", "--rm"], &again[..]].concat())
+        .ok()
+        .prints("again");
+    stranger.lives();
+}
+
+/// It runs again, and ends as it should.
+fn stops(running: &Running<'_>) {
+    until("the script waits", || {
+        running.exec(&[], &["pidof", "sleep"]).code == 0
+    });
+    running.call("stop", &["--time", "20"]).ok();
+    assert_eq!(running.inspect("{{.State.ExitCode}}"), "5");
 }
 
 /// The runtime of this session.

@@ -1,9 +1,9 @@
 //! Promise: a state file that is damaged is named, hides no other container, and is no obstacle to
 //! `delete --force`, which finds the processes by their cgroup.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::processes_of;
 use crate::harness::{Container, Outcome, Stage, until};
@@ -116,54 +116,6 @@ fn a_damaged_container_hides_no_other_from_list() {
     let json = stage.call(&["list", "--format", "json"]).ok().json();
     let ids: Vec<_> = json.as_array().unwrap().iter().map(|c| &c["id"]).collect();
     assert!(ids.contains(&&json!(well.id)), "{json}");
-}
-
-/// Checked in, and never changed: what capsid wrote when the schema was 1.
-const SCHEMA_1: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/state/schema-1");
-
-#[test]
-fn a_state_directory_of_schema_1_is_still_read_and_deleted() {
-    let stage = stage!();
-    let id = stage.id();
-    let home = stage.state_root().join(&id);
-    std::fs::create_dir(&home).unwrap();
-    for name in ["config.json", "journal.json", "state.json"] {
-        let text = std::fs::read_to_string(Path::new(SCHEMA_1).join(name)).unwrap();
-        let text = text.replace("/CGROUP", &Stage::cgroups_path(&id));
-        std::fs::write(home.join(name), text).unwrap();
-    }
-    let state: Value = stage.call(&["state", &id]).ok().json();
-    assert_eq!(state["status"], "stopped");
-    assert_eq!(state["bundle"], "/srv/bundle");
-    assert_eq!(state["rootfs"], "/srv/bundle/rootfs");
-    assert_eq!(state["created"], "2026-11-22T07:00:00.000000000Z");
-    assert_eq!(state["annotations"]["org.example.key"], "value");
-    stage.call(&["list"]).ok().prints(&id);
-    // Its process is long gone: delete needs no force.
-    stage.call(&["delete", &id]).ok();
-    assert!(stage.remains(&id).is_empty());
-}
-
-#[test]
-fn a_fresh_state_directory_has_the_fields_of_the_fixture() {
-    let stage = stage!();
-    let mut bundle = stage.bundle();
-    bundle
-        .sleeps()
-        .set("/annotations", json!({"org.example.key": "value"}));
-    let container = stage.create(&bundle);
-    for name in ["journal.json", "state.json"] {
-        let keys = |path: &Path| -> Vec<String> {
-            let text = std::fs::read_to_string(path).unwrap();
-            let value: Value = serde_json::from_str(&text).unwrap();
-            value.as_object().unwrap().keys().cloned().collect()
-        };
-        assert_eq!(
-            keys(&file(&stage, &container, name)),
-            keys(&Path::new(SCHEMA_1).join(name)),
-            "{name} has other fields than fixtures/state/schema-1: does an older capsid read it?"
-        );
-    }
 }
 
 #[test]
