@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::process::{Child, Command, Stdio};
 
+use crate::crowd::{self, Traces};
 use crate::docs::snippet;
 use crate::goods::IMAGE;
 use crate::harness::terminal::Screen;
@@ -44,6 +45,7 @@ engine! { ENGINE, "containerd", Containerd, ["containerd", "ctr", "umoci"],
     more_memory_than_allowed_is_an_oom_kill
     containers_outlive_their_daemon
     a_killed_shim_leaves_nothing_that_blocks_the_name
+    a_crowd_comes_and_goes_without_a_trace
     nothing_is_left_of_them
     a_stranger_with_a_pid_of_the_boot_before_is_spared
     a_container_comes_back_after_a_power_loss
@@ -528,8 +530,8 @@ fn more_memory_than_allowed_is_an_oom_kill(engine: &Containerd) {
         .spawn()
         .expect("ctr events");
     let id = engine.id();
-    // The shell outlives what is killed, and does it again until the listener has come.
-    let script = "while :; do head -c 100m /dev/zero | tail; echo $? >/tmp/ended; sleep 0.2; done";
+    // The shell is not who is killed, and does it again until the listener has come.
+    let script = "while :; do (echo 1000 >/proc/self/oom_score_adj; head -c 100m /dev/zero | tail); echo $? >/tmp/ended; sleep 0.2; done";
     Outcome::of(&mut engine.command(
         &["--detach", "--memory-limit", "20971520"],
         &id,
@@ -604,6 +606,53 @@ fn a_stranger_with_a_pid_of_the_boot_before_is_spared(engine: &Containerd) {
     stranger.lives();
     drop(running);
     nothing_is_left_of_them(engine);
+}
+
+fn a_crowd_comes_and_goes_without_a_trace(engine: &Containerd) {
+    // Its own cgroup's parent, and what an engine makes once, are there already.
+    drop(engine.sleeps());
+    let daemon = engine.daemon.borrow().0.id();
+    let before = Traces::now(daemon);
+    let ids: Vec<String> = (0..crowd::size()).map(|_| engine.id()).collect();
+    let one = |id: &String| Running {
+        engine,
+        id: id.clone(),
+    };
+    let removed_whatever_comes: Vec<Running<'_>> = ids.iter().map(one).collect();
+    let path = format!("/usr/local/bin/{}", engine.runtime);
+    let script = "while :; do sleep 600; done";
+    let well = |_| 0;
+    crowd::all(
+        "start",
+        |number| {
+            let words = ["run", "--detach", "--null-io", "--runc-binary", &path, NAME];
+            let its = [&ids[number], "sh", "-c", script];
+            program("ctr", &[&words[..], &its[..]].concat())
+        },
+        well,
+    );
+    let list = engine.ctr(&["task", "ls"]).ok().stdout;
+    let running = list.lines().filter(|line| line.contains("RUNNING"));
+    assert_eq!(running.count(), crowd::size());
+    // Its client may lose the last that was printed, and no status.
+    let status = |number| number as i32 % 100;
+    crowd::all(
+        "exec",
+        |number| {
+            let words = ["task", "exec", "--exec-id", "e", &ids[number], "sh", "-c"];
+            let script = format!("exit {}", status(number));
+            program("ctr", &[&words[..], &[&script]].concat())
+        },
+        status,
+    );
+    let script = r#"ctr task delete --force "$1"; exec ctr container delete "$1""#;
+    crowd::all(
+        "removal",
+        |number| program("sh", &["-c", script, "sh", &ids[number]]),
+        well,
+    );
+    std::mem::forget(removed_whatever_comes);
+    before.are_all();
 }
 
 fn nothing_is_left_of_them(engine: &Containerd) {

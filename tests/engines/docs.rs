@@ -20,26 +20,34 @@ pub fn snippet(name: &str, runtime: &str) -> String {
     text.replace("capsid", runtime) + "\n"
 }
 
-/// Writes the table where the tests are asked to (CAPSID_BLESS), and else says when the page has another.
-pub fn update(rows: &[Row]) {
-    let Some((before, rest)) = TEXT.split_once(BEGIN) else {
-        return println!("docs/engines.md: no place for the table");
-    };
-    let (old, after) = rest.split_once(END).unwrap_or((rest, ""));
-    let new = table(rows);
+/// Writes the table where the tests are asked to (CAPSID_BLESS).
+///
+/// # Errors
+/// The page has another than was seen.
+pub fn update(rows: &[Row]) -> Result<(), String> {
+    let (before, rest) = TEXT.split_once(BEGIN).ok_or("no place for the table")?;
+    let (old, after) = rest.split_once(END).ok_or("the table has no end")?;
+    let new = table(rows, old);
     if old == new {
-        return;
+        return Ok(());
     }
     if std::env::var_os("CAPSID_BLESS").is_none() {
-        return println!(
-            "docs/engines.md: its table is not what was seen; CAPSID_BLESS=1 make test-engines writes it"
-        );
+        let lines = |text: &str, other: &str| -> String {
+            let of_one = text.lines().filter(|line| !other.contains(*line));
+            of_one.map(|line| format!("\n  {line}")).collect()
+        };
+        return Err(format!(
+            "docs/engines.md has{}\nand what was seen is{}\nCAPSID_BLESS=1 make test-engines writes it",
+            lines(old, &new),
+            lines(&new, old)
+        ));
     }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/engines.md");
-    std::fs::write(path, format!("{before}{BEGIN}{new}{END}{after}")).expect("docs/engines.md");
+    std::fs::write(path, format!("{before}{BEGIN}{new}{END}{after}")).map_err(|e| e.to_string())
 }
 
-fn table(rows: &[Row]) -> String {
+/// `old`: the page's, for what was not run.
+fn table(rows: &[Row], old: &str) -> String {
     let mut text = format!(
         "| engine | behaviour | {} |\n|---|---|{}\n",
         RUNTIMES.join(" | "),
@@ -49,12 +57,34 @@ fn table(rows: &[Row]) -> String {
     for row in rows {
         let engine = if row.engine == last { "" } else { row.engine };
         last = row.engine;
-        let cells = row.cells.map(|seen| if seen { "yes" } else { "–" });
+        let behaviour = row.behaviour.replace('_', " ");
+        let known = cells(old, row.engine, &behaviour);
+        let seen = |cell: usize| match row.cells[cell] {
+            Some(true) => "yes",
+            Some(false) => "–",
+            None => known.as_ref().map_or("not run", |cells| cells[cell]),
+        };
+        let cells: Vec<&str> = (0..RUNTIMES.len()).map(seen).collect();
         text.push_str(&format!(
-            "| {engine} | {} | {} |\n",
-            row.behaviour.replace('_', " "),
+            "| {engine} | {behaviour} | {} |\n",
             cells.join(" | ")
         ));
     }
     text
+}
+
+/// What a table says of a behaviour.
+fn cells<'t>(table: &'t str, engine: &str, behaviour: &str) -> Option<[&'t str; RUNTIMES.len()]> {
+    let mut of = "";
+    for line in table.lines() {
+        let words: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        let [first, second, cells @ ..] = &words[..] else {
+            continue;
+        };
+        of = if first.is_empty() { of } else { first };
+        if of == engine && *second == behaviour {
+            return cells.try_into().ok();
+        }
+    }
+    None
 }

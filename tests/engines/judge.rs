@@ -4,6 +4,7 @@
 use std::fmt::Write;
 use std::process::ExitCode;
 
+use crate::docs;
 use crate::harness::machine;
 use crate::place::RUNTIMES;
 use crate::session::{Engine, Report};
@@ -15,11 +16,11 @@ pub struct Judge {
     rows: Vec<Row>,
 }
 
-/// One line of the table: what each runtime showed.
+/// One line of the table: what each runtime showed, if it was run.
 pub struct Row {
     pub engine: &'static str,
     pub behaviour: &'static str,
-    pub cells: [bool; RUNTIMES.len()],
+    pub cells: [Option<bool>; RUNTIMES.len()],
 }
 
 impl Judge {
@@ -44,10 +45,15 @@ impl Judge {
         }
         for behaviour in engine.chosen(words) {
             let name = format!("{}::{behaviour}", engine.name);
-            let mut cells = [false; RUNTIMES.len()];
-            for (cell, report) in cells.iter_mut().zip(reports) {
-                *cell = report.failure(behaviour).is_none();
+            for report in reports {
+                for note in report.of(behaviour).iter().flat_map(|v| &v.notes) {
+                    println!("{name} on {}: {note}", report.runtime);
+                }
             }
+            let cells = RUNTIMES.map(|runtime| {
+                let report = reports.iter().find(|report| report.runtime == runtime)?;
+                Some(report.failure(behaviour).is_none())
+            });
             self.rows.push(Row {
                 engine: engine.name,
                 behaviour,
@@ -91,8 +97,19 @@ impl Judge {
         }
     }
 
-    pub fn table(&self) -> &[Row] {
-        &self.rows
+    /// The page's table is one more test, where every engine has been seen.
+    pub fn compares_the_page(&mut self) {
+        let name = "docs::the_table_is_what_was_seen";
+        match docs::update(&self.rows) {
+            Ok(()) => {
+                println!("test {name} ... ok");
+                self.passed += 1;
+            }
+            Err(difference) => {
+                println!("test {name} ... FAILED");
+                self.failures.push((name.to_owned(), difference));
+            }
+        }
     }
 
     /// Says it all in the words of libtest, which tests/run.sh reads.

@@ -16,6 +16,7 @@ mod alike;
 mod boxes;
 mod containerd;
 mod cri;
+mod crowd;
 mod docker;
 mod docs;
 mod goods;
@@ -47,19 +48,21 @@ fn main() -> ExitCode {
         return judge.ends();
     }
     let goods = goods::prepare();
+    let mut whole = words.is_empty();
     for engine in ENGINES {
         if !engine.is_wanted(&words) {
             continue;
         }
         if let Some(program) = engine.lacks() {
             judge.skips(engine.name, &format!("{program} is not installed"));
+            whole = false;
             continue;
         }
         let reports = sessions(engine, &goods, &words);
         judge.compares(engine, &words, &reports);
     }
-    if words.is_empty() {
-        docs::update(judge.table());
+    if whole {
+        judge.compares_the_page();
     }
     judge.ends()
 }
@@ -76,7 +79,7 @@ fn obstacle() -> Option<&'static str> {
 fn sessions(engine: &Engine, goods: &goods::Goods, words: &[String]) -> Vec<session::Report> {
     let reports = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
-        for runtime in RUNTIMES {
+        for runtime in place::runtimes(words) {
             let reports = &reports;
             scope.spawn(move || {
                 let place = Place::new(&format!("{}-{runtime}", engine.name));

@@ -6,12 +6,23 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::crowd;
 use crate::goods::Goods;
 use crate::harness::{machine, until};
 use crate::session::{self, Engine, Report};
 
 /// The peers, and then the one that is judged.
 pub const RUNTIMES: [&str; 3] = ["runc", "crun", "capsid"];
+
+/// Who runs this time. crun decides nothing: it is seen for the page, in a soak, and whenever somebody chooses.
+pub fn runtimes(words: &[String]) -> Vec<&'static str> {
+    let all = !words.is_empty()
+        || ["CAPSID_BLESS", "CAPSID_SOAK"]
+            .iter()
+            .any(|name| std::env::var_os(name).is_some());
+    let runs = |name: &&str| all || *name != "crun";
+    RUNTIMES.into_iter().filter(runs).collect()
+}
 
 /// No session takes half of this, on a loaded machine either.
 const LIMIT: Duration = Duration::from_secs(400);
@@ -100,6 +111,11 @@ impl Place {
             .arg("place")
             .arg(&goods.local)
             .arg(format!("{}={} {runtime}", session::VARIABLE, engine.name))
+            .arg(format!(
+                "{}={}",
+                crowd::VARIABLE,
+                machine::count(crowd::VARIABLE, crowd::USUAL, crowd::SOAK)
+            ))
             .arg("/usr/local/bin/engines")
             .args(words)
             .env("INSIDE", INSIDE)
