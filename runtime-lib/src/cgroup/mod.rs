@@ -8,6 +8,7 @@
 
 mod cpuset;
 mod delegate;
+mod device_attach;
 mod device_files;
 mod device_program;
 mod devices;

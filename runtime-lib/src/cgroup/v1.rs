@@ -19,8 +19,7 @@ use super::members::{self, Members};
 use super::plan::{CgroupPlan, Group};
 use super::remove::{self, DEADLINE};
 use super::settings::write_all;
-use super::v2::{attach_devices, detach_devices};
-use super::{CgroupManager, file};
+use super::{CgroupManager, device_attach, file};
 use crate::error::{Code, Error, Result};
 
 /// The operations on a v1 or hybrid plan.
@@ -55,8 +54,7 @@ impl<'a> V1<'a> {
                     device_files::write(&group.dir(), rules)?;
                 }
                 Some(DevicePolicy::Program(rules)) if group.controllers.is_empty() => {
-                    detach_devices(&group.dir())?;
-                    attach_devices(&group.dir(), rules)?;
+                    device_attach::put(&group.dir(), rules)?;
                 }
                 _ => {}
             }
@@ -135,10 +133,10 @@ impl CgroupManager for V1<'_> {
         }
         write_all(&group.dir(), &limits.of(group), None)?;
         if let Some(DevicePolicy::Program(rules)) = &limits.devices {
-            if leaf == Leaf::Found {
-                detach_devices(&group.dir())?;
+            match leaf {
+                Leaf::Found => device_attach::put(&group.dir(), rules)?,
+                Leaf::New { .. } => device_attach::first(&group.dir(), rules)?,
             }
-            attach_devices(&group.dir(), rules)?;
         }
         Ok(made)
     }

@@ -2,35 +2,34 @@
 //!
 //! Controllers are enabled down the path only when a file that is to be written is missing.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
 use nix::sys::signal::Signal;
-use nix::sys::stat::Mode;
 
-use super::device_program::assemble;
-use super::devices::{DevicePolicy, DeviceRules};
+use super::devices::DevicePolicy;
 use super::freezer::Freezer;
 use super::limits::{Limits, Setting};
 use super::made::{Leaf, Made};
 use super::members::{self, Members};
 use super::plan::Group;
 use super::settings::write_all;
-use super::{CgroupManager, delegate, file, remove};
+use super::{CgroupManager, delegate, device_attach, file, remove};
 use crate::error::{Code, Error, Result};
-use crate::sys::bpf;
 
 /// The operations on a v2 plan.
 pub(super) struct V2<'a> {
     group: &'a Group,
+    /// The directory is of our own making: nobody can have put a program on it.
+    fresh: Cell<bool>,
 }
 
 impl<'a> V2<'a> {
     pub fn new(group: &'a Group) -> V2<'a> {
-        V2 { group }
+        let fresh = Cell::new(false);
+        V2 { group, fresh }
     }
 
     /// Writes the limits to the directory that systemd has made, and has attached a device
@@ -39,10 +38,9 @@ impl<'a> V2<'a> {
         let dir = self.group.dir();
         self.write_all(limits)?;
         if let Some(DevicePolicy::Program(rules)) = &limits.devices
-            && !(programmed && has_program(&dir)?)
+            && !(programmed && device_attach::has_program(&dir)?)
         {
-            detach_devices(&dir)?;
-            attach_devices(&dir, rules)?;
+            device_attach::put(&dir, rules)?;
         }
         if let Some(owner) = limits.owner {
             delegate::give(&dir, owner)?;
@@ -148,11 +146,9 @@ impl CgroupManager for V2<'_> {
     fn begin(&self, limits: &Limits) -> Result<Made> {
         let mut made = Made::default();
         let leaf = made.leaf(self.group)?;
+        self.fresh.set(leaf != Leaf::Found);
         if leaf == Leaf::Found {
             self.claim()?;
-            if let Some(DevicePolicy::Program(_)) = &limits.devices {
-                detach_devices(&self.group.dir())?;
-            }
             limits.check_usage(&self.group.dir())?;
         }
         self.write_all(limits)?;
@@ -164,8 +160,12 @@ impl CgroupManager for V2<'_> {
 
     /// Compiling and loading the device program takes the kernel 0.2 ms.
     fn finish(&self, limits: &Limits) -> Result<()> {
+        let dir = self.group.dir();
         match &limits.devices {
-            Some(DevicePolicy::Program(rules)) => attach_devices(&self.group.dir(), rules),
+            Some(DevicePolicy::Program(rules)) if self.fresh.get() => {
+                device_attach::first(&dir, rules)
+            }
+            Some(DevicePolicy::Program(rules)) => device_attach::put(&dir, rules),
             _ => Ok(()),
         }
     }
@@ -228,45 +228,4 @@ pub(super) fn kill(dir: &Path) -> Result<()> {
         Ok(()) | Err(Errno::ENOENT | Errno::ENODEV) => Ok(()),
         Err(errno) => Err(Error::call(Code::Cgroup, "write", errno).path(dir.join("cgroup.kill"))),
     }
-}
-
-/// Whether a device program is on the directory.
-fn has_program(dir: &Path) -> Result<bool> {
-    let cgroup = open_devices(dir)?;
-    let programs = bpf::device_programs(cgroup.as_fd());
-    let programs = programs.map_err(|errno| devices_refused(dir, "bpf", errno))?;
-    Ok(!programs.is_empty())
-}
-
-/// Puts the device program on the directory.
-pub(super) fn attach_devices(dir: &Path, rules: &DeviceRules) -> Result<()> {
-    let Some(program) = assemble(rules)? else {
-        return Ok(());
-    };
-    let refused = |call, errno| devices_refused(dir, call, errno);
-    let cgroup = open_devices(dir)?;
-    let loaded = bpf::load_device_program(&program).map_err(|errno| refused("bpf", errno))?;
-    bpf::attach_device_program(cgroup.as_fd(), loaded.as_fd())
-        .map_err(|errno| refused("bpf", errno))
-}
-
-/// Takes away what a former user of the directory left.
-pub(super) fn detach_devices(dir: &Path) -> Result<()> {
-    let refused = |errno| devices_refused(dir, "bpf", errno);
-    let cgroup = open_devices(dir)?;
-    for id in bpf::device_programs(cgroup.as_fd()).map_err(refused)? {
-        bpf::detach_device_program(cgroup.as_fd(), id).map_err(refused)?;
-    }
-    Ok(())
-}
-
-fn open_devices(dir: &Path) -> Result<OwnedFd> {
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    open(dir, flags, Mode::empty()).map_err(|errno| devices_refused(dir, "open", errno))
-}
-
-fn devices_refused(dir: &Path, call: &'static str, errno: Errno) -> Error {
-    Error::call(Code::Cgroup, call, errno)
-        .doing(format!("attach device rules to {}", dir.display()))
-        .at("/linux/resources/devices")
 }

@@ -1,8 +1,8 @@
-//! bpf(2), for device programs on cgroup2 directories: load, attach, list, detach.
+//! bpf(2), for device programs on cgroup2 directories: load, attach, replace, list, detach.
 //!
 //! Knows nothing of what the programs mean.
 
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::{NixPath, Result};
@@ -19,6 +19,7 @@ const PROG_QUERY: libc::c_int = 16;
 const PROG_TYPE_CGROUP_DEVICE: u32 = 15;
 const CGROUP_DEVICE: u32 = 6;
 const ALLOW_MULTI: u32 = 2;
+const REPLACE: u32 = 4;
 
 /// struct bpf_insn.
 #[repr(C)]
@@ -86,7 +87,7 @@ struct Load {
     name: [u8; 16],
 }
 
-/// The beginning of union bpf_attr for PROG_ATTACH and PROG_DETACH.
+/// The beginning of union bpf_attr for PROG_ATTACH and PROG_DETACH, `replaced` since Linux 5.6.
 #[repr(C)]
 #[derive(Default)]
 struct Attach {
@@ -94,6 +95,7 @@ struct Attach {
     program: u32,
     kind: u32,
     flags: u32,
+    replaced: u32,
 }
 
 /// The beginning of union bpf_attr for PROG_QUERY, with room behind it: newer kernels write
@@ -168,20 +170,68 @@ pub fn pin(program: BorrowedFd<'_>, path: &std::path::Path) -> Result<()> {
     })?
 }
 
+/// The device programs of one directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// Their ids, in the order in which they are asked.
+    pub ids: Vec<u32>,
+    /// Whether there may be several: without BPF_F_ALLOW_MULTI a second takes the first's place.
+    flags: u32,
+}
+
+impl Attached {
+    /// Whether there may be several.
+    pub fn several(&self) -> bool {
+        self.ids.is_empty() || self.flags & ALLOW_MULTI != 0
+    }
+}
+
 /// Attaches a device program to a cgroup2 directory, beside those of other owners.
 pub fn attach_device_program(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Result<()> {
+    attach(cgroup, program, ALLOW_MULTI, 0)
+}
+
+/// Attaches a device program in the place of the one with this id, or of the only one that can
+/// be there, at once. ENOENT: that one is not there any more.
+pub fn replace_device_program(
+    cgroup: BorrowedFd<'_>,
+    program: BorrowedFd<'_>,
+    attached: &Attached,
+    id: u32,
+) -> Result<()> {
+    if !attached.several() {
+        // The flags of the first are those that a second has to have.
+        return attach(cgroup, program, attached.flags, 0);
+    }
+    let old = by_id(id)?;
+    attach(cgroup, program, ALLOW_MULTI | REPLACE, number(old.as_fd()))
+}
+
+/// As others may have attached theirs: nothing can stand beside it.
+#[cfg(test)]
+pub fn attach_alone(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Result<()> {
+    attach(cgroup, program, 0, 0)
+}
+
+fn attach(
+    cgroup: BorrowedFd<'_>,
+    program: BorrowedFd<'_>,
+    flags: u32,
+    replaced: u32,
+) -> Result<()> {
     let mut attributes = Attach {
         target: number(cgroup),
         program: number(program),
         kind: CGROUP_DEVICE,
-        flags: ALLOW_MULTI,
+        flags,
+        replaced,
     };
     // SAFETY: the attributes hold no address.
     unsafe { bpf(PROG_ATTACH, &mut attributes) }.map(drop)
 }
 
-/// The ids of the device programs that are attached to this very directory, at most 64.
-pub fn device_programs(cgroup: BorrowedFd<'_>) -> Result<Vec<u32>> {
+/// The device programs that are attached to this very directory, at most 64.
+pub fn device_programs(cgroup: BorrowedFd<'_>) -> Result<Attached> {
     let mut ids = vec![0_u32; 64];
     let mut attributes = Query {
         target: number(cgroup),
@@ -193,25 +243,32 @@ pub fn device_programs(cgroup: BorrowedFd<'_>) -> Result<Vec<u32>> {
     // SAFETY: `ids` has room for the `count` numbers that the kernel may write.
     unsafe { bpf(PROG_QUERY, &mut attributes) }?;
     ids.truncate(attributes.count as usize);
-    Ok(ids)
+    Ok(Attached {
+        ids,
+        flags: attributes.attach_flags,
+    })
 }
 
 /// Detaches the program with this id from the directory. ENOENT: it is not there any more.
 pub fn detach_device_program(cgroup: BorrowedFd<'_>, id: u32) -> Result<()> {
-    let mut by_id = ById {
+    let program = by_id(id)?;
+    let mut attributes = Attach {
+        target: number(cgroup),
+        program: number(program.as_fd()),
+        kind: CGROUP_DEVICE,
+        ..Attach::default()
+    };
+    // SAFETY: the attributes hold no address.
+    unsafe { bpf(PROG_DETACH, &mut attributes) }.map(drop)
+}
+
+fn by_id(id: u32) -> Result<OwnedFd> {
+    let mut attributes = ById {
         id,
         ..ById::default()
     };
     // SAFETY: the attributes hold no address.
-    let program = owned(unsafe { bpf(PROG_GET_FD_BY_ID, &mut by_id) }?);
-    let mut attributes = Attach {
-        target: number(cgroup),
-        program: program.as_raw_fd().cast_unsigned(),
-        kind: CGROUP_DEVICE,
-        flags: 0,
-    };
-    // SAFETY: the attributes hold no address.
-    unsafe { bpf(PROG_DETACH, &mut attributes) }.map(drop)
+    unsafe { bpf(PROG_GET_FD_BY_ID, &mut attributes) }.map(owned)
 }
 
 fn number(fd: BorrowedFd<'_>) -> u32 {
