@@ -7,7 +7,7 @@ use super::allowed::Allowed;
 use super::generated::Random;
 use super::peer::Peer;
 use super::seen::{Difference, Seen};
-use super::{VIEW, bundle, obstacle_anywhere};
+use super::{VIEW, bundle, obstacle_anywhere, without_cgroup_mounts};
 use crate::harness::machine::{self, Cgroups};
 use crate::harness::{Bundle, Stage, View};
 use crate::{skip, stage};
@@ -247,9 +247,7 @@ fn generated_resources_are_written_as_the_peers_write_them() {
         };
         let mut bundle = bundle(&stage);
         let resources = generator.resources(version);
-        // A mount of cgroup2 without a namespace changes the one that everybody has.
-        let mounts = bundle.config["mounts"].as_array_mut().expect("mounts");
-        mounts.retain(|mount| mount["type"] != "cgroup");
+        without_cgroup_mounts(&mut bundle);
         for (key, value) in resources.as_object().into_iter().flatten() {
             bundle.set(&format!("/linux/resources/{key}"), value.clone());
         }

@@ -360,6 +360,12 @@ fn idle(bundle: &mut Bundle) -> &mut Bundle {
     bundle.args(&["/bin/probe", "sleep-until-term"])
 }
 
+/// runc's mount of cgroup2 without a namespace changes the options of the one that everybody has.
+fn without_cgroup_mounts(bundle: &mut Bundle) {
+    let mounts = bundle.config["mounts"].as_array_mut().expect("mounts");
+    mounts.retain(|mount| mount["type"] != "cgroup");
+}
+
 /// Docker's bundle without what only Docker could give: its images, its files, its names.
 fn docker(bundle: &mut Bundle) {
     let text = include_str!("../../fixtures/good/docker.json");

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::idle;
 use super::peer::{Peer, Rootfs};
+use super::{idle, without_cgroup_mounts};
 use crate::harness::{Stage, View, machine};
 use crate::{skip, stage};
 
@@ -62,6 +62,7 @@ fn stats_have_runcs_keys_and_values() {
     let mut bundle = super::bundle(&stage);
     let _rootfs = Rootfs::new(&bundle.folder.join("rootfs"));
     idle(&mut bundle);
+    without_cgroup_mounts(&mut bundle);
     for (controller, limit) in [
         ("memory", json!({"limit": 64 << 20, "swap": 128 << 20})),
         ("cpu", json!({"quota": 50_000, "period": 100_000})),

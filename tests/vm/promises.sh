@@ -14,7 +14,7 @@ binary=$(built --test promises) cgroups=$binary
 [ -x "$binary" ] && [ -x "$cgroups" ] || { echo "guest: no test binary"; exit 1; }
 named=$#
 if [ "${1-}" != --systemd ] && [ $# = 0 ] && [ -z "${CAPSID_SOAK-}" ]; then
-  set -- cgroups:: controllers:: devices:: jvm:: update:: events:: memory:: differential::limits:: rootless:: lifecycle:: user_namespaces:: exec::exec_is_ exec::exec_joins overlays::every labels:: --skip labels::selinux
+  set -- cgroups:: controllers:: devices:: jvm:: update:: events:: memory:: differential::stats differential::updates differential::limits:: rootless:: lifecycle:: user_namespaces:: exec::exec_is_ exec::exec_joins overlays::every labels:: --skip labels::selinux
 fi
 out=$(mktemp -d "${TMPDIR:-/tmp}/capsid-guest-out.XXXXXX") || exit 1
 trap 'rm -rf "$out"' EXIT
