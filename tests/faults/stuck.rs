@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, pipe2};
 use serde_json::json;
 
-use crate::harness::{Container, Stage, end, until};
+use crate::harness::{Container, Stage, View, end, until};
 use crate::stage;
 
 /// What must be told at once; the guard is a hundred times that.
@@ -229,6 +229,46 @@ fn cgroups_that_the_container_made_are_removed_with_their_processes() {
             !kept.success() || is_zombie(&pid),
             "process {pid} is still there"
         );
+    }
+}
+
+#[test]
+fn f18_what_the_container_itself_has_frozen_keeps_nobody_from_killing_and_deleting_it() {
+    for view in [View::V1, View::V2] {
+        if view.obstacle().is_some() {
+            continue;
+        }
+        let stage = stage!(view);
+        for verb in ["kill", "delete --force", "delete"] {
+            let container = match verb {
+                "delete" => created(&stage),
+                _ => stage.running(),
+            };
+            let inner = container.exec_detached(&["sleep", "600"]);
+            let below = container.cgroup("freezer").join("frozen");
+            std::fs::create_dir(&below).unwrap();
+            std::fs::write(below.join("cgroup.procs"), inner.to_string()).unwrap();
+            let (file, freeze, is) = match stage.view.is_v2() {
+                true => ("cgroup.freeze", "1", ("cgroup.events", "frozen 1")),
+                false => ("freezer.state", "FROZEN", ("freezer.state", "FROZEN")),
+            };
+            std::fs::write(below.join(file), freeze).unwrap();
+            until("the cgroup below is frozen", || {
+                let text = std::fs::read_to_string(below.join(is.0)).unwrap();
+                text.lines().any(|line| line == is.1)
+            });
+            match verb {
+                "kill" => {
+                    container.kill("KILL").ok();
+                    container.becomes("stopped");
+                    container.delete().ok();
+                }
+                "delete" => drop(container.delete().ok()),
+                _ => drop(container.delete_force().ok()),
+            }
+            let left = stage.remains(&container.id);
+            assert!(left.is_empty(), "{view:?} {verb}: {left:?}");
+        }
     }
 }
 

@@ -87,6 +87,12 @@ pub trait CgroupManager {
     /// Lets the processes run again.
     fn thaw(&self) -> Result<()>;
 
+    /// Lets everybody who was sent SIGKILL die of it: on v1 a frozen process doesn't, also in
+    /// cgroups that the container itself has frozen below its own.
+    fn let_die(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Whether the processes are stopped, or about to be, by this or an enclosing cgroup.
     fn frozen(&self) -> Result<bool>;
 

@@ -188,6 +188,13 @@ impl CgroupManager for V1<'_> {
         freezer.thaw(&dir)
     }
 
+    fn let_die(&self) -> Result<()> {
+        match self.freezer() {
+            Some((Freezer::V1, dir)) => Freezer::thaw_all_v1(&dir),
+            _ => Ok(()),
+        }
+    }
+
     fn frozen(&self) -> Result<bool> {
         self.freezer()
             .map_or(Ok(false), |(freezer, dir)| freezer.frozen(&dir))

@@ -64,7 +64,8 @@ impl Runtime {
         }
         let record = usable(state_dir.load::<Record>(STATE)).flatten();
         if let Some(record) = &record {
-            end(record)?;
+            // In none of its cgroups any more: they are removed.
+            end(record, || Ok(()))?;
         }
         if let Some(journal) = journal {
             let annotations = record.map(|record| record.annotations).unwrap_or_default();
@@ -153,24 +154,19 @@ impl Container {
 
     fn kill_init(&self) -> Result<()> {
         match &self.record {
-            Some(record) => {
-                if record.init.open()?.is_some() && !self.journal.cgroup.legacy.is_empty() {
-                    // On v1 a frozen process would not die of it.
-                    self.journal.cgroup.manager().thaw()?;
-                }
-                end(record)
-            }
+            Some(record) => end(record, || self.journal.cgroup.manager().let_die()),
             None => Ok(()),
         }
     }
 }
 
-/// Kills init and waits until it has ended.
-fn end(record: &Record) -> Result<()> {
+/// Kills init and waits until it has ended, with all the processes of its pid namespace.
+fn end(record: &Record, let_die: impl FnOnce() -> Result<()>) -> Result<()> {
     let Some(pidfd) = record.init.open()? else {
         return Ok(());
     };
     kill(&pidfd)?;
+    let_die()?;
     match wait_end(&pidfd, PollTimeout::from(KILL_DEADLINE))? {
         true => Ok(()),
         false => Err(Error::new(

@@ -51,10 +51,9 @@ impl Container {
             }
             Err(errno) => return Err(Error::call(Code::Process, "pidfd_send_signal", errno)),
         }
-        // A frozen process of cgroup v1 doesn't even die before it is thawed.
-        if signal == libc::SIGKILL && !self.journal.cgroup.legacy.is_empty() && cgroup.frozen()? {
-            cgroup.thaw()?;
+        match signal {
+            libc::SIGKILL => cgroup.let_die(),
+            _ => Ok(()),
         }
-        Ok(())
     }
 }

@@ -169,6 +169,10 @@ impl CgroupManager for Systemd<'_> {
         self.directories.thaw()
     }
 
+    fn let_die(&self) -> Result<()> {
+        self.directories.let_die()
+    }
+
     fn frozen(&self) -> Result<bool> {
         self.directories.frozen()
     }
