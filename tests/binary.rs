@@ -82,6 +82,11 @@ fn features_tells_what_the_specification_asks_for() {
         (&features["ociVersionMin"], &features["ociVersionMax"]),
         (&"1.0.0".into(), &"1.3.0".into())
     );
+    let version = Outcome::of(stage.bare().arg("--version")).ok().stdout;
+    let commit = version
+        .lines()
+        .find_map(|line| line.strip_prefix("commit: "));
+    assert_eq!(features["annotations"]["capsid.commit"], commit.unwrap());
     let has = |pointer: &str, word: &str| {
         features
             .pointer(pointer)
@@ -108,6 +113,22 @@ fn features_tells_what_the_specification_asks_for() {
         assert!(has("/linux/namespaces", kind), "{kind}");
     }
     assert!(has("/linux/capabilities", "CAP_CHECKPOINT_RESTORE"));
+    assert!(has(
+        "/linux/seccomp/supportedFlags",
+        "SECCOMP_FILTER_FLAG_SPEC_ALLOW"
+    ));
+    let killable = "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV";
+    assert!(has("/linux/seccomp/knownFlags", killable));
+    let uname = nix::sys::utsname::uname().unwrap();
+    let release = uname.release().to_str().unwrap();
+    let mut numbers = release
+        .split('.')
+        .map_while(|word| word.parse::<u32>().ok());
+    assert_eq!(
+        has("/linux/seccomp/supportedFlags", killable),
+        (numbers.next(), numbers.next()) >= (Some(5), Some(19)),
+        "Linux {release}"
+    );
     for version in ["v1", "v2"] {
         assert_eq!(features["linux"]["cgroup"][version], true, "{version}");
     }

@@ -26,9 +26,6 @@ verb's own: capsid --root /tmp/state run --keep web. `capsid VERB --help` explai
 Exit codes: 0 success; 1 failure; 2 wrong usage; 255 exec failed before the command ran.
 A foreground run or exec ends with the status of its process, or 128 plus its signal.";
 
-/// The Makefile's; a build by cargo alone knows no commit.
-const COMMIT: Option<&str> = option_env!("CAPSID_COMMIT");
-
 /// Runs containers from OCI bundles.
 #[derive(Parser)]
 #[command(
@@ -77,9 +74,7 @@ fn version_text() -> String {
     format!(
         "capsid version {}\ncommit: {}\nspec: {}\n",
         env!("CARGO_PKG_VERSION"),
-        COMMIT
-            .filter(|commit| !commit.is_empty())
-            .unwrap_or("unknown"),
+        capsid_runtime::commit(),
         capsid_runtime::OCI_VERSION,
     )
 }

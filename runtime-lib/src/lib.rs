@@ -71,3 +71,5 @@ pub use notice::Notice;
 
 /// The version of the runtime-spec that this library implements.
 pub const OCI_VERSION: &str = spec::version::MAX;
+
+pub use spec::version::commit;

@@ -47,15 +47,12 @@ pub const OPERATORS: [LinuxSeccompOperator; 7] = [
     LinuxSeccompOperator::ScmpCmpNe,
 ];
 
-/// Every flag, and the Linux that has it first.
-pub const FLAGS: [(LinuxSeccompFilterFlag, (u32, u32)); 4] = [
-    (LinuxSeccompFilterFlag::SeccompFilterFlagLog, (4, 14)),
-    (LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow, (4, 17)),
-    (LinuxSeccompFilterFlag::SeccompFilterFlagTsync, (3, 17)),
-    (
-        LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv,
-        (5, 19),
-    ),
+/// Every flag.
+pub const FLAGS: [LinuxSeccompFilterFlag; 4] = [
+    LinuxSeccompFilterFlag::SeccompFilterFlagLog,
+    LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow,
+    LinuxSeccompFilterFlag::SeccompFilterFlagTsync,
+    LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv,
 ];
 
 /// The ABI of an architecture, by the configuration's word.
@@ -169,6 +166,18 @@ pub fn flag_bit(flag: LinuxSeccompFilterFlag) -> u32 {
         }
     };
     bit as u32
+}
+
+/// Whether this machine's kernel has a flag.
+pub fn has_flag(flag: LinuxSeccompFilterFlag) -> bool {
+    let listening = match flag {
+        // It is about the listener's answer, and refused without one.
+        LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => {
+            libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u32
+        }
+        _ => 0,
+    };
+    crate::sys::seccomp::takes(flag_bit(flag) | listening)
 }
 
 /// Without a list, programs keep the speed that the mitigation of speculative store bypass

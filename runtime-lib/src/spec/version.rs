@@ -1,4 +1,4 @@
-//! `ociVersion`: which versions of the specification this one reads.
+//! `ociVersion`: which versions of the specification this one reads; and which commit this is.
 
 /// The oldest version of the specification that is read whole.
 pub const MIN: &str = "1.0.0";
@@ -6,6 +6,14 @@ pub const MIN: &str = "1.0.0";
 pub const MAX: &str = "1.3.0";
 /// The minor version of [`MAX`].
 const NEWEST_MINOR: u64 = 3;
+
+/// The commit that this was built from, or "unknown": the Makefile says it, a build by cargo
+/// alone or outside of a checkout knows none.
+pub fn commit() -> &'static str {
+    option_env!("CAPSID_COMMIT")
+        .filter(|commit| !commit.is_empty())
+        .unwrap_or("unknown")
+}
 
 /// What an `ociVersion` means to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

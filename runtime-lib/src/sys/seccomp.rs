@@ -9,6 +9,21 @@ use nix::errno::Errno;
 
 use super::checked;
 
+/// Whether the kernel takes these flags: it judges them before it reads the program, and there
+/// is none. Nothing is installed.
+pub fn takes(flags: u32) -> bool {
+    // SAFETY: without a program the call fails (EFAULT); it writes nowhere.
+    let refused = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            flags,
+            std::ptr::null::<libc::sock_fprog>(),
+        )
+    };
+    checked(refused) == Err(Errno::EFAULT)
+}
+
 /// struct sock_filter: one instruction of classic BPF.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
