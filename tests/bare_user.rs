@@ -75,6 +75,26 @@ fn folders_and_files_of_the_user_can_be_bound_and_those_of_others_as_far_as_they
 }
 
 #[test]
+fn an_oom_score_that_an_ordinary_user_may_not_set_is_a_warning() {
+    let stage = user_stage!();
+    let mut bundle = stage.plain_bundle();
+    bundle.set("/process/oomScoreAdj", json!(-500));
+    bundle.sh("cat /proc/self/oom_score_adj");
+    let own = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap();
+    let outcome = stage.run(&bundle).ok();
+    assert_eq!(outcome.line(), own.trim());
+    let warning = "/process/oomScoreAdj: it stays as it is";
+    assert_eq!(outcome.stderr.matches(warning).count(), 1, "{outcome}");
+    bundle.sleeps();
+    let container = stage.create(&bundle);
+    container.start().ok();
+    let outcome = container.exec(&["cat", "/proc/self/oom_score_adj"]).ok();
+    assert_eq!(outcome.line(), own.trim());
+    assert_eq!(outcome.stderr.matches(warning).count(), 1, "{outcome}");
+    container.delete_force().ok();
+}
+
+#[test]
 fn exec_is_limited_and_scored_as_the_first_process() {
     let stage = user_stage!();
     let mut bundle = stage.plain_bundle();

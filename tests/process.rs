@@ -179,6 +179,40 @@ fn the_oom_score_is_as_given() {
     );
 }
 
+/// Whether whoever calls the runtime in these tests may lower a process's score.
+fn lowers_scores() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    u64::from_str_radix(line.unwrap().trim(), 16).unwrap() >> 24 & 1 == 1
+}
+
+#[test]
+fn an_oom_score_that_root_may_not_set_is_refused() {
+    let stage = stage!();
+    if lowers_scores() {
+        skip!("root may set every score here");
+    }
+    let mut bundle = stage.bundle();
+    bundle
+        .set("/process/oomScoreAdj", json!(-500))
+        .args(&["/bin/true"]);
+    let words = [
+        "/process/oomScoreAdj",
+        "CAP_SYS_RESOURCE",
+        "permission denied",
+    ];
+    stage.try_create(&bundle).refuses(&words);
+    bundle.user_namespace(100_000, 65_536);
+    stage.try_create(&bundle).refuses(&words);
+    let container = stage.running();
+    let file = stage.path("process.json");
+    let process = json!({"args": ["/bin/true"], "cwd": "/", "oomScoreAdj": -500});
+    std::fs::write(&file, process.to_string()).unwrap();
+    container
+        .exec_with(&["--process", &file.to_string_lossy()], &[])
+        .fails_with(255, &["(/oomScoreAdj)", words[1], words[2]]);
+}
+
 #[test]
 fn a_working_directory_that_is_missing_is_made() {
     let stage = stage!();

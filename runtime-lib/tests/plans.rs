@@ -9,7 +9,7 @@ use capsid_runtime::container::{Console, CreateOptions, ExecOptions, Overlay};
 use capsid_runtime::lxcfs::Lxcfs;
 use capsid_runtime::plan::{
     AddRequest, Conditions, CreateRequest, ExecRequest, Host, IdMap, Limiter, Modules, OwnIds,
-    Place, Plan, Start, Subordinate, add_mount, create, exec, remove_mount, validate,
+    Place, Plan, Scorer, Start, Subordinate, add_mount, create, exec, remove_mount, validate,
 };
 use capsid_runtime::rdt;
 use capsid_runtime::spec::Spec;
@@ -300,7 +300,10 @@ fn exec_plan(fixture: &str, euid: u32, namespaces: CloneFlags, layout: &Layout) 
     let rdt = resctrl(&config);
     let request = ExecRequest {
         id: "web",
-        euid,
+        scorer: match euid {
+            0 => Scorer::Parent,
+            _ => Scorer::Child,
+        },
         init: std::fs::File::open("/dev/null").unwrap().into(),
         root: None,
         namespaces,

@@ -38,7 +38,7 @@ pub(super) fn oom_score_adj(score: i32) -> Result<(), Refused> {
     let file = file(procfs.as_fd(), c"self/oom_score_adj", libc::O_WRONLY)?;
     let text = text.get(..length).unwrap_or_default();
     match retry(|| nix::unistd::write(&file, text)) {
-        // As a parent's write, but for the warning.
+        // The parent looks, and warns.
         Ok(_) | Err(Errno::EACCES) => Ok(()),
         Err(errno) => Err(Refused::new("write", errno)),
     }

@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use nix::sched::CloneFlags;
 use nix::sys::stat::stat;
 use nix::unistd::geteuid;
+use oci_spec::runtime::Process as Described;
 
 use super::Container;
 use super::create::check_preserved;
@@ -24,7 +25,9 @@ use crate::error::{Code, Error, Result};
 use crate::launch::opens::open_directory;
 use crate::launch::{Launched, Surroundings, launch};
 use crate::plan::hooks::{Hook, Streams};
-use crate::plan::{self, Conditions, ExecRequest, Limiter, Modules, Plan, validate};
+use crate::plan::{
+    self, Conditions, ExecRequest, Limiter, Modules, Plan, Scorer, in_user_namespace, validate,
+};
 use crate::rdt;
 use crate::seccomp::{self, Filter};
 use crate::step::words::NAMESPACES;
@@ -126,21 +129,39 @@ impl Container {
     /// The container may have ended at any moment of the join: whatever refused, that is why.
     fn explain(&self, error: Error, killed: u64, options: &ExecOptions) -> Error {
         let named = error.code() == Code::Cgroup && !options.cgroups.is_empty();
+        if named {
+            let paths = options.cgroups.iter().map(|one| one.path.to_string_lossy());
+            let paths: Vec<_> = paths.collect();
+            let error = error.doing(format!(
+                "put the process into the cgroup {}",
+                paths.join(", ")
+            ));
+            return match error.os_error() {
+                Some(Errno::ENOENT) => error.hint("it is below the container's, and has to exist"),
+                _ => error,
+            };
+        }
+        match self.has_ended_under(&error) {
+            true => stopped().hint("it ended meanwhile"),
+            false => oom::explain(&self.journal.cgroup, error, killed, false),
+        }
+    }
+
+    /// Whether an error of whoever joins the container is one because it has ended.
+    pub(super) fn has_ended_under(&self, error: &Error) -> bool {
+        match error.code() {
+            Code::Died | Code::Namespace | Code::Cgroup | Code::Process => {}
+            _ => return false,
+        }
         // A dying process loses its namespaces a moment before its pidfd says so.
         let patience = match error.os_error() {
             None | Some(Errno::ENOENT | Errno::ESRCH | Errno::ENODEV) => LAST_BREATH,
             _ => 0,
         };
-        let ended = || match self.record.as_ref().map(|record| record.init.open()) {
+        match self.record.as_ref().map(|record| record.init.open()) {
             Some(Ok(Some(init))) => wait_end(&init, patience.into()).unwrap_or(false),
             Some(Ok(None)) => true,
             _ => false,
-        };
-        match error.code() {
-            Code::Died | Code::Namespace | Code::Cgroup | Code::Process if !named && ended() => {
-                stopped().hint("it ended meanwhile")
-            }
-            _ => oom::explain(&self.journal.cgroup, error, killed, false),
         }
     }
 
@@ -212,7 +233,7 @@ impl Joined<'_> {
         let shared = !namespaces.contains(CloneFlags::CLONE_NEWNS);
         plan::exec(ExecRequest {
             id: self.id,
-            euid: geteuid().as_raw(),
+            scorer: scorer(&options.process),
             init: self.pidfd,
             // A hook runs before init has gone into its root.
             root: match shared && hook.is_none() {
@@ -231,6 +252,16 @@ impl Joined<'_> {
             filter: self.filter,
             hook,
         })
+    }
+}
+
+/// Who sets the OOM score of a process that joins.
+fn scorer(process: &Described) -> Scorer {
+    let scored = process.oom_score_adj().is_some();
+    match geteuid().is_root() {
+        false => Scorer::Child,
+        true if scored && in_user_namespace() => Scorer::LenientParent,
+        true => Scorer::Parent,
     }
 }
 

@@ -11,7 +11,7 @@ use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use super::devices::Moved;
 use super::{Launched, Place, RunHook};
 use crate::error::{Code, Error, Result, errno_text};
-use crate::plan::{IdMap, IdMaps, ParentAction, Plan};
+use crate::plan::{IdMap, IdMaps, ParentAction, Plan, Scorer};
 use crate::step::Barrier;
 use crate::sys::process;
 
@@ -60,18 +60,38 @@ pub fn perform(
             },
             ParentAction::Attach(unit) => unit.attach(pid)?,
             ParentAction::MoveDevices(asked) => *devices = Moved::take(asked, pid)?,
-            ParentAction::OomScoreAdj(score) => {
-                match write(pid, "oom_score_adj", &score.to_string()) {
-                    // Engines of ordinary users ask for it all the same.
-                    Err(error) if error.os_error() == Some(Errno::EACCES) => tracing::warn!(
-                        pointer = "/process/oomScoreAdj",
-                        "/process/oomScoreAdj: it stays as it is: {score} is below the caller's \
-                         own, which takes CAP_SYS_RESOURCE"
-                    ),
-                    result => result.map_err(|error| error.at("/process/oomScoreAdj"))?,
-                }
-            }
+            ParentAction::OomScoreAdj {
+                score,
+                scorer,
+                pointer,
+            } => score_oom(*score, *scorer, pointer, pid)?,
         }
+    }
+    Ok(())
+}
+
+fn score_oom(score: i32, scorer: Scorer, at: &str, pid: i32) -> Result<()> {
+    let lowers = format!("{score} is below the caller's own, which takes CAP_SYS_RESOURCE");
+    let set = || write(pid, "oom_score_adj", &score.to_string());
+    let unprivileged = |error: &Error| error.os_error() == Some(Errno::EACCES);
+    let refused = match scorer {
+        Scorer::Child => {
+            let is = std::fs::read_to_string(format!("/proc/{pid}/oom_score_adj"));
+            is.is_ok_and(|is| is.trim_end() != score.to_string())
+        }
+        Scorer::LenientParent => match set() {
+            Err(error) if unprivileged(&error) => true,
+            result => result.map_err(|error| error.at(at)).map(|()| false)?,
+        },
+        Scorer::Parent => {
+            return set().map_err(|error| match unprivileged(&error) {
+                true => error.at(at).hint(lowers),
+                false => error.at(at),
+            });
+        }
+    };
+    if refused {
+        tracing::warn!(pointer = at, "{at}: it stays as it is: {lowers}");
     }
     Ok(())
 }

@@ -20,6 +20,7 @@ impl Plan {
             steps: Vec::new(),
             parent: Vec::new(),
             opens: Vec::new(),
+            own_cpus: false,
             overlay: None,
             program: None,
             later: Vec::new(),

@@ -60,7 +60,7 @@ pub use live::{AddRequest, Place, add_mount, remove_mount, see_mounts};
 pub(crate) use mount_options::known as known_mount_options;
 pub(crate) use namespaces::flag as namespace_flag;
 pub use net_devices::NetDevice;
-pub use parent::{IdMap, IdMaps, Open, OverlayDirectories, ParentAction};
+pub use parent::{IdMap, IdMaps, Open, OverlayDirectories, ParentAction, Scorer};
 pub use process::Limiter;
 pub(crate) use process::limit_words;
 pub use request::{CreateRequest, ExecRequest, Start};
@@ -87,6 +87,8 @@ pub struct Plan {
     pub parent: Vec<(Barrier, ParentAction)>,
     /// What the parent opens before the clone; steps name these by [`crate::step::Slot`].
     pub opens: Vec<Open>,
+    /// The container's cgroup has CPUs of its own.
+    pub own_cpus: bool,
     /// The directories of an overlay root, made before the clone when they don't exist.
     pub overlay: Option<OverlayDirectories>,
     /// What the child executes at last.
@@ -239,8 +241,7 @@ pub fn exec(request: ExecRequest) -> Result<Plan> {
     labels::label_process(process, request.modules, pointer, &mut plan)?;
     plan.join_rdt(request.rdt);
     affinity.before_cgroups(&mut plan);
-    let ordinary = request.euid != 0;
-    process::oom_score(process.oom_score_adj(), ordinary, pointer, &mut plan);
+    process::oom_score(process.oom_score_adj(), request.scorer, pointer, &mut plan);
     // From the join on, a container with CAP_SYS_PTRACE sees this process's descriptors.
     plan.step(Step::Undumpable);
     let init = plan.open(Open::Descriptor(request.init));

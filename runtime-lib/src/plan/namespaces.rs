@@ -17,7 +17,7 @@ use super::credentials::Groups;
 use super::draft::c_string;
 use super::host::Host;
 use super::process::oom_score;
-use super::{IdMaps, Open, ParentAction, Plan};
+use super::{IdMaps, Open, ParentAction, Plan, Scorer};
 use super::{credentials, idmap};
 use crate::cgroup::Layout;
 use crate::error::Result;
@@ -156,7 +156,11 @@ impl Namespaces {
     /// The steps that bring the child into its namespaces.
     pub(super) fn enter(&self, score: Option<i32>, preserve: u32, plan: &mut Plan) {
         if self.maps.is_none() {
-            oom_score(score, self.user_first, "/process", plan);
+            let scorer = match self.user_first {
+                true => Scorer::Child,
+                false => self.scorer(),
+            };
+            oom_score(score, scorer, "/process", plan);
         }
         let mut made = self.new;
         if self.late_cgroup {
@@ -185,13 +189,25 @@ impl Namespaces {
         }
     }
 
+    fn scorer(&self) -> Scorer {
+        match self.user_first || self.nested {
+            true => Scorer::LenientParent,
+            false => Scorer::Parent,
+        }
+    }
+
     /// The parent maps the ids of a new user namespace, or makes sure of those of a joined one.
     pub(super) fn map_ids(&self, score: Option<i32>, plan: &mut Plan) {
         if let Some(maps) = &self.maps {
             plan.act(Barrier::Placed, ParentAction::MapIds(maps.clone()));
             if let Some(score) = score {
                 // The child can't lower it any more, nor its parent when it has changed its ids.
-                plan.act(Barrier::Placed, ParentAction::OomScoreAdj(score));
+                let action = ParentAction::OomScoreAdj {
+                    score,
+                    scorer: self.scorer(),
+                    pointer: "/process/oomScoreAdj".to_owned(),
+                };
+                plan.act(Barrier::Placed, action);
             }
             plan.step_for(Step::Meet(Barrier::Placed), "/linux/uidMappings");
         } else if let Some(maps) = &self.ids {

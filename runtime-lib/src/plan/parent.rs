@@ -60,6 +60,17 @@ pub enum Open {
     Descriptor(OwnedFd),
 }
 
+/// Who sets the OOM score, and what a refusal means: to lower it takes CAP_SYS_RESOURCE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scorer {
+    /// The parent, and a refusal is one.
+    Parent,
+    /// The parent. Engines of ordinary users ask for what can't be had all the same.
+    LenientParent,
+    /// The child has, if it could; the parent says so if not.
+    Child,
+}
+
 /// What only the parent may do to the child.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ParentAction {
@@ -74,8 +85,12 @@ pub enum ParentAction {
         hard: u64,
         pointer: String,
     },
-    /// Write /proc/PID/oom_score_adj.
-    OomScoreAdj(i32),
+    /// Write /proc/PID/oom_score_adj, or look at it.
+    OomScoreAdj {
+        score: i32,
+        scorer: Scorer,
+        pointer: String,
+    },
     /// Run a hook to its end.
     Hook(Hook),
     /// Have systemd start the unit with the child in it, and limit it.

@@ -9,7 +9,7 @@ use oci_spec::runtime::{PosixRlimitType, Process, Spec};
 
 use super::draft::{c_string, target};
 use super::validate::sysctl;
-use super::{ParentAction, Plan, Program};
+use super::{ParentAction, Plan, Program, Scorer};
 use crate::error::{Code, Error, Result};
 use crate::spec::join;
 use crate::step::{Barrier, Step, Terminal};
@@ -131,14 +131,20 @@ pub(super) fn umask(process: &Process) -> Step {
 
 /// The OOM score. Before anything else by the child of an ordinary user: a process that is
 /// undumpable or has changed its ids has files of root's below /proc.
-pub(super) fn oom_score(score: Option<i32>, ordinary: bool, pointer: &str, plan: &mut Plan) {
-    match score {
-        None => {}
-        Some(score) if ordinary => {
-            plan.step_for(Step::OomScoreAdj(score), format!("{pointer}/oomScoreAdj"));
-        }
-        Some(score) => plan.act(Barrier::Ready, ParentAction::OomScoreAdj(score)),
+pub(super) fn oom_score(score: Option<i32>, scorer: Scorer, pointer: &str, plan: &mut Plan) {
+    let Some(score) = score else {
+        return;
+    };
+    let pointer = format!("{pointer}/oomScoreAdj");
+    if scorer == Scorer::Child {
+        plan.step_for(Step::OomScoreAdj(score), pointer.clone());
     }
+    let action = ParentAction::OomScoreAdj {
+        score,
+        scorer,
+        pointer,
+    };
+    plan.act(Barrier::Ready, action);
 }
 
 /// A limit, with the resource as setrlimit(2) calls it.

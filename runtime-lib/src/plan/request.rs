@@ -7,6 +7,7 @@ use nix::sched::CloneFlags;
 
 use super::hooks::{Hook, Streams};
 use super::labels::Modules;
+use super::parent::Scorer;
 use super::process::Limiter;
 use super::scheduling::Conditions;
 use crate::cgroup::CgroupPlan;
@@ -53,8 +54,8 @@ pub enum Start {
 #[derive(Debug)]
 pub struct ExecRequest<'a> {
     pub id: &'a str,
-    /// The caller's effective uid.
-    pub euid: u32,
+    /// Who sets the OOM score.
+    pub scorer: Scorer,
     /// A pidfd of the container's init.
     pub init: OwnedFd,
     /// The namespaces of init that are not the caller's; setns(2) refuses the others.

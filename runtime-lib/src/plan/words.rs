@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::process::limit_words;
-use super::{IdMap, IdMaps, NetDevice, ParentAction, Plan};
+use super::{IdMap, IdMaps, NetDevice, ParentAction, Plan, Scorer};
 use crate::step::{Step, namespaces};
 
 impl fmt::Display for Plan {
@@ -72,7 +72,10 @@ impl fmt::Display for ParentAction {
                 pointer,
             } => write!(f, "{}   {pointer}", limit_words(*resource, *soft, *hard)),
             ParentAction::Hook(hook) => write!(f, "{hook}   {}", hook.pointer()),
-            ParentAction::OomScoreAdj(score) => write!(f, "set oom_score_adj to {score}"),
+            ParentAction::OomScoreAdj { score, scorer, .. } => match scorer {
+                Scorer::Child => write!(f, "look whether oom_score_adj is {score}"),
+                _ => write!(f, "set oom_score_adj to {score}"),
+            },
             ParentAction::Place(unit) => write!(f, "have systemd start {unit} with it"),
             ParentAction::Attach(unit) => write!(f, "have systemd put it into {}", unit.name),
             ParentAction::MoveDevices(devices) => {
