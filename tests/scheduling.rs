@@ -77,6 +77,33 @@ fn a_real_time_priority_is_given_or_refused_by_its_pointer() {
 }
 
 #[test]
+fn a_deadline_in_a_cgroup_with_cpus_of_its_own_is_refused_in_runcs_words() {
+    let stage = stage!();
+    let every = stage.prints(&mut stage.bundle(), "grep -c ^processor /proc/cpuinfo");
+    if every == "1" || !machine::has_controller("cpuset") {
+        skip!("one CPU, or no cpuset controller");
+    }
+    let mut bundle = stage.bundle();
+    bundle.set("/linux/resources/cpu/cpus", json!("0")).sleeps();
+    let words = [
+        "/process/scheduler",
+        "process scheduler can't be used together with AllowedCPUs",
+    ];
+    let container = stage.create(&bundle);
+    container.start().ok();
+    let deadline = json!({"policy": "SCHED_DEADLINE", "nice": 19, "runtime": 42_000,
+        "deadline": 1_000_000, "period": 1_000_000});
+    bundle.set("/process/scheduler", deadline.clone());
+    stage.try_create(&bundle).refuses(&words);
+    let file = stage.path("process.json");
+    let process = json!({"args": ["/bin/true"], "cwd": "/", "scheduler": deadline});
+    std::fs::write(&file, process.to_string()).unwrap();
+    container
+        .exec_with(&["--process", &file.to_string_lossy()], &[])
+        .fails_with(255, &words[1..]);
+}
+
+#[test]
 fn the_io_priority_is_as_given_in_init_and_in_exec() {
     let stage = stage!();
     if !machine::has_program("ionice") {

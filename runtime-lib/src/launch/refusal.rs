@@ -20,7 +20,13 @@ pub fn refused(plan: &Plan, step: usize, errno: Errno, call: &str, note: &str) -
         }
         Step::FindProgram | Step::Execute => program(&name_of_program(plan), call, errno, note),
         _ => {
-            let error = Error::new(code_of(&planned.step, errno), errno_text(errno));
+            let tail = match (&planned.step, errno) {
+                (Step::Scheduler(_), Errno::EPERM) if plan.own_cpus => {
+                    "process scheduler can't be used together with AllowedCPUs".to_owned()
+                }
+                _ => errno_text(errno),
+            };
+            let error = Error::new(code_of(&planned.step, errno), tail);
             match (errno, note) {
                 (Errno::ENOSYS, "") => error.hint(missing(call)),
                 (Errno::ENOSYS, note) => error.hint(format!("{note}: {}", missing(call))),

@@ -38,6 +38,9 @@ pub struct Conditions {
     personality: Option<i32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     memory: Option<MemoryPolicy>,
+    /// The cgroup has CPUs of its own, which some schedulers don't go with.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    own_cpus: bool,
 }
 
 impl Conditions {
@@ -49,12 +52,17 @@ impl Conditions {
         let linux = config.linux().as_ref();
         let personality = linux.and_then(|linux| linux.personality().as_ref());
         let memory = linux.and_then(|linux| linux.memory_policy().as_ref());
+        let resources = linux.and_then(|linux| linux.resources().as_ref());
+        let cpu = resources.and_then(|resources| resources.cpu().as_ref());
         Ok(Conditions {
             personality: personality.map(|asked| match asked.domain() {
                 LinuxPersonalityDomain::PerLinux => PER_LINUX,
                 LinuxPersonalityDomain::PerLinux32 => PER_LINUX32,
             }),
             memory: memory.map(memory_policy).transpose()?,
+            own_cpus: cpu
+                .and_then(|cpu| cpu.cpus().as_deref())
+                .is_some_and(|cpus| !cpus.is_empty()),
         })
     }
 
@@ -65,6 +73,7 @@ impl Conditions {
 
     /// The steps that set them.
     pub(super) fn set(&self, plan: &mut Plan) {
+        plan.own_cpus = self.own_cpus;
         if let Some(persona) = self.personality {
             plan.step_for(Step::Personality(persona), "/linux/personality");
         }

@@ -261,6 +261,27 @@ pub(super) fn config(value: &Value) -> Vec<Error> {
     wrong
 }
 
+/// Members whose absence runc has words of its own for, that its callers look for.
+const ABSENT: &[(&str, &str, &str)] = &[
+    (
+        "/linux/memoryPolicy",
+        "mode",
+        "invalid memory policy mode \"\"",
+    ),
+    ("/scheduler", "policy", "scheduler policy is required"),
+    ("/ioPriority", "class", "invalid ioPriority.Class: \"\""),
+];
+
+fn absent(pattern: &str, name: &str) -> String {
+    let known = ABSENT
+        .iter()
+        .find(|(object, member, _)| (*object, *member) == (pattern, name));
+    known.map_or_else(
+        || format!("{name} must be specified"),
+        |(_, _, words)| (*words).to_owned(),
+    )
+}
+
 /// All that is wrong with the shape of a process.json.
 pub(super) fn process(value: &Value) -> Vec<Error> {
     check("", value, PROCESS, PROCESS_WORDS)
@@ -287,7 +308,7 @@ fn check(at: &str, value: &Value, shapes: &[Shape], words: &[Words]) -> Vec<Erro
                 continue;
             }
             wrong.push(match missing(value) {
-                Some(name) => refuse(join(&pointer, name), format!("{name} must be specified")),
+                Some(name) => refuse(join(&pointer, name), absent(pattern, name)),
                 None => refuse(pointer, expected("an object", value)),
             });
         }

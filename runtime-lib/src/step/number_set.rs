@@ -44,6 +44,11 @@ impl NumberSet {
         self.0.iter().all(|word| *word == 0)
     }
 
+    /// How many numbers it holds.
+    pub fn count(&self) -> u32 {
+        self.0.iter().map(|word| word.count_ones()).sum()
+    }
+
     fn has(&self, n: usize) -> bool {
         self.0
             .get(n / BITS)
@@ -95,6 +100,7 @@ mod tests {
         let set = NumberSet::parse("7,0-3,64").unwrap();
         assert_eq!(set.mask(), [0b1000_1111, 1]);
         assert_eq!(set.to_string(), "0-3,7,64");
+        assert_eq!(set.count(), 6);
         assert_eq!(NumberSet::parse("65535").unwrap().mask().len(), 1024);
     }
 

@@ -7,7 +7,7 @@ use oci_spec::runtime::MemoryPolicyModeType as Mode;
 use super::{linux, refuse};
 use crate::error::Error;
 use crate::plan::scheduling::memory_flag;
-use crate::spec::Spec;
+use crate::spec::{Spec, shorten};
 use crate::step::NumberSet;
 
 /// config-linux.md: "Currently no flag values are supported."
@@ -23,7 +23,7 @@ pub(super) fn personality_has_no_flags(spec: &Spec) -> Vec<Error> {
     }
 }
 
-/// set_mempolicy(2) says EINVAL to each of these and no more.
+/// set_mempolicy(2) says EINVAL to each of these and no more; it is what runc's callers look for.
 pub(super) fn memory_policy_fits_together(spec: &Spec) -> Vec<Error> {
     let Some(asked) = linux(spec).and_then(|linux| linux.memory_policy().as_ref()) else {
         return vec![];
@@ -34,7 +34,10 @@ pub(super) fn memory_policy_fits_together(spec: &Spec) -> Vec<Error> {
         "" => NumberSet::default(),
         list => match NumberSet::parse(list) {
             Ok(nodes) => nodes,
-            Err(why) => return vec![refuse(at("nodes"), why)],
+            Err(why) => {
+                let tail = format!("invalid memory policy nodes {:?}: {why}", shorten(list));
+                return vec![refuse(at("nodes"), tail)];
+            }
         },
     };
     let flags = asked.flags().as_deref().unwrap_or_default();
@@ -42,10 +45,17 @@ pub(super) fn memory_policy_fits_together(spec: &Spec) -> Vec<Error> {
     let has = |flag| bits & memory_flag(flag) != 0;
     let relative = has(Flag::MpolFRelativeNodes) || has(Flag::MpolFStaticNodes);
     let mut errors = Vec::new();
-    let mut wrong = |field: &str, tail: String| errors.push(refuse(at(field), tail));
+    let mut wrong = |field: &str, why: String| {
+        let tail = format!("{why}: set_mempolicy: invalid argument");
+        errors.push(refuse(at(field), tail));
+    };
     match (mode, nodes.is_empty()) {
         (Mode::MpolDefault | Mode::MpolLocal, false) => {
-            wrong("nodes", format!("{mode} takes no nodes"));
+            let count = nodes.count();
+            wrong(
+                "nodes",
+                format!("{mode} mode requires 0 nodes but got {count}"),
+            );
         }
         (
             Mode::MpolBind
@@ -53,7 +63,10 @@ pub(super) fn memory_policy_fits_together(spec: &Spec) -> Vec<Error> {
             | Mode::MpolWeightedInterleave
             | Mode::MpolPreferredMany,
             true,
-        ) => wrong("nodes", format!("{mode} needs at least one node")),
+        ) => wrong(
+            "nodes",
+            format!("{mode} mode requires at least 1 node but got 0"),
+        ),
         _ => {}
     }
     if has(Flag::MpolFRelativeNodes) && has(Flag::MpolFStaticNodes) {

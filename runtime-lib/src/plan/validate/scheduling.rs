@@ -15,7 +15,6 @@ const PRIORITY: std::ops::RangeInclusive<i32> = 1..=99;
 const IO_LEVEL: std::ops::RangeInclusive<i64> = 0..=7;
 
 /// The policies that each kind of number is for.
-const WITH_NICE: &[u32] = &[0, 3];
 const WITH_PRIORITY: &[u32] = &[1, 2];
 const DEADLINE: u32 = 6;
 
@@ -31,7 +30,7 @@ pub(super) fn scheduler_fits_its_policy(process: &Process, at: &str) -> Vec<Erro
     };
     let mut errors = Vec::new();
     let nice = scheduler.nice().unwrap_or_default();
-    if WITH_NICE.contains(&policy) && !NICE.contains(&nice) {
+    if !NICE.contains(&nice) {
         errors.push(refuse(
             at("nice"),
             format!("invalid scheduler.nice: {nice}"),
