@@ -138,15 +138,41 @@ fn link_to_root(bundle: &mut Bundle) {
 #[test]
 fn b10_a_namespace_path_and_other_maps() {
     let stage = stage!();
+    let mut bundle = stage.bundle();
+    bundle.user_namespace(100_000, 1000).sleeps();
+    let first = stage.create(&bundle);
+    let path = format!("/proc/{}/ns/user", first.pid());
     refused(
         &stage,
         |bundle| {
             bundle
-                .user_namespace(100_000, 10)
-                .namespace("user", Some("/proc/self/ns/user"));
+                .user_namespace(200_000, 1000)
+                .namespace("user", Some(&path));
         },
-        &["/linux/"],
+        &["/linux/uidMappings"],
     );
+}
+
+#[test]
+fn b10_the_callers_own_user_namespace() {
+    let stage = stage!();
+    for mapped in [false, true] {
+        refused(
+            &stage,
+            |bundle| {
+                if mapped {
+                    bundle.user_namespace(100_000, 10);
+                }
+                bundle.namespace("user", Some("/proc/self/ns/user"));
+            },
+            &[
+                "/linux/namespaces/",
+                "/path",
+                "the caller's own",
+                "leave it out",
+            ],
+        );
+    }
 }
 
 #[test]

@@ -113,20 +113,20 @@ fn a_descriptor_to_preserve_that_is_not_open_is_an_error() {
     bundle.args(&["/bin/true"]);
     let id = stage.id();
     bundle.write(&id);
-    let script = r#"exec 3<&- 4<&-; exec $capsid "$@""#;
+    let script = r#"exec 3</ 4<&-; exec $capsid "$@""#;
+    let folder = bundle.folder.to_string_lossy().into_owned();
+    let container = stage.running();
+    let missing = "unable to stat preserved-fd 4 (of 2)";
+    for verb in ["run", "create"] {
+        let words = [verb, "--preserve-fds", "2", "--bundle", &folder, &id];
+        stage
+            .shell(script, &words)
+            .refuses(&[&format!("{verb} {id}: "), missing]);
+    }
+    let words = ["exec", "--preserve-fds", "2", &container.id, "true"];
     stage
-        .shell(
-            script,
-            &[
-                "run",
-                "--preserve-fds",
-                "2",
-                "--bundle",
-                &bundle.folder.to_string_lossy(),
-                &id,
-            ],
-        )
-        .refuses(&["preserve"]);
+        .shell(script, &words)
+        .fails_with(255, &[&format!("exec in {}: ", container.id), missing]);
 }
 
 #[test]

@@ -472,6 +472,12 @@ fn exec_enters_a_cgroup_below_the_containers() {
         let inside = line(&["--cgroup", wanted]);
         assert!(inside.ends_with("/sub"), "{inside}");
         assert!(!line(&[]).ends_with("/sub") && !line(&["--cgroup", "/"]).ends_with("/sub"));
+        container
+            .exec_with(&["--cgroup", "missing"], &["true"])
+            .fails_with(
+                255,
+                &["into the cgroup missing", "has to exist: no such file"],
+            );
         for path in ["../other", "a/../../b", "/..", "sub/.."] {
             container
                 .exec_with(&["--cgroup", path], &["true"])

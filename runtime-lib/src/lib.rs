@@ -64,7 +64,7 @@ mod tree;
 pub use container::{
     Account, Added, CgroupDriver, Console, Container, ContainerId, CreateOptions, Created, Detach,
     Event, Events, ExecOptions, Exit, Explanation, Listed, Mounts, OomKilled, Overlay, Process,
-    Runtime, Seal, State, Status, SubCgroup, Update,
+    Runtime, Seal, State, Status, SubCgroup, Update, not_preserved,
 };
 pub use error::{Code, Error, Result};
 pub use notice::Notice;

@@ -35,7 +35,8 @@ pub struct Create {
 impl Create {
     pub fn run(self, global: &Global) -> Result<u8> {
         let id = self.id.checked()?;
-        let options = self.launch.options(self.bundle, Stay::Detached, global)?;
+        let options = self.launch.options(self.bundle, Stay::Detached, global);
+        let options = options.map_err(|error| error.during(format!("create {id}")))?;
         global
             .runtime()?
             .create(&id, &options, &Seal::AlreadySealed)?;

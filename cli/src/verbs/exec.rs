@@ -100,7 +100,7 @@ impl Exec {
         let container = global.runtime()?.open(&id)?;
         let detach = self.detach;
         let options = self.options(&container, command);
-        let mut options = options.map_err(|error| error.during(format!("exec {id}")))?;
+        let mut options = options.map_err(|error| error.during(format!("exec in {id}")))?;
         if detach {
             container.exec(&options, &Seal::AlreadySealed)?;
             return Ok(0);

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use capsid_runtime::lxcfs::USUAL_PLACE;
-use capsid_runtime::{Code, Console, CreateOptions, Error, Overlay, Result};
+use capsid_runtime::{Code, Console, CreateOptions, Error, Overlay, Result, not_preserved};
 use clap::Args;
 
 use crate::global::Global;
@@ -166,9 +166,7 @@ pub fn preserved(count: u32) -> Result<u32> {
         let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}"));
         let flags = info.ok().as_deref().and_then(flags_of);
         if flags.is_none_or(|flags| flags & CLOSE_ON_EXEC != 0) {
-            return Err(Error::new(Code::InvalidArgument, "bad file descriptor")
-                .doing(format!("keep {count} descriptors"))
-                .hint(format!("unable to stat preserved-fd {fd}")));
+            return Err(not_preserved(fd, count));
         }
     }
     Ok(count)

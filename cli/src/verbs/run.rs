@@ -61,7 +61,8 @@ impl Run {
 
     fn detached(self, global: &Global) -> Result<u8> {
         let id = self.id.checked()?;
-        let options = self.launch.options(self.bundle, Stay::Detached, global)?;
+        let options = self.launch.options(self.bundle, Stay::Detached, global);
+        let options = options.map_err(|error| error.during(format!("run {id}")))?;
         let created = global.runtime()?.run(&id, &options, &Seal::AlreadySealed)?;
         if let Some(listening) = created.notify {
             let process = &created.process;
@@ -72,7 +73,8 @@ impl Run {
 
     fn in_the_foreground(self, global: &Global) -> Result<u8> {
         let id = self.id.checked()?;
-        let options = self.launch.options(self.bundle, Stay::Foreground, global)?;
+        let options = self.launch.options(self.bundle, Stay::Foreground, global);
+        let options = options.map_err(|error| error.during(format!("run {id}")))?;
         let reap = match self.no_subreaper {
             true => Reap::ItsProcess,
             false => Reap::Orphans,

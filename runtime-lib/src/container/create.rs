@@ -217,11 +217,16 @@ impl Created {
 /// Asked before anything is opened here, which could take the missing number.
 pub(super) fn check_preserved(count: u32) -> Result<()> {
     for number in 3..3u32.saturating_add(count) {
-        crate::sys::fd::is_open(number as i32).map_err(|errno| {
-            Error::call(Code::InvalidArgument, "fcntl", errno)
-                .doing(format!("unable to stat preserved-fd {number} (of {count})"))
-                .hint("--preserve-fds counts the descriptors after 2")
-        })?;
+        crate::sys::fd::is_open(number as i32)
+            .map_err(|errno| not_preserved(number, count).errno(errno))?;
     }
     Ok(())
+}
+
+/// The refusal of a descriptor that the caller has not passed on, of so many to be preserved.
+pub fn not_preserved(number: u32, count: u32) -> Error {
+    let tail = format!("stat /proc/self/fd/{number}: no such file or directory");
+    Error::new(Code::InvalidArgument, tail)
+        .doing(format!("unable to stat preserved-fd {number} (of {count})"))
+        .hint("the descriptors after 2 are counted, and those of LISTEN_FDS first")
 }

@@ -21,6 +21,8 @@ use crate::sys::process::pidfd_send_signal;
 
 /// How long a killed init may take to end, in milliseconds.
 const KILL_DEADLINE: u16 = 10_000;
+/// How often it is looked after meanwhile.
+const LOOKS: u16 = 40;
 
 impl Runtime {
     /// Deletes a container that is stopped or created; with `force` any, killing it first,
@@ -161,23 +163,26 @@ impl Container {
 }
 
 /// Kills init and waits until it has ended, with all the processes of its pid namespace.
-fn end(record: &Record, let_die: impl FnOnce() -> Result<()>) -> Result<()> {
+fn end(record: &Record, let_die: impl Fn() -> Result<()>) -> Result<()> {
     let Some(pidfd) = record.init.open()? else {
         return Ok(());
     };
     kill(&pidfd)?;
-    let_die()?;
-    match wait_end(&pidfd, PollTimeout::from(KILL_DEADLINE))? {
-        true => Ok(()),
-        false => Err(Error::new(
-            Code::Deadline,
-            format!(
-                "process {} did not end within 10 s of SIGKILL",
-                record.init.pid
-            ),
-        )
-        .hint("it may be in an uninterruptible wait of the kernel: delete again later")),
+    for _ in 0..LOOKS {
+        // Again, as a pause on its way may have frozen them since.
+        let_die()?;
+        if wait_end(&pidfd, PollTimeout::from(KILL_DEADLINE / LOOKS))? {
+            return Ok(());
+        }
     }
+    Err(Error::new(
+        Code::Deadline,
+        format!(
+            "process {} did not end within 10 s of SIGKILL",
+            record.init.pid
+        ),
+    )
+    .hint("it may be in an uninterruptible wait of the kernel: delete again later"))
 }
 
 fn kill(pidfd: &OwnedFd) -> Result<()> {

@@ -41,7 +41,7 @@ mod views;
 use std::path::{Path, PathBuf};
 
 pub use accounts::Account;
-pub use create::Created;
+pub use create::{Created, not_preserved};
 pub use events::{Event, Events};
 pub use explain::Explanation;
 pub use id::ContainerId;

@@ -86,7 +86,7 @@ impl Mounts<'_> {
         self.container
             .locked()
             .and_then(|container| container.add_mount(mount))
-            .map_err(|error| error.during(format!("mounts add {}", self.container.id)))
+            .map_err(|error| self.refused("add", error))
     }
 
     /// Unmounts what [`Mounts::add`] has mounted on `destination`, the last of them.
@@ -97,7 +97,7 @@ impl Mounts<'_> {
         self.container
             .locked()
             .and_then(|container| container.remove_mount(destination, detach))
-            .map_err(|error| error.during(format!("mounts remove {}", self.container.id)))
+            .map_err(|error| self.refused("remove", error))
     }
 
     /// What was added and is still there, in its order.
@@ -107,7 +107,15 @@ impl Mounts<'_> {
     pub fn list(&self) -> Result<Vec<Added>> {
         self.container
             .list_mounts()
-            .map_err(|error| error.during(format!("mounts list {}", self.container.id)))
+            .map_err(|error| self.refused("list", error))
+    }
+
+    fn refused(&self, verb: &str, error: Error) -> Error {
+        let error = match self.container.has_ended_under(&error) {
+            true => ended(),
+            false => error,
+        };
+        error.during(format!("mounts {verb} {}", self.container.id))
     }
 }
 
@@ -259,20 +267,16 @@ impl Container {
 
     /// How to get into the container.
     fn place(&self) -> Result<Place> {
-        let stopped = || {
-            Error::new(Code::NotRunning, "container not running")
-                .hint("its mounts have ended with it")
-        };
         match self.status()? {
             Status::Created | Status::Running | Status::Paused => {}
-            Status::Stopped => return Err(stopped()),
+            Status::Stopped => return Err(ended()),
             Status::Creating => {
                 let tail = "the container is being created";
                 return Err(Error::new(Code::WrongStatus, tail));
             }
         }
-        let record = self.record.as_ref().ok_or_else(stopped)?;
-        let init = record.init.open()?.ok_or_else(stopped)?;
+        let record = self.record.as_ref().ok_or_else(ended)?;
+        let init = record.init.open()?.ok_or_else(ended)?;
         let ours = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS;
         let namespaces = differing_namespaces(record.init.pid)? & ours;
         if !namespaces.contains(CloneFlags::CLONE_NEWNS) {
@@ -379,4 +383,8 @@ fn absolute(source: Option<&Path>) -> Result<PathBuf> {
 /// A destination as create cleans it, so that `/a/` is `/a`.
 fn plain(path: &Path) -> Option<String> {
     crate::step::Target::new(&path.to_string_lossy()).map(|target| target.to_string())
+}
+
+fn ended() -> Error {
+    Error::new(Code::NotRunning, "container not running").hint("its mounts have ended with it")
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sched::CloneFlags;
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, fstat, stat};
 
 use super::{Surroundings, launch, reap};
 use crate::error::{Code, Error, Result};
@@ -160,6 +160,13 @@ fn user_namespace(maps: &IdMaps) -> Result<OwnedFd> {
     file.ok_or_else(|| Error::new(Code::Died, "the holder of a user namespace is gone"))
 }
 
+/// Whether a file is the caller's own user namespace.
+fn is_own(file: &OwnedFd) -> bool {
+    let own = stat("/proc/thread-self/ns/user").map(|own| (own.st_dev, own.st_ino));
+    let file = fstat(file).map(|file| (file.st_dev, file.st_ino));
+    own.is_ok() && own == file
+}
+
 /// The kind is asked of the kernel, so that a wrong path is refused before anything is made.
 fn open_namespace(wanted: CloneFlags, path: &Path) -> Result<OwnedFd> {
     let doing = format!(
@@ -171,11 +178,20 @@ fn open_namespace(wanted: CloneFlags, path: &Path) -> Result<OwnedFd> {
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     let file = open(path, flags, Mode::empty()).map_err(|errno| refused("open", errno))?;
     match ioctl::namespace_type(file.as_fd()) {
+        // The others may be joined again and again.
+        Ok(CloneFlags::CLONE_NEWUSER) if wanted == CloneFlags::CLONE_NEWUSER && is_own(&file) => {
+            Err(refused("setns", Errno::EINVAL).hint(
+                "it is the caller's own user namespace, which nobody can join: leave it out, and \
+                 the container stays in it",
+            ))
+        }
         Ok(kind) if kind == wanted => Ok(file),
-        Ok(kind) => Err(refused("ioctl", Errno::EINVAL).hint(format!(
-            "the file is a {} namespace",
-            words::namespaces(kind)
-        ))),
+        Ok(kind) => {
+            let kind = words::namespaces(kind);
+            let article = if kind.starts_with('i') { "an" } else { "a" };
+            let hint = format!("the file is {article} {kind} namespace");
+            Err(refused("ioctl", Errno::EINVAL).hint(hint))
+        }
         Err(Errno::ENOTTY) => {
             Err(refused("ioctl", Errno::EINVAL).hint("the file is not a namespace"))
         }
