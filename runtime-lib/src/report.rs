@@ -16,6 +16,9 @@ const NOTE: std::ops::Range<usize> = 40..REPORT_BYTES;
 pub const GO: [u8; 1] = *b"g";
 pub const BACK: [u8; 1] = *b"b";
 
+/// The check that what is bound on /proc is a procfs.
+pub const NOT_PROCFS: &str = "procfs";
+
 /// Why a step did not succeed, as far as the child can say it without allocating.
 #[derive(Clone, Copy)]
 pub struct Refused {

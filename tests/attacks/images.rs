@@ -72,6 +72,41 @@ fn s07_nothing_is_mounted_into_proc_by_any_path() {
 }
 
 #[test]
+fn s07_only_a_whole_procfs_is_bound_on_proc() {
+    let stage = stage!();
+    let plain = stage.path("plain");
+    std::fs::create_dir(&plain).unwrap();
+    std::os::unix::fs::symlink("/tmp", stage.path("link")).unwrap();
+    let tail = "\"/proc\" cannot be mounted because it is not of type proc";
+    for (source, words) in [
+        (plain.as_path(), &["rbind"][..]),
+        (&plain, &["bind", "ro"]),
+        (std::path::Path::new("/proc/sys"), &["rbind"]),
+        (std::path::Path::new("/sys"), &["rbind"]),
+        (&stage.path("link"), &["bind", "copy-symlink"]),
+    ] {
+        for user in [false, true] {
+            let mut bundle = stage.own_bundle();
+            without_mounts_at(&mut bundle, "/proc");
+            if user {
+                bundle.user_namespace(100_000, 65_536);
+            }
+            bundle.bind(source, "/etc/../proc", words);
+            let pointer = format!(
+                "/mounts/{}",
+                bundle.config["mounts"].as_array().unwrap().len() - 1
+            );
+            let outcome = stage.try_create(&bundle);
+            outcome.refuses(&[&pointer, tail]);
+        }
+    }
+    let mut bundle = stage.own_bundle();
+    without_mounts_at(&mut bundle, "/proc");
+    bundle.bind(std::path::Path::new("/proc"), "/proc", &["rbind"]);
+    assert_eq!(stage.prints(&mut bundle, "stat -f -c %T /proc"), "proc");
+}
+
+#[test]
 fn s07_a_link_of_the_image_leads_no_mount_into_proc() {
     let stage = stage!();
     let source = stage.path("file");

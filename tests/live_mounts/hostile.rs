@@ -39,7 +39,10 @@ fn s07_no_live_mount_covers_a_file_of_proc_but_what_lxcfs_needs() {
         assert_eq!(outcome.code, 1, "{place}: {outcome}");
         assert!(outcome.stderr.contains("proc"), "{place}: {outcome}");
     }
+    let outcome = add(&container, &[], &source, "/proc");
+    outcome.refuses(&["\"/proc\" cannot be mounted because it is not of type proc"]);
     assert_eq!(listed(&container), ["/proc/uptime"]);
+    assert_eq!(container.sh("cat /proc/1/comm"), "sh");
 }
 
 #[test]

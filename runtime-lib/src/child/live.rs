@@ -15,6 +15,7 @@ use super::fds::{Fd, clone_tree, openat2};
 use super::mounts::{attach_at, give_flags, give_propagation, new_mount};
 use super::path_text::PathText;
 use super::paths::{Missing, OWN, deepest, ensure, kind, open_target};
+use super::procfs;
 use crate::report::{self, Refused, call};
 use crate::step::{Attributes, Mount, Source, Target};
 use crate::sys::fd;
@@ -78,6 +79,7 @@ impl<'plan> Child<'plan> {
                 return Err(Refused::new("open_tree", Errno::EBADF));
             }
         };
+        procfs::only_on_proc(made, &mount.target)?;
         give_flags(made, attributes)?;
         self.show(made)?;
         self.show(place.as_fd())?;

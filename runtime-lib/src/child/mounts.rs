@@ -97,6 +97,7 @@ impl Child<'_> {
     }
 
     fn attach_tree(&mut self, tree: BorrowedFd<'_>, mount: &Mount) -> Result<(), Refused> {
+        procfs::only_on_proc(tree, &mount.target)?;
         let missing = match kind(tree)?.1 {
             SFlag::S_IFDIR => Missing::Directory,
             SFlag::S_IFLNK if mount.source_link == SourceLink::Copy => {

@@ -13,7 +13,8 @@ use super::Child;
 use super::fds::{Fd, openat2};
 use super::mounts::new_mount;
 use super::paths::kind;
-use crate::report::{Refused, call};
+use crate::report::{NOT_PROCFS, Refused, call};
+use crate::step::Target;
 use crate::sys::mount::resolve;
 
 /// The inode of the root of every procfs (PROC_ROOT_INO of linux/proc_ns.h).
@@ -39,10 +40,24 @@ pub(super) fn at_proc() -> Result<Fd, Refused> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let root = open(c"/proc", flags, Mode::empty()).map(Fd::from);
     let root = root.map_err(|errno| Refused::new("open", errno).noting(b"/proc"))?;
-    let procfs = fstatfs(&root).map_err(call("fstatfs"))?.filesystem_type() == PROC_SUPER_MAGIC;
-    match procfs && kind(root.as_fd())?.0.st_ino == ROOT_INODE {
+    match is_root(root.as_fd())? {
         true => Ok(root),
         false => Err(Refused::new("fstatfs", Errno::ENODEV).noting(b"/proc is not a procfs")),
+    }
+}
+
+/// Whether a file is the root of a procfs.
+fn is_root(file: BorrowedFd<'_>) -> Result<bool, Refused> {
+    let procfs = fstatfs(file).map_err(call("fstatfs"))?.filesystem_type() == PROC_SUPER_MAGIC;
+    Ok(procfs && kind(file)?.0.st_ino == ROOT_INODE)
+}
+
+/// Refuses to bind on /proc what is no whole procfs: every process there takes it for one
+/// (CVE-2019-16884).
+pub(super) fn only_on_proc(tree: BorrowedFd<'_>, target: &Target) -> Result<(), Refused> {
+    match target.path.as_c_str() == c"proc" && !is_root(tree)? {
+        true => Err(Refused::new(NOT_PROCFS, Errno::EINVAL)),
+        false => Ok(()),
     }
 }
 

@@ -6,8 +6,8 @@ use nix::sys::wait::WaitStatus;
 
 use crate::error::{Code, Error, errno_text, missing};
 use crate::plan::{Plan, Planned};
-use crate::report::Needs;
-use crate::step::{Label, Mount, Root, Source, Step, words::namespaces};
+use crate::report::{NOT_PROCFS, Needs};
+use crate::step::{Label, Mount, Root, Source, Step, words};
 
 /// The refusal of one step.
 pub fn refused(plan: &Plan, step: usize, errno: Errno, call: &str, note: &str) -> Error {
@@ -17,6 +17,11 @@ pub fn refused(plan: &Plan, step: usize, errno: Errno, call: &str, note: &str) -
     let error = match &planned.step {
         Step::NothingToExecute => {
             Error::new(Code::InvalidConfig, "process property must not be empty").at("/process")
+        }
+        Step::Mount(mount) | Step::MakeMount(mount) if call == NOT_PROCFS => {
+            let place = format!("/{}", mount.target.path.to_string_lossy());
+            Error::new(Code::InvalidConfig, words::not_procfs(&place))
+                .hint("only a whole procfs may be bound there")
         }
         Step::FindProgram | Step::Execute => program(&name_of_program(plan), call, errno, note),
         _ => {
@@ -233,7 +238,7 @@ pub fn clone_refused(plan: &Plan, errno: Errno) -> Error {
         true => "clone the container's process".to_owned(),
         false => format!(
             "clone the container's process with new namespaces: {}",
-            namespaces(plan.namespaces)
+            words::namespaces(plan.namespaces)
         ),
     };
     let error = Error::call(Code::Namespace, "clone3", errno).doing(doing);

@@ -8,7 +8,7 @@ use super::Plan;
 use super::draft::target;
 use super::mount_options::Options;
 use crate::error::{Code, Error, Result};
-use crate::step::{Attributes, Links, SourceLink, Target};
+use crate::step::{Attributes, Links, SourceLink, Target, words};
 
 /// The files below /proc that lxcfs and the like may be mounted over.
 const OVER_PROC: [&str; 10] = [
@@ -171,7 +171,7 @@ pub(super) fn refuse_place(wanted: &Wanted) -> Result<()> {
     } = wanted;
     let tail = match wanted.place() {
         "proc" if wanted.options.bind.is_none() && *fstype != "proc" => {
-            format!("{destination:?} cannot be mounted because it is not of type proc")
+            words::not_procfs(destination)
         }
         place if place.starts_with("proc/") && !over_proc(place) => {
             format!("{destination:?} cannot be mounted because it is inside /proc")

@@ -329,6 +329,11 @@ pub(crate) fn not_mapped(errno: Errno) -> &'static str {
     }
 }
 
+/// What runc says, and engines know, of a mount on /proc that is no procfs.
+pub(crate) fn not_procfs(destination: &str) -> String {
+    format!("{destination:?} cannot be mounted because it is not of type proc")
+}
+
 /// " with size=1m,mode=755", or nothing.
 fn write_options(f: &mut fmt::Formatter<'_>, options: &[FsOption]) -> fmt::Result {
     for (n, option) in options.iter().enumerate() {
