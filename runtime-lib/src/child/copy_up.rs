@@ -1,9 +1,11 @@
 //! tmpcopyup: what a directory holds, copied into the new file system that will cover it.
 //! By descriptors from directory to directory: no link of the image is ever followed, nothing
 //! that could block is opened, and the new file system's size ends what would be endless.
-//! As with runc, extended attributes stay behind, and each name of a file becomes one of its own.
+//! Names of one file stay names of one file, and extended attributes come along as far as a
+//! tmpfs and the container's rights take them.
 
 use std::ffi::CStr;
+use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
@@ -13,14 +15,16 @@ use nix::sys::stat::{
     utimensat,
 };
 use nix::sys::time::TimeSpec;
-use nix::unistd::{Gid, Uid, fchownat, symlinkat};
+use nix::unistd::{Gid, Uid, fchownat, linkat, symlinkat};
 
 use super::fds::{Fd, openat2};
 use super::path_text::PATH_BYTES;
 use super::paths::kind;
 use crate::report::{Refused, call};
+use crate::sys::attribute;
 use crate::sys::fd::{entries, read_directory, read_link, send_file};
 use crate::sys::mount::resolve;
+use crate::tree;
 
 /// Each level costs two descriptors and some stack; deeper than this, somebody means harm.
 const DEEPEST: usize = 256;
@@ -28,19 +32,116 @@ const DEEPEST: usize = 256;
 /// A walk of one step, to what lies in a directory itself.
 const OWN: u64 = resolve::BENEATH | resolve::NO_SYMLINKS;
 
-/// Copies what is in `from`, and its owner, to the empty directory `to`.
+/// The kinds of extended attributes that are a file's own, and not what a security module thinks
+/// of the place where it lies.
+const OWN_ATTRIBUTES: [&[u8]; 4] = [
+    b"user.",
+    b"trusted.",
+    b"security.capability",
+    b"system.posix_acl_",
+];
+
+const FOLDER: i32 = libc::O_RDONLY | libc::O_DIRECTORY;
+
+/// Copies what is in `from`, its owner and its attributes to the empty directory `to`.
 pub(super) fn all(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<(), Refused> {
     let (stat, kind) = kind(from)?;
     if kind != SFlag::S_IFDIR {
         return Ok(());
     }
-    let flags = libc::O_RDONLY | libc::O_DIRECTORY;
-    let readable = openat2(from, c".", flags, 0, OWN).map_err(call("openat2"))?;
-    directory(readable.as_fd(), to, 0)?;
-    own(to, c"", &stat, AtFlags::AT_EMPTY_PATH)
+    let from = openat2(from, c".", FOLDER, 0, OWN).map_err(call("openat2"))?;
+    let to = openat2(to, c".", FOLDER, 0, OWN).map_err(call("openat2"))?;
+    let mut names = Names::new(from.as_fd(), to.as_fd());
+    directory(from.as_fd(), to.as_fd(), 0, &mut names)?;
+    names.forget()?;
+    own(to.as_fd(), c"", &stat, AtFlags::AT_EMPTY_PATH)?;
+    attributes(from.as_fd(), to.as_fd())
 }
 
-fn directory(from: BorrowedFd<'_>, to: BorrowedFd<'_>, depth: usize) -> Result<(), Refused> {
+/// Files that have more than one name: of each that was copied, one more name is kept in a folder
+/// of the new file system, until all is copied.
+struct Names<'fd> {
+    from: BorrowedFd<'fd>,
+    to: BorrowedFd<'fd>,
+    name: [u8; 32],
+    folder: Option<Fd>,
+}
+
+impl<'fd> Names<'fd> {
+    fn new(from: BorrowedFd<'fd>, to: BorrowedFd<'fd>) -> Names<'fd> {
+        Names {
+            from,
+            to,
+            name: [0; 32],
+            folder: None,
+        }
+    }
+
+    /// Gives a file that was copied under another name this one.
+    fn take(&mut self, stat: &FileStat, to: BorrowedFd<'_>, name: &CStr) -> Result<bool, Refused> {
+        let mut text = [0; 48];
+        let key = key(stat, &mut text);
+        match linkat(self.folder()?, key, to, name, AtFlags::empty()) {
+            Ok(()) => Ok(true),
+            Err(Errno::ENOENT | Errno::EMLINK) => Ok(false),
+            Err(errno) => Err(Refused::new("linkat", errno)),
+        }
+    }
+
+    /// Remembers what was copied. Without the room for that, its other names become files.
+    fn keep(&mut self, stat: &FileStat, to: BorrowedFd<'_>, name: &CStr) -> Result<(), Refused> {
+        let mut text = [0; 48];
+        let key = key(stat, &mut text);
+        let _ = linkat(to, name, self.folder()?, key, AtFlags::empty());
+        Ok(())
+    }
+
+    fn folder(&mut self) -> Result<BorrowedFd<'_>, Refused> {
+        if self.folder.is_none() {
+            let mut number = 0_u32;
+            loop {
+                self.name = [0; 32];
+                // Ten digits at the most, so the last byte stays the NUL.
+                let _ = write!(&mut self.name[..31], ".names-{number}");
+                let name = CStr::from_bytes_until_nul(&self.name).unwrap_or(c".names");
+                let is_free = fstatat(self.from, name, AtFlags::AT_SYMLINK_NOFOLLOW).is_err();
+                match is_free.then(|| mkdirat(self.to, name, Mode::S_IRWXU)) {
+                    Some(Ok(())) => break,
+                    None | Some(Err(Errno::EEXIST)) => number = number.wrapping_add(1),
+                    Some(Err(errno)) => return Err(Refused::new("mkdirat", errno)),
+                }
+            }
+            let name = CStr::from_bytes_until_nul(&self.name).unwrap_or(c".names");
+            let folder = openat2(self.to, name, libc::O_PATH, 0, OWN).map_err(call("openat2"))?;
+            self.folder = Some(folder);
+        }
+        let folder = self.folder.as_ref().map(AsFd::as_fd);
+        folder.ok_or(Refused::new("openat2", Errno::EBADF))
+    }
+
+    fn forget(self) -> Result<(), Refused> {
+        let Some(folder) = self.folder else {
+            return Ok(());
+        };
+        folder.close();
+        let name = CStr::from_bytes_until_nul(&self.name).unwrap_or(c".names");
+        tree::remove(self.to, name)
+    }
+}
+
+/// The name of a file in [`Names`]: its device and inode.
+fn key<'text>(stat: &FileStat, text: &'text mut [u8; 48]) -> &'text CStr {
+    // Two times sixteen digits at the most, so the last byte stays the NUL.
+    let _ = write!(&mut text[..47], "{:x}-{:x}", stat.st_dev, stat.st_ino);
+    CStr::from_bytes_until_nul(text).unwrap_or(c"file")
+}
+
+fn directory(
+    from: BorrowedFd<'_>,
+    to: BorrowedFd<'_>,
+    depth: usize,
+    names: &mut Names<'_>,
+) -> Result<(), Refused> {
     if depth == DEEPEST {
         return Err(Refused::new("openat2", Errno::ENAMETOOLONG)
             .noting(b"what it covers has directories deeper than 256 levels"));
@@ -53,9 +154,11 @@ fn directory(from: BorrowedFd<'_>, to: BorrowedFd<'_>, depth: usize) -> Result<(
         }
         for name in entries(buffer.get(..length).unwrap_or_default()) {
             if name != c"." && name != c".." {
-                entry(from, to, name, depth).map_err(|refused| match refused.has_note() {
-                    true => refused,
-                    false => explained(refused).noting(b"copy ").noting(name.to_bytes()),
+                entry(from, to, name, depth, names).map_err(|refused| {
+                    match refused.has_note() {
+                        true => refused,
+                        false => explained(refused).noting(b"copy ").noting(name.to_bytes()),
+                    }
                 })?;
             }
         }
@@ -74,27 +177,48 @@ fn entry(
     to: BorrowedFd<'_>,
     name: &CStr,
     depth: usize,
+    names: &mut Names<'_>,
 ) -> Result<(), Refused> {
     let itself = AtFlags::AT_SYMLINK_NOFOLLOW;
     let stat = fstatat(from, name, itself).map_err(call("fstatat"))?;
     let kind = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());
-    match kind {
+    let has_names = kind != SFlag::S_IFDIR && stat.st_nlink > 1;
+    if has_names && names.take(&stat, to, name)? {
+        return Ok(());
+    }
+    let copied = match kind {
         SFlag::S_IFDIR => {
             mkdirat(to, name, Mode::S_IRWXU).map_err(call("mkdirat"))?;
-            let flags = libc::O_RDONLY | libc::O_DIRECTORY;
-            let source = openat2(from, name, flags, 0, OWN).map_err(call("openat2"))?;
-            let copy = openat2(to, name, libc::O_PATH, 0, OWN).map_err(call("openat2"))?;
-            directory(source.as_fd(), copy.as_fd(), depth + 1)?;
+            let source = openat2(from, name, FOLDER, 0, OWN).map_err(call("openat2"))?;
+            let copy = openat2(to, name, FOLDER, 0, OWN).map_err(call("openat2"))?;
+            directory(source.as_fd(), copy.as_fd(), depth + 1, names)?;
+            Some((source, copy))
         }
-        SFlag::S_IFREG => file(from, to, name)?,
-        SFlag::S_IFLNK => link(from, to, name)?,
-        _ => mknodat(to, name, kind, Mode::S_IRUSR, stat.st_rdev).map_err(call("mknodat"))?,
-    }
+        SFlag::S_IFREG => Some(file(from, to, name)?),
+        SFlag::S_IFLNK => {
+            link(from, to, name)?;
+            None
+        }
+        _ => {
+            mknodat(to, name, kind, Mode::S_IRUSR, stat.st_rdev).map_err(call("mknodat"))?;
+            None
+        }
+    };
     own(to, name, &stat, itself)?;
     if kind != SFlag::S_IFLNK {
         let mode = Mode::from_bits_truncate(stat.st_mode & 0o7777);
         // Nobody else has the new file system: the name is still what was made here.
         fchmodat(to, name, mode, FchmodatFlags::FollowSymlink).map_err(call("fchmodat"))?;
+    }
+    if let Some((source, copy)) = copied {
+        // A change of owner takes capabilities away, and one of the mode changes the list of access.
+        attributes(source.as_fd(), copy.as_fd())?;
+        source.close();
+        // Who may write keeps the mount from becoming read-only.
+        copy.close();
+    }
+    if has_names {
+        names.keep(&stat, to, name)?;
     }
     let accessed = TimeSpec::new(stat.st_atime, stat.st_atime_nsec);
     let modified = TimeSpec::new(stat.st_mtime, stat.st_mtime_nsec);
@@ -111,7 +235,7 @@ fn own(to: BorrowedFd<'_>, name: &CStr, stat: &FileStat, flags: AtFlags) -> Resu
     }
 }
 
-fn file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr) -> Result<(), Refused> {
+fn file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr) -> Result<(Fd, Fd), Refused> {
     // A fifo that has taken the file's place meanwhile must not block.
     let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY;
     let source = openat2(from, name, flags, 0, OWN).map_err(call("openat2"))?;
@@ -121,9 +245,45 @@ fn file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr) -> Result<(), Ref
     let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL;
     let copy: Fd = openat2(to, name, flags, 0o600, OWN).map_err(call("openat2"))?;
     while send_file(copy.as_raw_fd(), source.as_raw_fd()).map_err(call("sendfile"))? > 0 {}
-    source.close();
-    // Who may write keeps the mount from becoming read-only.
-    copy.close();
+    Ok((source, copy))
+}
+
+/// Most files have none: then neither buffer is touched.
+fn attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<(), Refused> {
+    match attribute::list(from, &mut []) {
+        Ok(0) | Err(Errno::EOPNOTSUPP) => Ok(()),
+        Ok(_) => copy_attributes(from, to),
+        Err(errno) => Err(Refused::new("flistxattr", errno)),
+    }
+}
+
+/// Not inlined, as [`link`].
+#[inline(never)]
+fn copy_attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<(), Refused> {
+    let (mut list, mut value) = ([0; attribute::LONGEST], [0; attribute::LONGEST]);
+    let length = attribute::list(from, &mut list).map_err(call("flistxattr"))?;
+    for name in list
+        .get(..length)
+        .unwrap_or_default()
+        .split_inclusive(|byte| *byte == 0)
+    {
+        let Ok(text) = CStr::from_bytes_with_nul(name) else {
+            continue;
+        };
+        if !OWN_ATTRIBUTES.iter().any(|own| name.starts_with(own)) {
+            continue;
+        }
+        // One that is gone, or that has no meaning in this user namespace.
+        let Ok(length) = attribute::get(from, text, &mut value) else {
+            continue;
+        };
+        match attribute::set(to, text, value.get(..length).unwrap_or_default()) {
+            Ok(()) => {}
+            // The tmpfs has none of this kind; only others may give it; it names ids without a map.
+            Err(Errno::EOPNOTSUPP | Errno::EPERM | Errno::EINVAL) => {}
+            Err(errno) => return Err(Refused::new("fsetxattr", errno)),
+        }
+    }
     Ok(())
 }
 

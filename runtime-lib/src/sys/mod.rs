@@ -7,6 +7,7 @@
 
 #[cfg(test)]
 pub mod allocations;
+pub mod attribute;
 pub mod bpf;
 pub mod credentials;
 pub mod exec;
