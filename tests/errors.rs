@@ -463,6 +463,68 @@ fn a_misspelt_setting_is_told_and_what_was_meant() {
 }
 
 #[test]
+fn a_setting_that_is_like_none_is_listed_by_explain_and_refused_by_strict_alone() {
+    let stage = stage!();
+    let mut bundle = stage.bundle();
+    bundle
+        .args(&["/bin/true"])
+        .set("/linux/x-mine", serde_json::json!(1));
+    let outcome = stage.run(&bundle).ok();
+    assert_eq!(outcome.stderr, "");
+    let folder = bundle.folder.to_string_lossy().into_owned();
+    let line = "notice: /linux/x-mine: unknown setting \"x-mine\" is ignored";
+    let outcome = stage.call(&["explain", &folder]).ok();
+    assert!(outcome.stdout.contains(line), "{outcome}");
+    stage
+        .call(&["explain", "--strict", &folder])
+        .refuses(&["/linux/x-mine", "--strict"]);
+    let (_, outcome) = stage.try_create_with(&bundle, &["--strict"]);
+    outcome.refuses(&["/linux/x-mine", "unknown setting", "--strict"]);
+    bundle.remove("/linux/x-mine");
+    bundle.write("strict");
+    stage.call(&["explain", "--strict", &folder]).ok();
+}
+
+#[test]
+fn a_path_that_the_state_can_not_name_is_refused_with_the_reason() {
+    use std::os::unix::ffi::OsStrExt;
+    let stage = stage!();
+    let strange = stage.folder.join(std::ffi::OsStr::from_bytes(b"bad\xff"));
+    let mut bundle = stage.own_bundle();
+    bundle.args(&["/bin/true"]).write("strange");
+    let reason = "the path is not UTF-8";
+    let call = |before: &[&str]| {
+        let mut call = stage.capsid();
+        call.args(before).arg(&strange);
+        call
+    };
+    std::fs::rename(&bundle.folder, &strange).unwrap();
+    for mut call in [call(&["explain"]), call(&["create", "strange", "--bundle"])] {
+        crate::harness::Outcome::of(&mut call).refuses(&["open the bundle", reason]);
+    }
+    std::fs::rename(&strange, &bundle.folder).unwrap();
+    std::fs::rename(bundle.folder.join("rootfs"), &strange).unwrap();
+    std::os::unix::fs::symlink(&strange, bundle.folder.join("rootfs")).unwrap();
+    stage.try_create(&bundle).refuses(&["/root/path", reason]);
+    let mut bundle = stage.bundle();
+    bundle.args(&["/bin/true"]);
+    let folder = bundle.folder.to_string_lossy().into_owned();
+    bundle.write("strange");
+    for option in ["--overlay-dir", "--lxcfs"] {
+        let mut call = stage.capsid();
+        let mut option = std::ffi::OsString::from(format!("{option}="));
+        option.push(&strange);
+        call.args(["run", "--bundle", &folder])
+            .arg(option)
+            .arg("strange");
+        let outcome = crate::harness::Outcome::of(&mut call);
+        if outcome.code != 0 {
+            outcome.refuses(&[reason]);
+        }
+    }
+}
+
+#[test]
 fn a_setting_in_the_wrong_place_is_told_its_own_also_when_something_else_fails() {
     let stage = stage!();
     let mut bundle = stage.bundle();

@@ -59,7 +59,7 @@ fn run(command: CommandLine, failure_code: u8) -> u8 {
         Ok(code) => code,
         Err(error) => {
             for notice in error.notices() {
-                tracing::warn!(pointer = notice.pointer, "{notice}");
+                notice.warn();
             }
             log.failed(&error, failure_code)
         }

@@ -79,6 +79,9 @@ pub fn resolve(
 fn look(directory: &Path, pointer: Option<&'static str>) -> Result<Lxcfs> {
     let directory = std::path::absolute(directory)
         .map_err(|error| Error::io(Code::Filesystem, "getcwd", &error))?;
+    if directory.to_str().is_none() {
+        return Err(Error::new(Code::InvalidArgument, "the path is not UTF-8"));
+    }
     let refused = |call| move |errno| Error::call(Code::Filesystem, call, errno);
     let file_system = statfs(&directory).map_err(refused("statfs"))?;
     if file_system.filesystem_type() != FUSE_SUPER_MAGIC {

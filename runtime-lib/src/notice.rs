@@ -1,4 +1,5 @@
-//! A setting that will not act as it was written: what `explain` lists and the log warns of.
+//! A setting that will not act as it was written: what `explain` lists, `--strict` refuses, and the
+//! log warns of.
 
 use std::fmt;
 
@@ -11,6 +12,9 @@ pub struct Notice {
     pub pointer: String,
     /// What happens to it and why, as a clause.
     pub text: String,
+    /// It is a member that the specification doesn't have and that is like none of it: others may
+    /// put there what they like (config.md, "Extensibility"), so the log is silent about it.
+    pub unknown: bool,
 }
 
 impl Notice {
@@ -19,6 +23,22 @@ impl Notice {
         Notice {
             pointer: pointer.into(),
             text: text.into(),
+            unknown: false,
+        }
+    }
+
+    /// A notice about a member that means nothing to anybody here.
+    pub(crate) fn unknown(pointer: impl Into<String>, text: impl Into<String>) -> Notice {
+        Notice {
+            unknown: true,
+            ..Notice::new(pointer, text)
+        }
+    }
+
+    /// Says it in the log.
+    pub fn warn(&self) {
+        if !self.unknown {
+            tracing::warn!(pointer = self.pointer, "{self}");
         }
     }
 

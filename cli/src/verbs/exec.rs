@@ -230,7 +230,7 @@ impl Exec {
 fn read_process(file: &std::path::Path) -> Result<Process> {
     let (process, notices) = spec::process::read(file)?;
     for notice in notices {
-        tracing::warn!(pointer = notice.pointer, "{notice}");
+        notice.warn();
     }
     Ok(process)
 }

@@ -54,6 +54,7 @@ impl Bundle {
                 .at("/root/path")
                 .hint("it must be a directory with what the container sees as /")
         })?;
+        recordable(&rootfs).map_err(|error| error.at("/root/path"))?;
         if rootfs == Path::new("/") {
             return Err(Error::new(
                 Code::InvalidConfig,
@@ -89,6 +90,7 @@ impl Bundle {
             false => &options.bundle,
         };
         let path = real_directory(bundle).map_err(|error| error.doing("open the bundle"))?;
+        recordable(&path).map_err(|error| error.doing("open the bundle"))?;
         let config = match &options.config {
             Some(config) => config.clone(),
             None => path.join("config.json"),
@@ -101,6 +103,17 @@ fn name_the_option(error: Error) -> Error {
     match error.os_error() {
         Some(Errno::ENOENT) => error.hint("the bundle's directory is named by --bundle"),
         _ => error,
+    }
+}
+
+/// Whether the state can name a path.
+fn recordable(path: &Path) -> Result<()> {
+    match path.to_str() {
+        Some(_) => Ok(()),
+        None => {
+            let tail = "the path is not UTF-8, and the state of a container is JSON";
+            Err(Error::new(Code::InvalidArgument, tail).path(path))
+        }
     }
 }
 

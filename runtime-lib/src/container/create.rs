@@ -66,7 +66,7 @@ impl Runtime {
         check_preserved(options.preserve_fds)?;
         let prepared = self.prepare(id, options, start)?;
         for notice in &prepared.plan.notices {
-            tracing::warn!(pointer = notice.pointer, "{notice}");
+            notice.warn();
         }
         prepared.plan.trace();
         let handover = Handover::connect(

@@ -81,7 +81,7 @@ impl Container {
         };
         let mut first = plan(init, &cgroup)?;
         for notice in std::mem::take(&mut first.notices) {
-            tracing::warn!(pointer = notice.pointer, "{notice}");
+            notice.warn();
         }
         first.trace();
         let handover = Handover::connect(

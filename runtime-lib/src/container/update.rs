@@ -50,7 +50,7 @@ impl Container {
         let mut notices = resources.notices().to_vec();
         notices.extend(change.notices.iter().map(|notice| Notice {
             pointer: notice.pointer.replacen(AT, "", 1),
-            text: notice.text.clone(),
+            ..notice.clone()
         }));
         if resources.other_devices(config.pointer(AT)) {
             let text = "left as they are: only create sets device rules";

@@ -1,6 +1,6 @@
 //! Members of a configuration that mean nothing where they stand, and that are nearly something
 //! else there, or something in another place: ignored, as the specification wants, but not
-//! silently. What is unknown altogether is somebody else's.
+//! silently. What is like nothing is somebody else's: listed, and no more.
 
 use serde_json::Value;
 
@@ -72,9 +72,13 @@ const OBJECTS: &[Object] = &[
 /// A word that is this near to another one was meant to be it.
 const NEAR: usize = 2;
 
-/// A notice for each member that is nearly one of the specification's, or one of another object's.
+/// So many are looked up and listed; who writes more has not misspelt them.
+const LISTED: usize = 100;
+
+/// A notice for each member that its object doesn't have.
 pub(super) fn members(document: &Value) -> Vec<Notice> {
     let mut notices = Vec::new();
+    let mut more = 0;
     for Object { place, members } in OBJECTS {
         let strange = |(name, value): &(&String, &Value)| {
             !value.is_null() && !members.contains(&name.as_str())
@@ -86,11 +90,24 @@ pub(super) fn members(document: &Value) -> Vec<Notice> {
         for (pointer, object) in matches(document, place, has_strange) {
             let inside = object.as_object().into_iter().flatten();
             for (name, _) in inside.filter(strange) {
-                if let Some(text) = instead(name, members) {
-                    notices.push(Notice::new(join(&pointer, name), text));
+                if notices.len() == LISTED {
+                    more += 1;
+                    continue;
                 }
+                let pointer = join(&pointer, name);
+                notices.push(match instead(name, members) {
+                    Some(text) => Notice::new(pointer, text),
+                    None => Notice::unknown(
+                        pointer,
+                        format!("unknown setting {:?} is ignored", shorten(name)),
+                    ),
+                });
             }
         }
+    }
+    if more > 0 {
+        let text = format!("so are {more} more settings that are unknown");
+        notices.push(Notice::unknown("", text));
     }
     notices
 }
@@ -176,6 +193,7 @@ mod tests {
         let told = members(&document);
         let told: Vec<_> = told
             .iter()
+            .filter(|notice| !notice.unknown)
             .map(|notice| (notice.pointer.as_str(), notice.text.as_str()))
             .collect();
         let text = |name: &str, meant: &str| {
@@ -211,7 +229,8 @@ mod tests {
             "linux": {"rlimits": [], "readonly": true, "capabilities": {}, "limit": 5, "destination": ""},
             "mounts": [{"soft": 1}], "hooks": {"env": []}, "annotations": {"seccomp": ""},
         });
-        let told = members(&document);
+        let mut told = members(&document);
+        told.retain(|notice| !notice.unknown);
         let mut told: Vec<_> = told.iter().map(ToString::to_string).collect();
         told.sort_unstable();
         let belongs = |pointer: &str, home: &str| {
@@ -240,6 +259,39 @@ mod tests {
         ];
         expected.sort_unstable();
         assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn what_is_like_nothing_is_listed_and_not_warned_of() {
+        let document = json!({"x-mine": 1, "linux": {"somethingElse": {}, "null": null}});
+        let listed = members(&document);
+        let listed: Vec<_> = listed
+            .iter()
+            .map(|it| (it.unknown, it.to_string()))
+            .collect();
+        let line = |pointer: &str, name: &str| {
+            (
+                true,
+                format!("{pointer}: unknown setting {name:?} is ignored"),
+            )
+        };
+        let expected = [
+            line("/x-mine", "x-mine"),
+            line("/linux/somethingElse", "somethingElse"),
+        ];
+        assert_eq!(listed, expected);
+    }
+
+    #[test]
+    fn hundreds_of_thousands_of_unknown_members_are_counted_in_time() {
+        let many = (0..300_000).map(|n| (format!("unknownMember{n}"), json!(n)));
+        let document = json!({"linux": serde_json::Map::from_iter(many)});
+        let begun = std::time::Instant::now();
+        let listed = members(&document);
+        assert!(begun.elapsed() < std::time::Duration::from_secs(2));
+        assert_eq!(listed.len(), LISTED + 1);
+        let last = listed.last().map(ToString::to_string).unwrap_or_default();
+        assert_eq!(last, "so are 299900 more settings that are unknown");
     }
 
     /// What the types don't have: other platforms, and what is for them.
