@@ -253,6 +253,43 @@ fn what_was_written_deeper_than_descriptors_reach_goes_with_the_container() {
 }
 
 #[test]
+fn one_whose_upper_folder_is_filled_all_the_time_is_given_up_with_the_name_of_who_does_it() {
+    let stage = stage!();
+    let mut bundle = stage.bundle();
+    bundle.set("/root/readonly", json!(false)).sleeps();
+    let container = stage.create_with(&bundle, &["--overlay"]);
+    container.start().ok();
+    let upper = stage.state_root().join(&container.id).join("overlay/upper");
+    let fill = "i=0; while :; do i=$((i+1)); : > $$-$i; done";
+    let mut fillers: Vec<_> = (0..3)
+        .map(|_| {
+            Command::new("sh")
+                .args(["-c", fill])
+                .current_dir(&upper)
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    let begun = std::time::Instant::now();
+    let outcome = container.call("delete", &["--force"]);
+    for filler in &mut fillers {
+        filler.kill().unwrap();
+        filler.wait().unwrap();
+    }
+    assert!(begun.elapsed() < std::time::Duration::from_secs(120));
+    // On a busy machine they may be too slow.
+    if outcome.code != 0 {
+        outcome.refuses(&[
+            "delete",
+            "somebody makes files in it while",
+            "(sh) is in it",
+        ]);
+    }
+    container.delete_force().ok();
+    assert!(!stage.state_root().join(&container.id).exists());
+}
+
+#[test]
 fn what_an_ordinary_users_container_wrote_deep_goes_with_it() {
     let stage = stage!();
     if let Some(reason) = user::obstacle() {

@@ -13,9 +13,13 @@
 use std::ffi::CStr;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::renameat;
+use nix::fcntl::{AtFlags, renameat};
+use nix::sys::stat::fstatat;
+use nix::sys::time::TimeSpec;
+use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{UnlinkatFlags, Whence, lseek, unlinkat};
 
 use crate::report::{Refused, call};
@@ -24,6 +28,13 @@ use crate::sys::mount::{openat2, resolve};
 
 /// Each level costs a descriptor and some stack.
 const DEEPEST: usize = 16;
+
+/// From then on, what was made since the beginning is counted: a tree may be large, but who still
+/// makes files in it then doesn't end.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// So many of those are one too many.
+const LATE: usize = 1000;
 
 /// How often a directory is read again that was not empty after all: somebody may fill it
 /// meanwhile, and some file systems pass over entries while others are removed.
@@ -47,6 +58,9 @@ pub fn empty(directory: BorrowedFd<'_>) -> Result<(), Refused> {
     let mut top = Top {
         directory,
         moved: 0,
+        begun: Instant::now(),
+        began: clock_gettime(ClockId::CLOCK_REALTIME_COARSE).map_err(call("clock_gettime"))?,
+        late: 0,
     };
     let mut rounds = 0;
     while rounds < ROUNDS {
@@ -67,6 +81,10 @@ struct Top<'fd> {
     directory: BorrowedFd<'fd>,
     /// The number of the last that was moved up to it.
     moved: u64,
+    begun: Instant,
+    /// The same instant as file systems tell the time.
+    began: TimeSpec,
+    late: usize,
 }
 
 impl Top<'_> {
@@ -83,6 +101,7 @@ impl Top<'_> {
                     continue;
                 }
                 seen += 1;
+                self.refuse_endless(directory, name)?;
                 if is_gone(directory, name)? {
                     continue;
                 }
@@ -94,6 +113,25 @@ impl Top<'_> {
                     is_gone(directory, name)?;
                 }
             }
+        }
+    }
+
+    /// Ends where somebody makes files as fast as they are removed.
+    fn refuse_endless(&mut self, directory: BorrowedFd<'_>, name: &CStr) -> Result<(), Refused> {
+        if self.begun.elapsed() < PATIENCE {
+            return Ok(());
+        }
+        let itself = AtFlags::AT_SYMLINK_NOFOLLOW;
+        let Ok(stat) = fstatat(directory, name, itself) else {
+            return Ok(());
+        };
+        // A file that is moved, or loses a name, is not written by that.
+        if TimeSpec::new(stat.st_mtime, stat.st_mtime_nsec) > self.began {
+            self.late += 1;
+        }
+        match self.late > LATE {
+            true => Err(filled(name)),
+            false => Ok(()),
         }
     }
 
@@ -148,7 +186,9 @@ fn open(parent: BorrowedFd<'_>, name: &CStr) -> Result<Option<OwnedFd>, Refused>
 }
 
 fn filled(name: &CStr) -> Refused {
-    Refused::new("rmdir", Errno::ENOTEMPTY).noting(name.to_bytes())
+    Refused::new("rmdir", Errno::ENOTEMPTY)
+        .noting(b"somebody makes files in it while they are removed: ")
+        .noting(name.to_bytes())
 }
 
 #[cfg(test)]
@@ -193,6 +233,38 @@ mod tests {
         assert!(remove(above.as_fd(), c"top").is_ok());
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
         assert!(remove(above.as_fd(), c"top").is_ok());
+    }
+
+    #[test]
+    fn what_somebody_fills_meanwhile_is_given_up_by_name_and_what_is_only_large_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let fill = || {
+            for n in 0..=LATE {
+                std::fs::write(folder.path().join(n.to_string()), "").unwrap();
+            }
+        };
+        let top = |began: TimeSpec| {
+            let above = directory(folder.path());
+            let mut top = Top {
+                directory: above.as_fd(),
+                moved: 0,
+                begun: Instant::now().checked_sub(2 * PATIENCE).unwrap(),
+                began,
+                late: 0,
+            };
+            top.remove_all(above.as_fd(), 0)
+        };
+        let now = clock_gettime(ClockId::CLOCK_REALTIME).unwrap();
+        let minute = TimeSpec::new(60, 0);
+        fill();
+        assert!(matches!(top(now + minute), Ok(seen) if seen == LATE + 1));
+        fill();
+        let Err(refused) = top(now - minute) else {
+            panic!("it goes on");
+        };
+        assert_eq!(refused.errno, Errno::ENOTEMPTY);
+        let said = "somebody makes files in it while they are removed: ";
+        assert!(refused.note().starts_with(said), "{}", refused.note());
     }
 
     #[test]

@@ -122,7 +122,7 @@ fn read_at(dir: BorrowedFd<'_>, name: &CStr) -> nix::Result<String> {
 }
 
 /// `123 (sleep)`, for messages.
-pub(super) fn describe(pid: i32) -> String {
+pub(crate) fn describe(pid: i32) -> String {
     match file::read_line(&PathBuf::from(format!("/proc/{pid}/comm"))) {
         Ok(comm) => format!("{pid} ({comm})"),
         Err(_) => pid.to_string(),

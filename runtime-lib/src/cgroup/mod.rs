@@ -37,6 +37,7 @@ mod v2;
 pub use layout::{Hierarchy, Layout};
 pub use limits::Limits;
 pub use made::Made;
+pub(crate) use members::describe;
 pub use mounts::{CgroupMounts, LegacyMount};
 pub use oom::OomWatch;
 pub use plan::{CgroupPlan, Group};

@@ -22,6 +22,7 @@ mod list;
 mod mountinfo;
 mod mounts;
 mod notify;
+mod occupants;
 mod oom;
 mod options;
 mod own_namespaces;

@@ -19,9 +19,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::id::ContainerId;
+use super::occupants;
 use crate::error::{Code, Error, Result};
 use crate::overlay;
 use crate::plan::IdMaps;
+use crate::report::Refused;
 use crate::sys::fd::{lock, try_lock, unlock};
 use crate::tree;
 
@@ -185,8 +187,12 @@ impl StateDir {
         if let Some(ids) = &self.ids {
             // While the journal still says whose it is.
             let name = CString::new(OVERLAY).unwrap_or_default();
-            if tree::remove(self.directory.as_fd(), &name).is_err() {
-                overlay::remove(&self.path, &name, ids)?;
+            match tree::remove(self.directory.as_fd(), &name) {
+                Ok(()) => {}
+                Err(refused) if refused.errno == Errno::ENOTEMPTY => {
+                    return Err(self.not_emptied(&refused));
+                }
+                Err(_) => overlay::remove(&self.path, &name, ids)?,
             }
         }
         // The journal is the first of the files: without it there is no container, so that
@@ -221,12 +227,17 @@ impl StateDir {
 
     /// Empties the directory.
     fn sweep(&self) -> Result<()> {
-        tree::empty(self.directory.as_fd()).map_err(|refused| {
-            let error = Error::call(Code::Io, refused.call, refused.errno).path(&self.path);
-            match refused.has_note() {
-                true => error.hint(refused.note()),
-                false => error,
-            }
+        tree::empty(self.directory.as_fd()).map_err(|refused| self.not_emptied(&refused))
+    }
+
+    fn not_emptied(&self, refused: &Refused) -> Error {
+        let error = Error::call(Code::Io, refused.call, refused.errno).path(&self.path);
+        if !refused.has_note() {
+            return error;
+        }
+        error.hint(match occupants::first_in(&self.path) {
+            Some(process) => format!("{}; process {process} is in it", refused.note()),
+            None => refused.note(),
         })
     }
 
