@@ -451,6 +451,26 @@ fn a_file_written_through_an_idmapped_mount_has_its_owner_mapped_back() {
 }
 
 #[test]
+fn a_mount_of_the_containers_own_is_idmapped_without_a_user_namespace_and_else_refused() {
+    let stage = stage!();
+    let mut bundle = stage.own_bundle();
+    let inside = bundle.folder.join("rootfs/tmp/first");
+    std::fs::create_dir(&inside).unwrap();
+    own_root(&bundle);
+    bundle.mount("/tmp/first", "tmpfs", "tmpfs", &["uid=0,gid=0"]);
+    mapped(&mut bundle, "/mnt", "bind", &inside, &["bind", "idmap"]);
+    let seen = stage.prints(&mut bundle, "stat -c %u:%g /tmp/first /mnt");
+    assert_eq!(seen, "0:0\n5000:7000");
+    bundle.user_namespace(100_000, 65_536);
+    let words = [
+        "/mounts/8/options/1",
+        "an earlier mount of the container",
+        "give that mount the maps",
+    ];
+    stage.try_create(&bundle).refuses(&words);
+}
+
+#[test]
 fn what_cannot_be_idmapped_is_refused_with_the_reason() {
     let stage = stage!();
     let mut bundle = stage.bundle();
@@ -523,6 +543,64 @@ fn tmpcopyup_begins_with_a_copy_of_what_it_covers() {
         "large",
     ];
     stage.run(&bundle).refuses(&words);
+}
+
+#[test]
+fn tmpcopyup_keeps_names_of_one_file_and_extended_attributes() {
+    use rustix::fs::{XattrFlags, getxattr, setxattr};
+    let stage = stage!();
+    let mut bundle = stage.own_bundle();
+    let place = bundle.folder.join("rootfs/full");
+    let script = r#"mkdir deep .names-0; echo text > one; ln one deep/two; ln one three; echo own > four
+        mkfifo fifo; ln fifo deep/fifo; ln -s nowhere link; ln -P link deep/link"#;
+    std::fs::create_dir(&place).unwrap();
+    let made = std::process::Command::new("sh")
+        .args(["-e", "-c", script])
+        .current_dir(&place)
+        .status();
+    assert!(made.unwrap().success());
+    // Version 2: cap_net_raw+ep.
+    let capability = [
+        1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    ];
+    let long = [b'x'; 3000];
+    let kept: [(&str, &str, &[u8]); 3] = [
+        ("one", "security.capability", &capability),
+        ("deep", "trusted.mine", b"mine"),
+        ("four", "trusted.long", &long),
+    ];
+    for (file, name, value) in kept {
+        setxattr(place.join(file), name, value, XattrFlags::empty()).unwrap();
+    }
+    setxattr(
+        place.join("four"),
+        "security.other",
+        b"left",
+        XattrFlags::empty(),
+    )
+    .unwrap();
+    bundle
+        .mount("/full", "tmpfs", "tmpfs", &["tmpcopyup", "size=1m"])
+        .sleeps();
+    let container = stage.create(&bundle);
+    container.start().ok();
+    let look = "cd /full; stat -c '%n %h' one deep/two three four fifo link; ls -A; \
+                stat -c %i one deep/two three | uniq | wc -l; stat -c %i fifo deep/fifo | uniq | wc -l";
+    let expected = "one 3\ndeep/two 3\nthree 3\nfour 1\nfifo 2\nlink 2\n\
+                    .names-0\ndeep\nfifo\nfour\nlink\none\nthree\n1\n1";
+    assert_eq!(container.sh(look), expected);
+    let copy = format!("/proc/{}/root/full", container.pid());
+    let seen = |file: &str, name: &str| {
+        let mut value = vec![0; 4096];
+        let length = getxattr(Path::new(&copy).join(file), name, &mut value[..]).ok()?;
+        value.truncate(length);
+        Some(value)
+    };
+    for (file, name, value) in kept {
+        assert_eq!(seen(file, name).as_deref(), Some(value), "{name} of {file}");
+    }
+    assert!(seen("deep/two", "security.capability").is_some());
+    assert_eq!(seen("four", "security.other"), None);
 }
 
 #[test]

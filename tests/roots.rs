@@ -150,6 +150,41 @@ fn a_read_only_path_is_so_with_all_that_is_mounted_below() {
 }
 
 #[test]
+fn of_the_root_as_a_path_the_root_alone_is_read_only_and_nothing_masked() {
+    let stage = stage!();
+    for user in [false, true] {
+        let mut bundle = stage.own_bundle();
+        if user {
+            bundle.user_namespace(100_000, 65_536);
+            let rootfs = bundle.folder.join("rootfs");
+            std::os::unix::fs::chown(rootfs, Some(100_000), Some(100_000)).unwrap();
+        }
+        bundle
+            .set("/root/readonly", json!(false))
+            .mount("/mnt", "tmpfs", "tmpfs", &[]);
+        let script = "touch /x 2>/dev/null && echo made; touch /mnt/y && echo fine; ls /mnt";
+        assert_eq!(stage.prints(&mut bundle, script), "made\nfine\ny");
+        bundle.set("/linux/readonlyPaths", json!(["/home/.."]));
+        assert_eq!(
+            stage.prints(
+                &mut bundle,
+                "rm /x 2>/dev/null && echo removed; touch /mnt/y && echo fine"
+            ),
+            "fine"
+        );
+        bundle.set("/linux/readonlyPaths", json!([]));
+        bundle.set("/linux/maskedPaths", json!(["/"]));
+        bundle.sh("ls -d /x /mnt");
+        let outcome = stage.run(&bundle).ok();
+        assert_eq!(outcome.stdout, "/mnt\n/x\n");
+        let notice = "/linux/maskedPaths/0: the root itself can't be masked";
+        assert!(outcome.stderr.contains(notice), "{outcome}");
+        let (_, outcome) = stage.try_create_with(&bundle, &["--strict"]);
+        outcome.refuses(&["/linux/maskedPaths/0", "--strict"]);
+    }
+}
+
+#[test]
 fn a_read_only_root_leaves_its_mounts_writable() {
     let stage = stage!();
     let mut bundle = stage.bundle();

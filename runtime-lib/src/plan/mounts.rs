@@ -284,9 +284,20 @@ impl Scene<'_> {
         plan: &mut Plan,
     ) -> Result<()> {
         let name = c_string(path, &pointer)?;
+        let by_the_child = !self.parent_opens() || self.mounted_by_the_child(path, plan);
+        if let (true, true, Some(at)) = (by_the_child, self.parent_opens(), wanted.asks_for_maps())
+        {
+            // Neither side may: the mount is the child's alone, and the file system's owners, or
+            // the namespace of the maps, are the parent's.
+            let tail = "what an earlier mount of the container shows can't be id-mapped in a \
+                        container with a user namespace";
+            return Err(Error::new(Code::InvalidConfig, tail)
+                .at(at)
+                .hint("give that mount the maps, or name its own source here"));
+        }
         let owners = self.mapped_owners(wanted, plan)?;
         let source_link = wanted.options.source_link.unwrap_or(SourceLink::Follow);
-        let source = if self.parent_opens() && !self.mounted_by_the_child(path, plan) {
+        let source = if !by_the_child {
             Source::Opened {
                 tree: plan.open(Open::Tree {
                     path: path.into(),

@@ -214,11 +214,14 @@ impl Scene<'_> {
         let readonly = linux.and_then(|linux| linux.readonly_paths().as_deref());
         for (n, path) in masked.unwrap_or_default().iter().enumerate() {
             let pointer = format!("/linux/maskedPaths/{n}");
-            let mask = Step::Mask {
-                target: target(path, &pointer)?,
-                label: None,
-            };
-            plan.step_for(mask, pointer);
+            let target = target(path, &pointer)?;
+            if target.is_root() {
+                let text = "the root itself can't be masked, and is not: mask what lies in it";
+                plan.note(pointer, text);
+                continue;
+            }
+            let label = None;
+            plan.step_for(Step::Mask { target, label }, pointer);
         }
         for (n, path) in readonly.unwrap_or_default().iter().enumerate() {
             let pointer = format!("/linux/readonlyPaths/{n}");
