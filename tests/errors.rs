@@ -483,6 +483,14 @@ fn a_setting_that_is_like_none_is_listed_by_explain_and_refused_by_strict_alone(
     bundle.remove("/linux/x-mine");
     bundle.write("strict");
     stage.call(&["explain", "--strict", &folder]).ok();
+    let container = stage.running();
+    let document = stage.path("resources.json");
+    std::fs::write(&document, r#"{"x-mine": 1, "pids": {"limit": 50}}"#).unwrap();
+    let document = document.to_string_lossy();
+    let outcome = container.call("update", &["--strict", "--resources", &document]);
+    outcome.refuses(&["/x-mine", "--strict"]);
+    let outcome = container.call("update", &["--resources", &document]).ok();
+    assert_eq!(outcome.stderr, "");
 }
 
 #[test]

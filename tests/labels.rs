@@ -218,6 +218,20 @@ fn selinux_labels_the_mounts_of_the_container() {
         !lines.next().unwrap_or("context=").contains("context="),
         "{outcome}"
     );
+    let container = stage.create(bundle.sleeps());
+    container.start().ok();
+    let live = [
+        "mounts",
+        "add",
+        "--type",
+        "tmpfs",
+        &container.id,
+        "scratch",
+        "/mnt",
+    ];
+    stage.call(&live).ok();
+    let seen = container.sh("grep ' /mnt ' /proc/self/mountinfo");
+    assert!(seen.contains("u:object_r:box_file_t:s0:c1,c2"), "{seen}");
 }
 
 /// CVE-2019-16884: an image (or a volume) whose /proc has files of its own where the label is written.

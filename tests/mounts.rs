@@ -235,6 +235,38 @@ fn an_option_that_the_file_system_refuses_is_named() {
 }
 
 #[test]
+fn a_file_system_of_the_container_that_is_full_is_named_with_its_place() {
+    let stage = stage!();
+    let source = stage.path("source");
+    std::fs::create_dir(&source).unwrap();
+    let full = "the tmpfs on /data (/mounts/7) is full";
+    let small = || {
+        let mut bundle = stage.bundle();
+        bundle.mount("/data", "tmpfs", "tmpfs", &["nr_inodes=2"]);
+        bundle
+    };
+    let mut bundle = small();
+    bundle.bind(&source, "/data/deep/er", &[]);
+    stage
+        .try_create(&bundle)
+        .refuses(&["/mounts/8", full, "no space left on device"]);
+    let mut bundle = small();
+    bundle.set("/process/cwd", json!("/data/deep/er"));
+    stage.try_create(&bundle).refuses(&["/process/cwd", full]);
+    let mut bundle = small();
+    let null = json!({"path": "/data/deep/null", "type": "c", "major": 1, "minor": 3});
+    bundle.push("/linux/devices", null);
+    stage
+        .try_create(&bundle)
+        .refuses(&["/linux/devices/0", full]);
+    let mut bundle = stage.bundle();
+    bundle.push("/mounts/1/options", json!("nr_inodes=3"));
+    stage
+        .try_create(&bundle)
+        .refuses(&["the tmpfs on /dev (/mounts/1) is full"]);
+}
+
+#[test]
 fn mounts_happen_in_their_order_and_their_targets_are_made() {
     let stage = stage!();
     let mut bundle = stage.own_bundle();

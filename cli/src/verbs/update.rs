@@ -138,7 +138,7 @@ impl Update {
             strict: self.strict,
         };
         for notice in container.update(&update)? {
-            tracing::warn!(pointer = notice.pointer, "{notice}");
+            notice.warn();
         }
         Ok(0)
     }

@@ -305,7 +305,7 @@ fn perform(
     ready: impl FnOnce(&mut Launched) -> Result<()>,
 ) -> Result<()> {
     for notice in &plan.notices {
-        tracing::warn!(pointer = notice.pointer, "{notice}");
+        notice.warn();
     }
     plan.trace();
     let around = Surroundings {

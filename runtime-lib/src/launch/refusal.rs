@@ -1,13 +1,17 @@
 //! A child's numbers in the words of its plan: which step, which setting, why, and runc's
 //! tail where engines match on it.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
 use nix::errno::Errno;
 use nix::sys::wait::WaitStatus;
 
 use crate::error::{Code, Error, errno_text, missing};
 use crate::plan::{Plan, Planned};
 use crate::report::{NOT_PROCFS, Needs};
-use crate::step::{Label, Mount, Root, Source, Step, words};
+use crate::step::{Label, Mount, Root, Source, Step, Target, words};
 
 /// The refusal of one step.
 pub fn refused(plan: &Plan, step: usize, errno: Errno, call: &str, note: &str) -> Error {
@@ -35,13 +39,53 @@ pub fn refused(plan: &Plan, step: usize, errno: Errno, call: &str, note: &str) -
             match (errno, note) {
                 (Errno::ENOSYS, "") => error.hint(missing(call)),
                 (Errno::ENOSYS, note) => error.hint(format!("{note}: {}", missing(call))),
-                (_, "") => error,
-                (_, note) => error.hint(note.to_owned()),
+                (_, "") => match full(plan, step, errno) {
+                    Some(full) => error.hint(full),
+                    None => error,
+                },
+                (_, note) => error.hint(match (&planned.step, full(plan, step, errno)) {
+                    (Step::Populate(_), Some(full)) => format!("{note}: {full}"),
+                    _ => note.to_owned(),
+                }),
             }
         }
     };
     let error = error.errno(errno).syscall(call.to_owned());
     located(error, planned)
+}
+
+/// The file system of the container's own that has no room for what a step makes in it.
+fn full(plan: &Plan, step: usize, errno: Errno) -> Option<String> {
+    let made = match &plan.steps.get(step)?.step {
+        Step::Mount(mount) | Step::MountOr { mount, .. } => &mount.target,
+        Step::Populate(populate) => &populate.directory,
+        Step::MakeDirectory(directory) => directory,
+        _ => return None,
+    };
+    let place = |target: &Target| match target.is_root() {
+        true => PathBuf::from("/"),
+        false => Path::new("/").join(OsStr::from_bytes(target.path.to_bytes())),
+    };
+    let (true, made) = (errno == Errno::ENOSPC, place(made)) else {
+        return None;
+    };
+    plan.steps.get(..step)?.iter().rev().find_map(|before| {
+        let (Step::Mount(mount) | Step::MountOr { mount, .. }) = &before.step else {
+            return None;
+        };
+        let on = place(&mount.target);
+        match (&mount.source, &before.pointer) {
+            (Source::New { fstype, .. } | Source::Made { fstype, .. }, Some(pointer))
+                if made.starts_with(&on) =>
+            {
+                let (fstype, on) = (fstype.to_string_lossy(), on.display());
+                Some(format!(
+                    "the {fstype} on {on} ({pointer}) is full: its size, or its number of inodes"
+                ))
+            }
+            _ => None,
+        }
+    })
 }
 
 fn located(mut error: Error, planned: &Planned) -> Error {
