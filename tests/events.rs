@@ -284,25 +284,8 @@ fn an_interval_is_longer_than_nothing() {
 #[test]
 fn a_container_without_a_cgroup_counts_nothing() {
     let stage = stage!();
-    let mut bundle = stage.bundle();
-    bundle
-        .sleeps()
-        .remove("/linux/resources")
-        .remove("/linux/cgroupsPath");
-    let id = stage.id();
-    bundle.write(&id);
-    let folder = bundle.folder.to_string_lossy().into_owned();
     stage
-        .call(&[
-            "--cgroup-manager",
-            "disabled",
-            "create",
-            "--bundle",
-            &folder,
-            &id,
-        ])
-        .ok();
-    stage
-        .call(&["events", "--stats", &id])
+        .without_cgroup()
+        .call("events", &["--stats"])
         .refuses(&["only a cgroup counts", "cgroup not exist"]);
 }

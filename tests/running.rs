@@ -119,14 +119,7 @@ fn run_hands_stdin_to_the_process() {
     let stage = stage!();
     let mut bundle = stage.bundle();
     bundle.sh("read line; echo got $line");
-    let id = stage.id();
-    bundle.write(&id);
-    let mut command = stage.capsid();
-    command
-        .arg("run")
-        .arg("--bundle")
-        .arg(&bundle.folder)
-        .arg(&id);
+    let (_, mut command) = stage.foreground(&bundle);
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -155,14 +148,7 @@ fn run_forwards_signals_to_the_process() {
         let out = stage.path(&format!("out-{name}"));
         std::fs::create_dir(&out).unwrap();
         bundle.bind(&out, "/out", &[]);
-        let id = stage.id();
-        bundle.write(&id);
-        let mut command = stage.capsid();
-        command
-            .arg("run")
-            .arg("--bundle")
-            .arg(&bundle.folder)
-            .arg(&id);
+        let (_, mut command) = stage.foreground(&bundle);
         let child = command.stdout(Stdio::null()).spawn().unwrap();
         until("the trap is set", || out.join("ready").exists());
         kill(Pid::from_raw(child.id() as i32), signal).unwrap();

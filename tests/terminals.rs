@@ -41,14 +41,7 @@ fn in_the_foreground_newlines_are_not_turned_into_returns_twice() {
     bundle
         .set("/process/terminal", json!(true))
         .sh("stty -a; echo end");
-    let id = stage.id();
-    bundle.write(&id);
-    let mut command = stage.capsid();
-    command
-        .arg("run")
-        .arg("--bundle")
-        .arg(&bundle.folder)
-        .arg(&id);
+    let (_, command) = stage.foreground(&bundle);
     let (mut screen, child, _) = Screen::start(&command, 24, 80);
     let text = screen.shows("end");
     assert!(text.contains("-onlcr"), "{text:?}");
@@ -82,14 +75,7 @@ fn run_in_the_foreground_passes_keys_sizes_and_the_status() {
     bundle
         .set("/process/terminal", json!(true))
         .sh("trap 'echo resized $(stty size)' WINCH; tty; stty size; echo ready; read line; echo got $line; while :; do read x; [ \"$x\" = bye ] && exit 9; done");
-    let id = stage.id();
-    bundle.write(&id);
-    let mut command = stage.capsid();
-    command
-        .arg("run")
-        .arg("--bundle")
-        .arg(&bundle.folder)
-        .arg(&id);
+    let (_, command) = stage.foreground(&bundle);
     let (mut screen, child, path) = Screen::start(&command, 41, 123);
     let before = settings(&path);
     screen.shows("/dev/pts/0");
@@ -123,14 +109,7 @@ fn the_terminal_is_as_it_was_when_the_container_is_killed() {
     bundle
         .set("/process/terminal", json!(true))
         .sh("echo ready; sleep 608");
-    let id = stage.id();
-    bundle.write(&id);
-    let mut command = stage.capsid();
-    command
-        .arg("run")
-        .arg("--bundle")
-        .arg(&bundle.folder)
-        .arg(&id);
+    let (id, command) = stage.foreground(&bundle);
     let (mut screen, child, path) = Screen::start(&command, 24, 80);
     let before = settings(&path);
     screen.shows("ready");
@@ -146,14 +125,7 @@ fn the_interrupt_key_reaches_the_process_and_not_the_runtime() {
     bundle
         .set("/process/terminal", json!(true))
         .sh("trap 'echo interrupted; exit 4' INT; echo ready; while :; do sleep 1; done");
-    let id = stage.id();
-    bundle.write(&id);
-    let mut command = stage.capsid();
-    command
-        .arg("run")
-        .arg("--bundle")
-        .arg(&bundle.folder)
-        .arg(&id);
+    let (_, command) = stage.foreground(&bundle);
     let (mut screen, child, path) = Screen::start(&command, 24, 80);
     screen.shows("ready");
     until("the terminal is raw", || settings(&path).contains("-isig"));
@@ -234,14 +206,7 @@ fn a_lot_of_output_through_a_terminal_arrives_whole() {
     bundle
         .set("/process/terminal", json!(true))
         .sh("i=0; while [ $i -lt 5000 ]; do echo line $i; i=$((i+1)); done; echo the end");
-    let id = stage.id();
-    bundle.write(&id);
-    let mut command = stage.capsid();
-    command
-        .arg("run")
-        .arg("--bundle")
-        .arg(&bundle.folder)
-        .arg(&id);
+    let (_, command) = stage.foreground(&bundle);
     let (mut screen, child, _) = Screen::start(&command, 24, 80);
     let text = screen.shows("the end");
     assert_eq!(end(child), Some(0));
@@ -284,14 +249,7 @@ fn a_storm_of_sizes_ends_with_the_last_one() {
     bundle
         .set("/process/terminal", json!(true))
         .sh("echo ready; while read x; do echo size $(stty size) end; done");
-    let id = stage.id();
-    bundle.write(&id);
-    let mut command = stage.capsid();
-    command
-        .arg("run")
-        .arg("--bundle")
-        .arg(&bundle.folder)
-        .arg(&id);
+    let (id, command) = stage.foreground(&bundle);
     let (mut screen, child, path) = Screen::start(&command, 20, 80);
     screen.shows("ready");
     let storm =
@@ -312,14 +270,7 @@ fn the_suspend_key_stops_a_job_of_the_container_and_not_the_runtime() {
     bundle
         .set("/process/terminal", json!(true))
         .args(&["/bin/sh", "-i"]);
-    let id = stage.id();
-    bundle.write(&id);
-    let mut command = stage.capsid();
-    command
-        .arg("run")
-        .arg("--bundle")
-        .arg(&bundle.folder)
-        .arg(&id);
+    let (id, command) = stage.foreground(&bundle);
     let (mut screen, child, _) = Screen::start(&command, 20, 80);
     screen.types("echo rea''dy; sleep 620\r");
     screen.shows("ready");

@@ -371,32 +371,13 @@ fn what_the_machine_can_not_share_out_is_refused() {
 #[test]
 fn a_container_without_a_cgroup_can_not_be_limited() {
     let stage = stage!();
-    let mut bundle = stage.bundle();
-    bundle
-        .sleeps()
-        .remove("/linux/resources")
-        .remove("/linux/cgroupsPath");
-    let id = stage.id();
-    bundle.write(&id);
-    let folder = bundle.folder.to_string_lossy().into_owned();
-    stage
-        .call(&[
-            "--cgroup-manager",
-            "disabled",
-            "create",
-            "--bundle",
-            &folder,
-            &id,
-        ])
-        .ok();
-    stage
-        .call(&["update", "--pids-limit", "40", &id])
-        .refuses(&[
-            "/pids/limit",
-            "only a cgroup can be limited",
-            "cgroup not exist",
-        ]);
-    stage.call(&["update", &id]).ok();
+    let container = stage.without_cgroup();
+    container.call("update", &["--pids-limit", "40"]).refuses(&[
+        "/pids/limit",
+        "only a cgroup can be limited",
+        "cgroup not exist",
+    ]);
+    container.call("update", &[]).ok();
 }
 
 #[test]

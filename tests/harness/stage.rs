@@ -173,16 +173,26 @@ impl Stage {
 
     #[track_caller]
     pub fn run_with(&self, bundle: &Bundle, options: &[&str]) -> Outcome {
+        let (_, mut command) = self.foreground_with(bundle, options);
+        Outcome::of(&mut command)
+    }
+
+    /// The same for whoever starts it otherwise, with the id.
+    pub fn foreground(&self, bundle: &Bundle) -> (String, Command) {
+        self.foreground_with(bundle, &[])
+    }
+
+    fn foreground_with(&self, bundle: &Bundle, options: &[&str]) -> (String, Command) {
         let id = self.id();
         bundle.write(&id);
-        Outcome::of(
-            self.capsid()
-                .arg("run")
-                .args(options)
-                .arg("--bundle")
-                .arg(&bundle.folder)
-                .arg(&id),
-        )
+        let mut command = self.capsid();
+        command
+            .arg("run")
+            .args(options)
+            .arg("--bundle")
+            .arg(&bundle.folder)
+            .arg(&id);
+        (id, command)
     }
 
     /// What a shell script in a container prints, the container having been run in the foreground.
@@ -222,6 +232,22 @@ impl Stage {
                 .arg(&id),
         );
         (id, outcome)
+    }
+
+    /// A container that has no cgroup of its own, and waits for its start.
+    #[track_caller]
+    pub fn without_cgroup(&self) -> Container<'_> {
+        let mut bundle = self.bundle();
+        bundle
+            .sleeps()
+            .remove("/linux/resources")
+            .remove("/linux/cgroupsPath");
+        let id = self.id();
+        bundle.write(&id);
+        let words = ["--cgroup-manager", "disabled", "create", "--bundle"];
+        let mut command = self.capsid();
+        Outcome::of(command.args(words).arg(&bundle.folder).arg(&id)).ok();
+        Container { id, stage: self }
     }
 
     /// A container that runs until it is killed, and takes SIGTERM with status 0.
