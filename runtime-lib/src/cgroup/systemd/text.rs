@@ -1,7 +1,7 @@
 //! Values as people write them: GVariant's text format (GLib, "GVariant Text Format"), in which
 //! the annotations `org.systemd.property.*` are. Text in, value out.
 
-use super::value::Value;
+use super::value::{Value, first_type};
 
 /// How deep values may lie in each other.
 const DEEPEST: usize = 16;
@@ -372,23 +372,6 @@ fn word_of(kind: &str) -> &str {
         "b" => "boolean",
         kind => kind,
     }
-}
-
-/// The first complete type, and the rest.
-fn first_type(types: &str) -> Option<(&str, &str)> {
-    let mut depth = 0_i32;
-    for (at, letter) in types.bytes().enumerate() {
-        match letter {
-            b'a' => continue,
-            b'(' | b'{' => depth += 1,
-            b')' | b'}' => depth -= 1,
-            _ => {}
-        }
-        if depth == 0 {
-            return types.split_at_checked(at + 1);
-        }
-    }
-    None
 }
 
 /// Whether this is one complete type that can be sent.

@@ -194,22 +194,22 @@ pub struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// The values of a whole signature.
     pub fn values(&mut self, signature: &str) -> Option<Vec<Value>> {
-        let mut rest = signature.as_bytes();
+        let mut rest = signature;
         let mut values = Vec::new();
         while !rest.is_empty() {
-            let (one, after) = split(rest)?;
+            let (one, after) = first_type(rest)?;
             values.push(self.value(one, 0)?);
             rest = after;
         }
         Some(values)
     }
 
-    fn value(&mut self, signature: &[u8], depth: u32) -> Option<Value> {
+    fn value(&mut self, signature: &str, depth: u32) -> Option<Value> {
         if depth > DEEPEST {
             return None;
         }
-        let (kind, inner) = signature.split_first()?;
-        self.align(alignment(*kind))?;
+        let (kind, inner) = (*signature.as_bytes().first()?, signature.get(1..)?);
+        self.align(alignment(kind))?;
         Some(match kind {
             b'y' => Value::Byte(u8::from_le_bytes(self.number()?)),
             b'b' => Value::Bool(match self.uint32()? {
@@ -229,25 +229,25 @@ impl<'a> Reader<'a> {
             b'g' => Value::Signature(self.short_text()?),
             b'v' => {
                 let signature = self.short_text()?;
-                let (one, rest) = split(signature.as_bytes())?;
+                let (one, rest) = first_type(&signature)?;
                 match rest {
-                    [] => self.value(one, depth + 1)?.variant(),
+                    "" => self.value(one, depth + 1)?.variant(),
                     _ => return None,
                 }
             }
             b'a' => self.array(inner, depth)?,
             b'(' => {
-                let mut rest = inner.strip_suffix(b")").filter(|rest| !rest.is_empty())?;
+                let mut rest = inner.strip_suffix(')').filter(|rest| !rest.is_empty())?;
                 let mut fields = Vec::new();
                 while !rest.is_empty() {
-                    let (one, after) = split(rest)?;
+                    let (one, after) = first_type(rest)?;
                     fields.push(self.value(one, depth + 1)?);
                     rest = after;
                 }
                 Value::Struct(fields)
             }
             b'{' => {
-                let (key, value) = split(inner.strip_suffix(b"}")?)?;
+                let (key, value) = first_type(inner.strip_suffix('}')?)?;
                 let key = self.value(key, depth + 1)?;
                 Value::Entry(Box::new((key, self.value(value, depth + 1)?)))
             }
@@ -255,9 +255,9 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn array(&mut self, of: &[u8], depth: u32) -> Option<Value> {
+    fn array(&mut self, of: &str, depth: u32) -> Option<Value> {
         let length = self.uint32()? as usize;
-        self.align(alignment(*of.first()?))?;
+        self.align(alignment(*of.as_bytes().first()?))?;
         let end = self.at.checked_add(length)?;
         if end > self.bytes.len() {
             return None;
@@ -266,8 +266,7 @@ impl<'a> Reader<'a> {
         while self.at < end {
             items.push(self.value(of, depth + 1)?);
         }
-        let of = String::from_utf8(of.to_vec()).ok()?;
-        (self.at == end).then_some(Value::Array { of, items })
+        (self.at == end).then(|| Value::array(of, items))
     }
 
     pub fn align(&mut self, alignment: usize) -> Option<()> {
@@ -315,10 +314,9 @@ impl<'a> Reader<'a> {
 }
 
 /// The first complete type of a signature, and the rest.
-fn split(signature: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (mut open, mut end) = (0_u32, 0);
-    for letter in signature {
-        end += 1;
+pub fn first_type(signature: &str) -> Option<(&str, &str)> {
+    let mut open = 0_u32;
+    for (at, letter) in signature.bytes().enumerate() {
         match letter {
             b'a' => continue,
             b'(' | b'{' => open += 1,
@@ -326,7 +324,7 @@ fn split(signature: &[u8]) -> Option<(&[u8], &[u8])> {
             _ => {}
         }
         if open == 0 {
-            return signature.split_at_checked(end);
+            return signature.split_at_checked(at + 1);
         }
     }
     None
