@@ -89,12 +89,22 @@ impl Container {
         // Known before it is made, as everything that delete takes back.
         self.journal.rdt = Some(group.clone());
         self.state_dir.record(JOURNAL, &self.journal)?;
+        let joined = self.join_rdt(&group);
+        if joined.is_err() {
+            // It is gone again: the next update has to make it.
+            self.journal.rdt = None;
+            self.state_dir.record(JOURNAL, &self.journal)?;
+        }
+        joined.map(|()| None)
+    }
+
+    fn join_rdt(&self, group: &rdt::Group) -> Result<()> {
         let made = group.make()?;
         for pid in self.processes()? {
             group.add(pid)?;
         }
         made.keep();
-        Ok(None)
+        Ok(())
     }
 
     fn freeze_config(&self, config: &Value) -> Result<()> {
