@@ -9,6 +9,7 @@ mod address;
 mod annotations;
 mod bus;
 mod devices;
+mod draft;
 mod driver;
 mod manager;
 mod message;
