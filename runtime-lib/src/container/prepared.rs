@@ -89,33 +89,8 @@ impl Runtime {
         let lxcfs = lxcfs::resolve(options.lxcfs.as_deref(), annotations)?;
         let linux = bundle.spec.config.linux().as_ref();
         own_namespaces::refuse_sysctls(&bundle.spec.config)?;
-        let host = Host {
-            modules: Modules::probe(process, linux),
-            kernel_views: match options.no_pivot {
-                true => views::kernel_views(&bundle.rootfs)?,
-                false => Vec::new(),
-            },
-            shows_cgroups: views::binds_that_show_cgroups(&bundle.spec.config, &bundle.path)?,
-            ..Host::probe()?
-        };
-        let systemd = match options.cgroups {
-            CgroupDriver::Systemd => Some(ask_systemd(&host)?),
-            CgroupDriver::Cgroupfs | CgroupDriver::Disabled => None,
-        };
-        let (cgroup, mut limits, cgroup_notices) = CgroupPlan::resolve(
-            &host.layout,
-            &CgroupRequest {
-                driver: options.cgroups,
-                path: linux.and_then(|l| l.cgroups_path().as_deref()),
-                id: id.as_str(),
-                resources: linux.and_then(|l| l.resources().as_ref()),
-                raw: bundle.spec.raw.pointer("/linux/resources"),
-                rootless: host.rootless(),
-                lenient: options.rootless.unwrap_or_else(|| host.rootless()),
-                systemd: systemd.as_ref(),
-                annotations,
-            },
-        )?;
+        let host = look(&bundle, options)?;
+        let (cgroup, mut limits, cgroup_notices) = cgroups(id, options, &bundle, &host)?;
         let rdt = linux.and_then(|linux| linux.intel_rdt().as_ref());
         let rdt = rdt
             .map(|asked| rdt::Group::resolve(asked, id.as_str(), rdt::mounted().as_deref()))
@@ -168,6 +143,48 @@ impl Runtime {
             filter,
         })
     }
+}
+
+/// The machine, as far as the configuration makes it worth a look.
+fn look(bundle: &Bundle, options: &CreateOptions) -> Result<Host> {
+    let config = &bundle.spec.config;
+    Ok(Host {
+        modules: Modules::probe(config.process().as_ref(), config.linux().as_ref()),
+        kernel_views: match options.no_pivot {
+            true => views::kernel_views(&bundle.rootfs)?,
+            false => Vec::new(),
+        },
+        shows_cgroups: views::binds_that_show_cgroups(config, &bundle.path)?,
+        ..Host::probe()?
+    })
+}
+
+/// The container's cgroups, and what is written into them.
+fn cgroups(
+    id: &ContainerId,
+    options: &CreateOptions,
+    bundle: &Bundle,
+    host: &Host,
+) -> Result<(CgroupPlan, Limits, Vec<Notice>)> {
+    let linux = bundle.spec.config.linux().as_ref();
+    let systemd = match options.cgroups {
+        CgroupDriver::Systemd => Some(ask_systemd(host)?),
+        CgroupDriver::Cgroupfs | CgroupDriver::Disabled => None,
+    };
+    CgroupPlan::resolve(
+        &host.layout,
+        &CgroupRequest {
+            driver: options.cgroups,
+            path: linux.and_then(|l| l.cgroups_path().as_deref()),
+            id: id.as_str(),
+            resources: linux.and_then(|l| l.resources().as_ref()),
+            raw: bundle.spec.raw.pointer("/linux/resources"),
+            rootless: host.rootless(),
+            lenient: options.rootless.unwrap_or_else(|| host.rootless()),
+            systemd: systemd.as_ref(),
+            annotations: bundle.spec.config.annotations().as_ref(),
+        },
+    )
 }
 
 impl Prepared {
