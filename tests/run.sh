@@ -13,6 +13,8 @@ export RUST_BACKTRACE=0 CAPSID_SKIPS=$logs/skips
 # Test binaries with whole debug information take longer to link than to run.
 export CARGO_PROFILE_DEV_DEBUG=line-tables-only
 : > "$CAPSID_SKIPS"
+# An ordinary user's has none of these, where some of what is asked for lies.
+export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 say() { echo "test: $*"; }
 
 # --- packages: a program that shows that it is there, and Debian's name for it ---------------------------
