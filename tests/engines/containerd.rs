@@ -9,6 +9,7 @@ use crate::docs::snippet;
 use crate::goods::IMAGE;
 use crate::harness::terminal::Screen;
 use crate::harness::{Outcome, end, until};
+use crate::left;
 use crate::power::{self, Run, Stranger};
 use crate::session::{Begin, program, tail};
 
@@ -657,22 +658,8 @@ fn a_crowd_comes_and_goes_without_a_trace(engine: &Containerd) {
 
 fn nothing_is_left_of_them(engine: &Containerd) {
     assert_eq!(engine.ctr(&["container", "ls", "--quiet"]).ok().line(), "");
-    until("no cgroup is left", || {
-        let left = std::fs::read_dir("/sys/fs/cgroup/memory/default")
-            .into_iter()
-            .flatten()
-            .flatten();
-        left.filter(|entry| entry.path().is_dir()).count() == 0
-    });
-    let state = std::fs::read_dir("/run/containerd/runc/default")
-        .into_iter()
-        .flatten()
-        .flatten();
-    let state: Vec<_> = state
-        .map(|entry| entry.path())
-        .filter(|path| !path.ends_with(".seccomp"))
-        .collect();
-    assert!(state.is_empty(), "{state:?}");
+    left::no_cgroup("default");
+    left::no_state("/run/containerd/runc/default");
     let lines = std::fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
     assert!(!lines.contains("/rootfs"), "{lines}");
 }

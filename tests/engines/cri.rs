@@ -8,6 +8,7 @@ use crate::containerd;
 use crate::goods::IMAGE;
 use crate::grpc::{Answer, Message, call};
 use crate::harness::{Outcome, until};
+use crate::left;
 use crate::session::{Begin, program, tail};
 
 const BUSYBOX: &str = "docker.io/test/busybox:1";
@@ -511,13 +512,7 @@ fn nothing_is_left_of_the_pods(_: &Cri) {
         &["--namespace", "k8s.io", "container", "ls", "--quiet"],
     ));
     assert_eq!(list.ok().line(), "");
-    until("no cgroup is left", || {
-        let left = std::fs::read_dir("/sys/fs/cgroup/memory/pods")
-            .into_iter()
-            .flatten()
-            .flatten();
-        left.filter(|entry| entry.path().is_dir()).count() == 0
-    });
+    left::no_cgroup("pods");
     assert!(
         !Path::new("/run/netns").exists()
             || std::fs::read_dir("/run/netns").is_ok_and(|mut left| left.next().is_none())

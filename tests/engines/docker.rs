@@ -12,6 +12,7 @@ use crate::alike::shared::*;
 use crate::boxes::{Boxes, Running};
 use crate::docs::snippet;
 use crate::harness::{Outcome, until};
+use crate::left;
 use crate::power::{self, Run, Stranger};
 use crate::session::{Begin, program, tail};
 
@@ -195,20 +196,6 @@ fn comes_back(running: &Running<'_>) {
 
 fn nothing_is_left_of_them(docker: &Docker) {
     assert_eq!(docker.call(&["ps", "--all", "--quiet"]).ok().line(), "");
-    until("no cgroup is left", || {
-        let left = std::fs::read_dir("/sys/fs/cgroup/memory/docker")
-            .into_iter()
-            .flatten()
-            .flatten();
-        left.filter(|entry| entry.path().is_dir()).count() == 0
-    });
-    let state = std::fs::read_dir("/run/docker/runtime-runc/moby")
-        .into_iter()
-        .flatten()
-        .flatten();
-    let state: Vec<_> = state
-        .map(|entry| entry.path())
-        .filter(|path| !path.ends_with(".seccomp"))
-        .collect();
-    assert!(state.is_empty(), "{state:?}");
+    left::no_cgroup("docker");
+    left::no_state("/run/docker/runtime-runc/moby");
 }

@@ -22,6 +22,7 @@ mod docs;
 mod goods;
 mod grpc;
 mod judge;
+mod left;
 mod place;
 mod podman;
 mod power;

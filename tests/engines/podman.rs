@@ -13,6 +13,7 @@ use crate::boxes::{Boxes, IMAGE, Running};
 use crate::docs::snippet;
 use crate::goods::ROOTFS;
 use crate::harness::{Outcome, outcome, until, user};
+use crate::left;
 use crate::power::{self, Run, Stranger};
 use crate::session::Begin;
 
@@ -557,19 +558,7 @@ fn nothing_is_left_of_them(podman: &Boxes) {
         format!("/run/{name}"),
         format!("/run/user/{}/{name}", user::UID),
     ];
-    for root in roots {
-        let left: Vec<_> = std::fs::read_dir(&root)
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|entry| entry.path())
-            .collect();
-        let left: Vec<_> = left
-            .iter()
-            .filter(|path| !path.ends_with(".seccomp") && !path.ends_with(".cache"))
-            .collect();
-        assert!(left.is_empty(), "{left:?}");
-    }
+    roots.iter().for_each(|root| left::no_state(root));
     let mut cgroups = String::new();
     until("no cgroup is left", || {
         cgroups = Outcome::of(Command::new("find").args([
