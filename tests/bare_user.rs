@@ -28,7 +28,123 @@ fn without_subordinate_ids_the_user_is_root_and_the_only_one() {
         .stdin(std::process::Stdio::null());
     let outcome = Outcome::of(&mut command).ok();
     assert_eq!(outcome.line(), format!("0\n 0 {UID} 1\ndeny"));
+    let line = "usermod --add-subuids 100000-165535 --add-subgids 100000-165535 capsid-tester";
+    assert!(
+        outcome.stderr.contains("no subordinate ids") && outcome.stderr.contains(line),
+        "{outcome}"
+    );
+}
+
+/// One run by the user, after a script of root's in a mount namespace of its own.
+fn run_after(
+    script: &str,
+    bundle: &crate::harness::Bundle,
+    stage: &crate::harness::Stage,
+) -> Outcome {
+    let id = stage.id();
+    bundle.write(&id);
+    let mut command = machine::in_own_mounts(&format!(
+        "set -e; by=$(command -v \"$1\"); shift; {script}; exec \"$by\" \"$@\""
+    ));
+    let capsid = stage.capsid();
+    command
+        .arg(capsid.get_program())
+        .args(capsid.get_args())
+        .args(["run", "--bundle"])
+        .arg(&bundle.folder)
+        .arg(&id)
+        .stdin(std::process::Stdio::null());
+    Outcome::of(&mut command)
+}
+
+#[test]
+fn without_the_programs_that_map_ids_the_package_is_named() {
+    let stage = user_stage!();
+    let mut bundle = stage.plain_bundle();
+    bundle.sh("id -u; cat /proc/self/uid_map | tr -s ' '");
+    let outcome = run_after("export PATH=/none", &bundle, &stage).ok();
+    assert_eq!(outcome.line(), format!("0\n 0 {UID} 1"));
+    let text = "newuidmap(1) and newgidmap(1) are not in PATH (on Debian: apt install uidmap)";
+    assert!(outcome.stderr.contains(text), "{outcome}");
+    bundle.user_namespace(user::SUBUID, 1000);
+    run_after("export PATH=/none", &bundle, &stage)
+        .refuses(&["/linux/uidMappings", "apt install uidmap"]);
+}
+
+#[test]
+fn subordinate_ids_that_no_file_has_are_asked_of_getsubids() {
+    let stage = user_stage!();
+    let mut bundle = stage.plain_bundle();
+    bundle.sh("cat /proc/self/uid_map /proc/self/gid_map | tr -s ' '");
+    // newuidmap would ask as well, of a library that isn't here: ours says what it is told.
+    let folder = stage.path("bin");
+    std::fs::create_dir(&folder).unwrap();
+    let program = |name: &str, script: &str| {
+        let path = folder.join(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&path, mode).unwrap();
+    };
+    program(
+        "getsubids",
+        "[ \"$1\" = -g ] && echo \"0: $2 600000 100\" || echo \"0: $1 500000 100\"",
+    );
+    program("newuidmap", "echo \"newuidmap $*\" >&2; exit 1");
+    program("newgidmap", "echo \"newgidmap $*\" >&2; exit 1");
+    let none = "mount --bind /dev/null /etc/subuid; mount --bind /dev/null /etc/subgid";
+    let path = format!("export PATH={}:$PATH", folder.display());
+    let elsewhere = "echo 'subid: sss' > /run/nss.$$; mount --bind /run/nss.$$ /etc/nsswitch.conf; rm /run/nss.$$";
+    run_after(&format!("{none}; {path}; {elsewhere}"), &bundle, &stage)
+        .refuses(&[&format!("0 {UID} 1 1 500000 100")]);
+    let outcome = run_after(&format!("{none}; {path}"), &bundle, &stage).ok();
     assert!(outcome.stderr.contains("no subordinate ids"), "{outcome}");
+}
+
+#[test]
+fn a_machine_that_allows_no_user_namespace_is_told_how_to() {
+    let stage = user_stage!();
+    let mut bundle = stage.plain_bundle();
+    bundle.user_namespace(0, 1).args(&["/bin/true"]);
+    let id = stage.id();
+    bundle.write(&id);
+    // The limit is that of a user namespace of the test's own.
+    let script = "echo 0 > /proc/sys/user/max_user_namespaces; exec \"$@\"";
+    let mut command = std::process::Command::new("setpriv");
+    command
+        .args(user::arguments())
+        .args([
+            "unshare",
+            "--user",
+            "--mount",
+            "--map-root-user",
+            "--",
+            "/bin/sh",
+            "-c",
+            script,
+            "sh",
+        ])
+        .arg(&stage.runtime)
+        .arg("--root")
+        .arg(stage.state_root())
+        .args(["run", "--bundle"])
+        .arg(&bundle.folder)
+        .arg(&id)
+        .stdin(std::process::Stdio::null());
+    Outcome::of(&mut command).refuses(&["as root, sysctl user.max_user_namespaces="]);
+}
+
+#[test]
+fn a_root_filesystem_that_the_containers_root_can_not_enter_is_told() {
+    let stage = user_stage!();
+    let mut bundle = stage.plain_bundle();
+    let closed = stage.path("closed");
+    std::fs::create_dir(&closed).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    std::fs::set_permissions(&closed, mode).unwrap();
+    bundle.set("/root/path", json!(closed)).args(&["/bin/true"]);
+    stage
+        .run(&bundle)
+        .refuses(&["can't enter the root filesystem", "permission denied"]);
 }
 
 #[test]

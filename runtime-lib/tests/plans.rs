@@ -156,6 +156,8 @@ impl Machine {
                 uid: vec![(100_000, 65_536)],
                 gid: vec![(100_000, 65_536)],
                 helpers,
+                name: Some("alice".to_owned()),
+                free: 165_536,
             }),
             ..root.clone()
         };

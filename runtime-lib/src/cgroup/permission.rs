@@ -1,7 +1,7 @@
 //! What of a plan a rootless caller can have. The one question that planning asks the file
 //! system: whether it may make a directory there.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::unistd::{AccessFlags, access};
 
@@ -46,7 +46,11 @@ pub(super) fn permitted(
     if let Some(pointer) = pointer {
         let error = Error::new(Code::Cgroup, ROOTLESS).at(pointer);
         return Err(match refused.first() {
-            Some(group) => error.path(parent(group)),
+            Some(group) => {
+                let parent = parent(group);
+                let hint = remedy(&parent, group);
+                error.path(parent).hint(hint)
+            }
             None => error.hint("no cgroup file system is mounted"),
         });
     }
@@ -66,6 +70,19 @@ fn name(group: &Group) -> String {
 
 fn parent(group: &Group) -> PathBuf {
     below(&group.mount, group.path.parent().unwrap_or(&group.path))
+}
+
+/// The line that gives the caller the place for its cgroup.
+fn remedy(parent: &Path, group: &Group) -> String {
+    let (uid, parent) = (nix::unistd::geteuid(), parent.display());
+    match group.controllers.is_empty() {
+        true => format!(
+            "the caller may make no cgroup here: call capsid with --systemd-cgroup, or in \
+             systemd-run --user --scope -p Delegate=yes; without systemd, as root: \
+             chown {uid} {parent} {parent}/cgroup.procs {parent}/cgroup.subtree_control"
+        ),
+        false => format!("the caller may make no cgroup here: as root, chown {uid} {parent}"),
+    }
 }
 
 /// Whether the caller may make the directory, by its nearest parent that exists.

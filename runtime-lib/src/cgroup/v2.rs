@@ -4,7 +4,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
@@ -127,8 +127,14 @@ const THREADED: &str = "a parent is threaded, and threads have only the controll
                         perf_event and pids";
 
 fn why_not(controller: &str, path: &Path, errno: Errno) -> String {
+    let of_user = |part: &Component<'_>| part.as_os_str().as_encoded_bytes().starts_with(b"user@");
+    let unit = path.components().find(of_user);
     let path = path.display();
     match errno {
+        Errno::ENOENT if unit.is_some() => format!(
+            "{controller} is not delegated to {path}: as root, systemctl edit user@.service, with the lines \
+             [Service] and Delegate=cpu cpuset io memory pids; then log in anew"
+        ),
         Errno::EBUSY => format!("{controller} cannot be enabled in {path}: processes are in it"),
         Errno::ENOENT => format!("{controller} is not delegated to {path}"),
         Errno::EACCES | Errno::EPERM => format!("no permission to enable {controller} in {path}"),

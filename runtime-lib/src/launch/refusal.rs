@@ -243,6 +243,10 @@ fn advice(step: &Step, errno: Option<Errno>, call: Option<&str>) -> Option<&'sta
         (Step::Mount(_) | Step::MakeMount(_), Errno::EPERM) => Some(
             "the kernel refuses this mount without privileges over the namespace that it shows",
         ),
+        (Step::Mount(_) | Step::MakeMount(_) | Step::AttachMount { .. }, Errno::EACCES) => Some(
+            "the container's root, which is who linux.uidMappings says, can't enter the root \
+             filesystem or a directory on the way: see their owners and modes",
+        ),
         (Step::Label(Label::Profile(_)), Errno::ENOENT) => {
             Some("the profile is not loaded: see apparmor_parser(8)")
         }
@@ -287,8 +291,16 @@ pub fn clone_refused(plan: &Plan, errno: Errno) -> Error {
     };
     let error = Error::call(Code::Namespace, "clone3", errno).doing(doing);
     match errno {
-        Errno::EPERM => error.hint("new namespaces need CAP_SYS_ADMIN or a user namespace"),
-        Errno::ENOSPC => error.hint("a limit of /proc/sys/user/max_*_namespaces is reached"),
+        Errno::EPERM => {
+            error.hint(switched_off().unwrap_or_else(|| {
+                "new namespaces need CAP_SYS_ADMIN or a user namespace".to_owned()
+            }))
+        }
+        Errno::ENOSPC => {
+            error.hint(none_allowed().unwrap_or_else(|| {
+                "a limit of /proc/sys/user/max_*_namespaces is reached".to_owned()
+            }))
+        }
         Errno::EACCES => error.hint(
             "the caller may not move a process into this cgroup: start it inside the \
              delegated one",
@@ -298,6 +310,32 @@ pub fn clone_refused(plan: &Plan, errno: Errno) -> Error {
         Errno::EAGAIN => error.hint("the cgroup's limit of pids, or RLIMIT_NPROC, is reached"),
         _ => error,
     }
+}
+
+/// The settings of Debian's and Ubuntu's kernels that keep user namespaces from ordinary users.
+fn switched_off() -> Option<String> {
+    let settings = [
+        ("unprivileged_userns_clone", "0", "1"),
+        ("apparmor_restrict_unprivileged_userns", "1", "0"),
+    ];
+    settings.into_iter().find_map(|(name, off, on)| {
+        let value = std::fs::read_to_string(format!("/proc/sys/kernel/{name}")).ok()?;
+        let text = "user namespaces are switched off for ordinary users: as root, sysctl";
+        (value.trim() == off).then(|| format!("{text} kernel.{name}={on}"))
+    })
+}
+
+/// The kinds of namespaces of which there may be none.
+fn none_allowed() -> Option<String> {
+    let kinds = ["user", "mnt", "pid", "net", "ipc", "uts", "cgroup", "time"];
+    let none = |kind: &&str| {
+        std::fs::read_to_string(format!("/proc/sys/user/max_{kind}_namespaces"))
+            .is_ok_and(|value| value.trim() == "0")
+    };
+    let kind = kinds.into_iter().find(none)?;
+    Some(format!(
+        "no {kind} namespace may be made here: as root, sysctl user.max_{kind}_namespaces=15000"
+    ))
 }
 
 /// The child ended without a report, before its program was executed; `filtered` where a seccomp

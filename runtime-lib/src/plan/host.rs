@@ -5,6 +5,7 @@
 
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use super::{IdMap, Modules};
 use crate::cgroup::Layout;
@@ -54,6 +55,10 @@ pub struct Subordinate {
     pub gid: Vec<(u32, u32)>,
     /// newuidmap(1) and newgidmap(1), when both are there.
     pub helpers: Option<(PathBuf, PathBuf)>,
+    /// The name of the caller, where it has one.
+    pub name: Option<String>,
+    /// The first id that nobody has as a subordinate one.
+    pub free: u32,
 }
 
 impl Host {
@@ -135,16 +140,67 @@ fn parse_id_map(text: &str) -> Vec<IdMap> {
 
 fn subordinate(euid: u32) -> Subordinate {
     let text = |file| std::fs::read_to_string(file).unwrap_or_default();
-    let name = name_of(&text("/etc/passwd"), euid);
-    let read = |file| {
-        let text = text(file);
-        parse_subordinate(&text, name.as_deref(), euid)
+    let login = || std::env::var("USER").ok().filter(|name| !name.is_empty());
+    let name = name_of(&text("/etc/passwd"), euid).or_else(login);
+    let (uids, gids) = (text("/etc/subuid"), text("/etc/subgid"));
+    let free = free(&uids).max(free(&gids));
+    let read = |text: &str, option: &[&str]| {
+        let own = parse_subordinate(text, name.as_deref(), euid);
+        match &name {
+            Some(name) if own.is_empty() => asked(name, option),
+            _ => own,
+        }
     };
     Subordinate {
-        uid: read("/etc/subuid"),
-        gid: read("/etc/subgid"),
+        uid: read(&uids, &[]),
+        gid: read(&gids, &["-g"]),
         helpers: find_program("newuidmap").zip(find_program("newgidmap")),
+        free,
+        name,
     }
+}
+
+/// The ranges that getsubids(1) finds where the machine keeps them elsewhere than in files: with
+/// `subid: sss` in nsswitch.conf(5), say. None without the program.
+fn asked(name: &str, option: &[&str]) -> Vec<(u32, u32)> {
+    let elsewhere = std::fs::read_to_string("/etc/nsswitch.conf").is_ok_and(|text| {
+        text.lines()
+            .any(|line| line.trim_start().starts_with("subid:"))
+    });
+    let Some(program) = elsewhere.then(|| find_program("getsubids")).flatten() else {
+        return Vec::new();
+    };
+    let mut command = std::process::Command::new(program);
+    let output = command.args(option).arg(name).stdin(Stdio::null()).output();
+    output.map_or_else(
+        |_| Vec::new(),
+        |output| parse_asked(&String::from_utf8_lossy(&output.stdout)),
+    )
+}
+
+/// The lines of getsubids(1): `0: name first count`.
+fn parse_asked(text: &str) -> Vec<(u32, u32)> {
+    let line = |line: &str| {
+        let mut words = line.split_ascii_whitespace().skip(2);
+        let range = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        (range.1 != 0).then_some(range)
+    };
+    text.lines().filter_map(line).collect()
+}
+
+/// The first id above all ranges of a file, from where useradd(8) begins.
+fn free(text: &str) -> u32 {
+    let end = |line: &str| -> Option<u32> {
+        let mut fields = line.trim().split(':').skip(1);
+        let (first, count): (u32, u32) =
+            (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+        first.checked_add(count)
+    };
+    text.lines()
+        .filter_map(end)
+        .max()
+        .unwrap_or_default()
+        .max(100_000)
 }
 
 /// The name of a user by passwd(5). (getpwuid(3) would ask NSS, which a static program can't
@@ -191,6 +247,14 @@ mod tests {
         let passwd = "# users\nroot:x:0:0::/root:/bin/sh\nshort:x\nalice:x:1000:1000::/:/bin/sh\n";
         assert_eq!(name_of(passwd, 1000).as_deref(), Some("alice"));
         assert_eq!(name_of(passwd, 1001), None);
+    }
+
+    #[test]
+    fn what_getsubids_prints_is_read_and_the_next_free_id_known() {
+        let text = "0: alice 100000 65536\n1: alice 300000 10\nnonsense\n";
+        assert_eq!(parse_asked(text), [(100_000, 65_536), (300_000, 10)]);
+        assert_eq!(free("alice:100000:65536\nbob:165536:65536\nx\n"), 231_072);
+        assert_eq!(free("alice:7:1\nbob:4294967295:9\n"), 100_000);
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Who is who: the maps of a new user namespace, how they can be written, and which ids of
 //! the container they cover (user_namespaces(7)). It must not touch /proc.
 
+use std::borrow::Cow;
+
 use oci_spec::runtime::{LinuxIdMapping, Spec};
 
 use super::host::{Host, OwnIds, Subordinate};
@@ -71,12 +73,12 @@ fn pointer(word: &str) -> String {
 /// The maps where config.json gives none: everybody for root, the subordinate ids for others.
 fn automatic(host: &Host, plan: &mut Plan) -> IdMaps {
     use caps::Capability::{CAP_SETGID, CAP_SETUID};
-    let (maps, text) = match &host.subordinate {
+    let (maps, text): (_, Cow<'_, str>) = match &host.subordinate {
         None if !host.has(CAP_SETUID) || !host.has(CAP_SETGID) => {
             let maps = (after_root(host.euid, &[]), after_root(host.egid, &[]));
             let text = "there is no other id than root, because the caller may not map others \
                         (CAP_SETUID, CAP_SETGID)";
-            (maps, text)
+            (maps, text.into())
         }
         None => {
             let own = host.own_ids.clone().unwrap_or_else(|| OwnIds {
@@ -84,22 +86,23 @@ fn automatic(host: &Host, plan: &mut Plan) -> IdMaps {
                 gid: vec![ALL],
             });
             let maps = (identity(own.uid), identity(own.gid));
-            (maps, "every id of the caller is mapped to itself")
+            (maps, "every id of the caller is mapped to itself".into())
         }
         Some(Subordinate {
             uid,
             gid,
             helpers: Some(_),
+            ..
         }) if !uid.is_empty() && !gid.is_empty() => {
             let maps = (after_root(host.euid, uid), after_root(host.egid, gid));
             let text = "root is the caller, the ids from 1 on are its subordinate ids";
-            (maps, text)
+            (maps, text.into())
         }
-        Some(_) => {
+        Some(ids) => {
             let maps = (after_root(host.euid, &[]), after_root(host.egid, &[]));
-            let text = "root is the caller, and there is no other id, because the caller has no \
-                        subordinate ids (subuid(5), newuidmap(1))";
-            (maps, text)
+            let lacks = lacks(ids, host.euid);
+            let text = format!("root is the caller, and there is no other id, because {lacks}");
+            (maps, text.into())
         }
     };
     plan.note(pointer("uid"), format!("not given: {text}"));
@@ -110,6 +113,28 @@ fn automatic(host: &Host, plan: &mut Plan) -> IdMaps {
         ..IdMaps::default()
     }
 }
+
+/// What keeps an ordinary user from having more than its own id, and the line that gives it.
+fn lacks(ids: &Subordinate, euid: u32) -> String {
+    let (first, last) = (ids.free, ids.free.saturating_add(65_535));
+    let option = |of: &[(u32, u32)], word: &str| match of.is_empty() {
+        true => format!(" --add-sub{word}s {first}-{last}"),
+        false => String::new(),
+    };
+    let options = option(&ids.uid, "uid") + &option(&ids.gid, "gid");
+    if options.is_empty() {
+        return format!("{HELPERS} are not in PATH ({PACKAGE})");
+    }
+    let name = ids.name.clone().unwrap_or_else(|| euid.to_string());
+    let package = match ids.helpers {
+        Some(_) => String::new(),
+        None => format!(", and {HELPERS} in PATH: {PACKAGE}"),
+    };
+    format!("the caller has no subordinate ids (as root: usermod{options} {name}{package})")
+}
+
+const HELPERS: &str = "newuidmap(1) and newgidmap(1)";
+const PACKAGE: &str = "on Debian: apt install uidmap";
 
 /// The ids of the caller's user namespace, each mapped to itself.
 fn identity(map: Vec<IdMap>) -> Vec<IdMap> {
@@ -172,9 +197,9 @@ fn writable(mut maps: IdMaps, host: &Host) -> Result<IdMaps> {
         }
         None => Err(Error::new(Code::Namespace, "operation not permitted")
             .at("/linux/uidMappings")
-            .hint(
-                "an ordinary user needs newuidmap(1) and newgidmap(1) to map more than its own id",
-            )),
+            .hint(format!(
+                "an ordinary user needs {HELPERS} to map more than its own id ({PACKAGE})"
+            ))),
     }
 }
 
@@ -214,6 +239,8 @@ mod tests {
                 uid: vec![(100_000, 65_536)],
                 gid: vec![(200_000, 65_536)],
                 helpers: helpers.then(|| (helper("newuidmap"), helper("newgidmap"))),
+                name: Some("alice".to_owned()),
+                free: 300_000,
             }),
             layout: Layout::None,
             modules: Default::default(),

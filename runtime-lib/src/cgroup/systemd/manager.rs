@@ -79,6 +79,14 @@ impl Address {
     }
 }
 
+/// Nobody listens: what has to run, and what starts it.
+fn nobody(user: bool) -> &'static str {
+    match user {
+        true => "the user's systemd doesn't run: loginctl enable-linger USER starts it",
+        false => "systemd doesn't run here: leave out --systemd-cgroup",
+    }
+}
+
 fn no_session() -> Error {
     let tail = "could not connect to systemd's user manager: XDG_RUNTIME_DIR is not set";
     Error::new(Code::Cgroup, tail)
@@ -106,8 +114,12 @@ impl Manager {
         };
         match (refused.os_error(), address.direct()) {
             (Some(Errno::ENOENT | Errno::ECONNREFUSED), Some(direct)) => {
-                let bus = Bus::connect(&direct, limit).map_err(|_| refused)?;
+                let bus = Bus::connect(&direct, limit);
+                let bus = bus.map_err(|_| refused.hint(nobody(address.user)))?;
                 Ok(Manager { bus, name: None })
+            }
+            (Some(Errno::ENOENT | Errno::ECONNREFUSED), None) => {
+                Err(refused.hint(nobody(address.user)))
             }
             _ => Err(refused),
         }
