@@ -77,14 +77,15 @@ impl<'fd> Names<'fd> {
         }
     }
 
-    /// Gives a file that was copied under another name this one.
+    /// Gives a file that was copied under another name this one, too.
     fn take(&mut self, stat: &FileStat, to: BorrowedFd<'_>, name: &CStr) -> Result<bool, Refused> {
         let mut text = [0; 48];
         let key = key(stat, &mut text);
         match linkat(self.folder()?, key, to, name, AtFlags::empty()) {
             Ok(()) => Ok(true),
-            Err(Errno::ENOENT | Errno::EMLINK) => Ok(false),
-            Err(errno) => Err(Refused::new("linkat", errno)),
+            Err(Errno::ENOSPC) => Err(Refused::new("linkat", Errno::ENOSPC)),
+            // It is the first, or may have no more of them.
+            Err(_) => Ok(false),
         }
     }
 

@@ -199,11 +199,16 @@ impl Child<'_> {
     }
 
     pub(super) fn read_only_path(&self, target: &Target) -> Result<(), Refused> {
-        let place = match open_target(self.root()?, target) {
-            Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
-            result => result.map_err(call("openat2"))?,
+        let root = self.root()?;
+        let (place, by_link) = match open(root, &target.path, libc::O_PATH, true) {
+            Err(Errno::ELOOP) => (open_target(root, target), true),
+            place => (place, false),
         };
-        if target.is_root() {
+        let place = match place {
+            Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
+            place => place.map_err(call("openat2"))?,
+        };
+        if target.is_root() || by_link && is_same(place.as_fd(), root)? {
             // A mount over the root is not the root.
             return set_attributes(place.as_fd(), libc::MOUNT_ATTR_RDONLY, 0, 0, false)
                 .map_err(call("mount_setattr"));
@@ -331,6 +336,11 @@ pub(super) fn attach_at(mount: BorrowedFd<'_>, place: BorrowedFd<'_>) -> Result<
             .noting(b"a directory can't be mounted on a file, nor a file on a directory"),
         (errno, _) => Refused::new("move_mount", errno),
     })
+}
+
+fn is_same(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> Result<bool, Refused> {
+    let (one, other) = (kind(one)?.0, kind(other)?.0);
+    Ok((one.st_dev, one.st_ino) == (other.st_dev, other.st_ino))
 }
 
 /// Whether one is a directory and the other is not.
