@@ -1,11 +1,17 @@
 //! Promise S18 (CVE-2019-5736): a container that gets hold of the runtime's executable, while a process of the
 //! runtime's is on its way into it, can't write it, whatever its capabilities.
 
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg, OFlag, open};
+use nix::sys::stat::Mode;
 
 use serde_json::json;
 
-use crate::harness::{Container, Outcome, Stage, until};
+use crate::harness::{Container, Outcome, Stage, end, until};
 use crate::stage;
 
 /// Holds the executable of every process that comes, and opens it for writing when nobody executes it any more.
@@ -112,4 +118,37 @@ fn s18_nor_through_the_hooks_of_start() {
     container.delete_force().ok();
     assert!(out.join("seen").exists(), "no hook was ever seen");
     assert!(after == before, "the runtime's executable was written");
+}
+
+#[test]
+fn s18_nor_through_a_live_mount() {
+    let stage = stage!();
+    let container = stage.running();
+    let state = std::fs::File::open(stage.state_root().join(&container.id)).unwrap();
+    let lock = Flock::lock(state, FlockArg::LockExclusive).unwrap();
+    let mut add = stage.capsid();
+    add.args(["mounts", "add", &container.id, "/srv", "/mnt"]);
+    add.stdout(Stdio::null()).stderr(Stdio::null());
+    let add = add.spawn().unwrap();
+    let pid = add.id().to_string();
+    until("it waits for the container", || {
+        let locks = std::fs::read_to_string("/proc/locks").unwrap();
+        let mut waiting = locks.lines().filter(|line| line.contains("-> FLOCK"));
+        waiting.any(|line| line.split_whitespace().any(|word| word == pid))
+    });
+    let path = OFlag::O_PATH | OFlag::O_CLOEXEC;
+    let seen = open(format!("/proc/{pid}/exe").as_str(), path, Mode::empty()).unwrap();
+    drop(lock);
+    end(add);
+    // Busy while it is executed, and from now on only as safe as what was seen.
+    let again = format!("/proc/self/fd/{}", seen.as_raw_fd());
+    let written = open(
+        again.as_str(),
+        OFlag::O_WRONLY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    );
+    assert!(
+        matches!(written, Err(Errno::EROFS | Errno::EPERM)),
+        "{written:?}"
+    );
 }

@@ -1,5 +1,5 @@
-//! What has to be known of the command line before it is parsed: the verb, because create,
-//! run and exec first protect the executable, and where the log goes, because an engine also
+//! What has to be known of the command line before it is parsed: the verb, because those that
+//! enter a container first protect the executable, and where the log goes, because an engine also
 //! looks there for the complaint about a wrong flag.
 //!
 //! It reads only the options before the verb, never fails, and decides nothing else.
@@ -9,9 +9,9 @@ use std::path::PathBuf;
 
 use crate::log::{Format, LogOptions};
 
-/// The verbs that execute a program of the container's, and so first protect this one; start does
-/// when it finds that it has to.
-pub const SEALED: [&CStr; 3] = [c"create", c"run", c"exec"];
+/// The verbs that execute a program of the container's, or enter its namespaces, and so first protect
+/// this one; start does when it finds that it has to.
+pub const SEALED: [&CStr; 4] = [c"create", c"run", c"exec", c"mounts"];
 
 /// The global options that take a value. A test holds this list against the parser's own.
 const WITH_VALUE: [&str; 7] = [
@@ -132,11 +132,12 @@ mod tests {
     }
 
     #[test]
-    fn only_create_run_and_exec_start_a_process() {
+    fn only_create_run_exec_and_mounts_start_a_process() {
         for (line, starts) in [
             ("c create a", true),
             ("c run a", true),
             ("c exec a b", true),
+            ("c mounts add a /b /c", true),
         ]
         .into_iter()
         .chain([

@@ -103,6 +103,8 @@ fn the_end_also_reaches_a_program_that_reads_keys() {
         all_of(shown)
     });
     assert_eq!(code, 0);
+    // Typed and shown once more, where it took over between our look at the mode and the key.
+    let text = text.strip_suffix("^D").unwrap_or(&text);
     assert!(text.ends_with("end\n"), "{text}");
 }
 
