@@ -268,6 +268,16 @@ mod tests {
     }
 
     #[test]
+    fn a_link_is_never_walked_through() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("decoy")).unwrap();
+        std::os::unix::fs::symlink("decoy", folder.path().join("link")).unwrap();
+        let above = directory(folder.path());
+        assert!(matches!(super::open(above.as_fd(), c"link"), Ok(None)));
+        assert!(matches!(super::open(above.as_fd(), c"decoy"), Ok(Some(_))));
+    }
+
+    #[test]
     fn what_links_lead_to_stays_while_somebody_exchanges_directories_with_them() {
         let folder = tempfile::tempdir().unwrap();
         let decoy = folder.path().join("decoy");
