@@ -12,15 +12,14 @@ use std::process::{Command, Output, Stdio};
 
 use capsid_rootfs_builder::{Recipe, Source};
 
-/// Prints that a test cannot run, and appends the line to `$CAPSID_SKIPS`.
+/// Prints that a test cannot run, and appends its name and the reason to `$CAPSID_SKIPS`.
 pub fn skip(test: &str, reason: &str) {
-    let line = format!("SKIP {test}: {reason}");
-    println!("{line}");
+    println!("SKIP {test}: {reason}");
     let Some(list) = std::env::var_os("CAPSID_SKIPS") else {
         return;
     };
     let file = OpenOptions::new().append(true).create(true).open(list);
-    let written = file.and_then(|mut file| writeln!(file, "{line}"));
+    let written = file.and_then(|mut file| writeln!(file, "{test}\t{reason}"));
     assert!(written.is_ok(), "$CAPSID_SKIPS: {written:?}");
 }
 
