@@ -47,6 +47,31 @@ fn a_mount_over_the_root_is_the_root_from_there_on() {
 }
 
 #[test]
+fn what_goes_into_a_new_tmpfs_goes_into_what_covers_it_by_then() {
+    let stage = stage!();
+    let mut bundle = stage.own_bundle();
+    let rootfs = bundle.folder.join("rootfs");
+    std::fs::create_dir(rootfs.join("place")).unwrap();
+    std::os::unix::fs::symlink("place", rootfs.join("link")).unwrap();
+    let usual = bundle.config["mounts"].as_array().unwrap().clone();
+    for covers in ["/place", "/link"] {
+        bundle.set("/mounts", json!([]));
+        bundle.mount("/place", "tmpfs", "below", &["mode=755"]);
+        bundle.mount(covers, "tmpfs", "above", &["mode=755"]);
+        bundle.mount("/place/share", "tmpfs", "last", &[]);
+        for mount in &usual {
+            bundle.push("/mounts", mount.clone());
+        }
+        let script = "cut -d' ' -f5 /proc/self/mountinfo | grep -c place/share; \
+                      stat -f -c %T /place/share";
+        assert_eq!(stage.prints(&mut bundle, script), "1\ntmpfs", "{covers}");
+        // A mount that something covers is listed, and nobody gets to it.
+        let script = "touch /place/share/file; ls /place/share; rm -f /place/share/file";
+        assert_eq!(stage.prints(&mut bundle, script), "file", "{covers}");
+    }
+}
+
+#[test]
 fn an_empty_root_over_the_root_is_filled_by_what_is_mounted_in_it() {
     let stage = stage!();
     let mut bundle = stage.own_bundle();

@@ -79,6 +79,17 @@ pub fn clone_tree(directory: RawFd, path: &CStr, recursive: bool) -> Result<Fd> 
     mount::clone_tree(directory, path, recursive).map(Fd::from)
 }
 
+/// See [`mount::clone_tree_with`].
+pub fn clone_tree_with(
+    directory: RawFd,
+    path: &CStr,
+    set: u64,
+    propagation: u64,
+    recursive: bool,
+) -> Result<Fd> {
+    mount::clone_tree_with(directory, path, set, propagation, recursive).map(Fd::from)
+}
+
 /// See [`mount::fsopen`].
 pub fn fsopen(fstype: &CStr) -> Result<Fd> {
     mount::fsopen(fstype).map(Fd::from)

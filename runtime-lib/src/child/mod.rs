@@ -12,6 +12,7 @@ mod capabilities;
 mod copy_up;
 mod diagnose;
 mod fds;
+mod fresh;
 mod keyring;
 mod labels;
 mod links;
@@ -66,6 +67,8 @@ pub struct Child<'plan> {
     reached: root::Reached,
     /// See [`procfs`].
     procfs: Option<Fd>,
+    /// See [`fresh`].
+    fresh: Option<fresh::Fresh<'plan>>,
     /// The host's /dev/null, read-only, that every masked file shows.
     null: Option<Fd>,
     /// The empty tmpfs that every masked directory shows.
@@ -136,6 +139,7 @@ impl<'plan> Child<'plan> {
             root: None,
             reached: root::NOTHING_REACHED,
             procfs: None,
+            fresh: None,
             null: None,
             empty: None,
             in_directory: false,
@@ -175,6 +179,7 @@ impl<'plan> Child<'plan> {
     }
 
     fn step(&mut self, step: &'plan Step) -> Result<(), Refused> {
+        self.mind_fresh(step);
         match step {
             Step::Dumpable => process::set_dumpable(true).map_err(call("prctl")),
             Step::Undumpable => process::set_dumpable(false).map_err(call("prctl")),

@@ -8,19 +8,21 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use nix::errno::Errno;
 use nix::sys::stat::{Mode, SFlag, fchmod, makedev};
 
-use super::fds::{Fd, clone_tree, fsmount, fsopen};
+use super::fds::{Fd, clone_tree, clone_tree_with, fsmount, fsopen};
 use super::links::copy_link;
 use super::nodes::make_read_only;
-use super::paths::{Missing, ensure, kind, open, open_target};
+use super::paths::{Missing, ensure, kind, open, open_target, open_target_directory};
 use super::{Child, copy_up, locked, procfs};
 use crate::report::{Refused, call};
 use crate::step::words::not_mapped;
 use crate::step::{Attributes, FsOption, MappedOwners, Mount, Source, SourceLink, Target};
 use crate::sys::fd::retry;
-use crate::sys::mount::{self, attach, clone_tree_at_link, fsconfig, fscreate, set_attributes};
+use crate::sys::mount::{
+    self, attach, attach_in, clone_tree_at_link, fsconfig, fscreate, set_attributes,
+};
 
-impl Child<'_> {
-    pub(super) fn mount(&mut self, mount: &Mount) -> Result<(), Refused> {
+impl<'plan> Child<'plan> {
+    pub(super) fn mount(&mut self, mount: &'plan Mount) -> Result<(), Refused> {
         let attributes = &mount.attributes;
         match &mount.source {
             Source::New {
@@ -33,12 +35,11 @@ impl Child<'_> {
                     true => open_target(self.root()?, &mount.target).ok(),
                     false => None,
                 };
-                let place = ensure(self.root()?, &mount.target, Missing::Directory)?;
-                let covered = covered.as_ref().map(AsFd::as_fd);
-                let inherit = covered.filter(|_| mount.inherit_mode);
+                let below = covered.as_ref().map(AsFd::as_fd);
+                let inherit = below.filter(|_| mount.inherit_mode);
                 let mounted = new_mount(fstype, label, options, inherit, attributes.set)?;
-                if let Some(covered) = covered.filter(|_| mount.copy_up) {
-                    copy_up::all(covered, mounted.as_fd())?;
+                if let Some(below) = below.filter(|_| mount.copy_up) {
+                    copy_up::all(below, mounted.as_fd())?;
                 }
                 if let Some(owners) = &mount.owners {
                     self.map_owners(mounted.as_fd(), owners)?;
@@ -49,7 +50,13 @@ impl Child<'_> {
                     ..*attributes
                 };
                 give_flags(mounted.as_fd(), &rest)?;
-                attach_at(mounted.as_fd(), place.as_fd())?;
+                if !self.attach_by_name(mounted.as_fd(), &mount.target) {
+                    let place = match covered {
+                        Some(covered) => covered,
+                        None => ensure(self.root()?, &mount.target, Missing::Directory)?,
+                    };
+                    attach_at(mounted.as_fd(), place.as_fd())?;
+                }
                 give_propagation(mounted.as_fd(), attributes)?;
                 let whole = fstype.to_bytes() == b"proc" && options.is_empty();
                 let kept = mount.kept.and_then(|kept| self.kept.get_mut(kept));
@@ -59,6 +66,8 @@ impl Child<'_> {
                     *kept = Some(mounted);
                 } else if whole && self.procfs.is_none() {
                     self.procfs = Some(mounted);
+                } else if self.fresh.is_none() {
+                    self.keep_fresh(mount, mounted);
                 }
                 Ok(())
             }
@@ -96,8 +105,14 @@ impl Child<'_> {
         }
     }
 
-    fn attach_tree(&mut self, tree: BorrowedFd<'_>, mount: &Mount) -> Result<(), Refused> {
+    fn attach_tree(&mut self, tree: BorrowedFd<'_>, mount: &'plan Mount) -> Result<(), Refused> {
         procfs::only_on_proc(tree, &mount.target)?;
+        if let Some((directory, name)) = self.known_directory(&mount.target) {
+            give_flags(tree, &mount.attributes)?;
+            if attach_in(tree, directory, name).is_ok() {
+                return give_propagation(tree, &mount.attributes);
+            }
+        }
         let missing = match kind(tree)?.1 {
             SFlag::S_IFDIR => Missing::Directory,
             SFlag::S_IFLNK if mount.source_link == SourceLink::Copy => {
@@ -141,6 +156,9 @@ impl Child<'_> {
         if target.is_root() {
             return give(self.root()?, attributes);
         }
+        if let Some(fresh) = self.fresh_at(target) {
+            return give(fresh, attributes);
+        }
         let mounted = open_target(self.root()?, target).map_err(call("openat2"))?;
         give(mounted.as_fd(), attributes)
     }
@@ -155,28 +173,11 @@ impl Child<'_> {
     /// A file is covered by the host's /dev/null, which no image has touched; read-only, so that
     /// root of the container can't change the mode of the host's node.
     pub(super) fn mask(&mut self, target: &Target, label: Option<&CStr>) -> Result<(), Refused> {
-        let place = match open_target(self.root()?, target) {
-            Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
+        let place = match open_target_directory(self.root()?, target) {
+            Err(Errno::ENOENT) => return Ok(()),
+            Err(Errno::ENOTDIR) => return self.mask_file(target),
             result => result.map_err(call("openat2"))?,
         };
-        if kind(place.as_fd())?.1 != SFlag::S_IFDIR {
-            let null = match &self.null {
-                Some(null) => clone_tree(null.as_raw_fd(), c"", false),
-                None => clone_tree(libc::AT_FDCWD, c"/dev/null", false),
-            };
-            let null = null.map_err(call("open_tree"))?;
-            if self.null.is_none() {
-                let device = kind(null.as_fd())?.0;
-                if device.st_rdev != makedev(1, 3) {
-                    return Err(Refused::new("fstat", Errno::ENODEV)
-                        .noting(b"/dev/null of the host is another file"));
-                }
-                make_read_only(null.as_fd())?;
-            }
-            attach_at(null.as_fd(), place.as_fd())?;
-            self.null.get_or_insert(null);
-            return Ok(());
-        }
         match &self.empty {
             Some(empty) => {
                 let copy = clone_tree(empty.as_raw_fd(), c"", false).map_err(call("open_tree"))?;
@@ -198,6 +199,29 @@ impl Child<'_> {
         }
     }
 
+    fn mask_file(&mut self, target: &Target) -> Result<(), Refused> {
+        let place = match open_target(self.root()?, target) {
+            Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
+            result => result.map_err(call("openat2"))?,
+        };
+        let null = match &self.null {
+            Some(null) => clone_tree(null.as_raw_fd(), c"", false),
+            None => clone_tree(libc::AT_FDCWD, c"/dev/null", false),
+        };
+        let null = null.map_err(call("open_tree"))?;
+        if self.null.is_none() {
+            let device = kind(null.as_fd())?.0;
+            if device.st_rdev != makedev(1, 3) {
+                return Err(Refused::new("fstat", Errno::ENODEV)
+                    .noting(b"/dev/null of the host is another file"));
+            }
+            make_read_only(null.as_fd())?;
+        }
+        attach_at(null.as_fd(), place.as_fd())?;
+        self.null.get_or_insert(null);
+        Ok(())
+    }
+
     pub(super) fn read_only_path(&self, target: &Target) -> Result<(), Refused> {
         let root = self.root()?;
         let (place, by_link) = match open(root, &target.path, libc::O_PATH, true) {
@@ -213,10 +237,9 @@ impl Child<'_> {
             return set_attributes(place.as_fd(), libc::MOUNT_ATTR_RDONLY, 0, 0, false)
                 .map_err(call("mount_setattr"));
         }
-        let copy = clone_tree(place.as_raw_fd(), c"", true).map_err(call("open_tree"))?;
-        set_attributes(copy.as_fd(), libc::MOUNT_ATTR_RDONLY, 0, 0, true)
-            .map_err(call("mount_setattr"))?;
-        attach_at(copy.as_fd(), place.as_fd())
+        let read_only = libc::MOUNT_ATTR_RDONLY;
+        let copy = clone_tree_with(place.as_raw_fd(), c"", read_only, 0, true);
+        attach_at(copy.map_err(call("open_tree"))?.as_fd(), place.as_fd())
     }
 
     pub(super) fn sysctl(&mut self, name: &CStr, value: &[u8]) -> Result<(), Refused> {

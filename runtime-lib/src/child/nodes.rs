@@ -14,22 +14,36 @@ use super::fds::{Fd, clone_tree, openat2};
 use super::paths::{Missing, ensure, kind};
 use crate::report::{Refused, call};
 use crate::step::{Existing, Node, Populate, Target, Way};
+use crate::sys::fd;
 use crate::sys::mount::{attach, resolve, set_attributes};
 
 const ANOTHER: &[u8] = b"what is there is not this device: ";
 
-impl Child<'_> {
-    pub(super) fn populate(&mut self, populate: &Populate) -> Result<(), Refused> {
-        let directory = ensure(self.root()?, &populate.directory, Missing::Directory)?;
+impl<'plan> Child<'plan> {
+    pub(super) fn populate(&mut self, populate: &'plan Populate) -> Result<(), Refused> {
+        let walked;
+        let directory = match self.fresh_at(&populate.directory) {
+            // No copy of the number outlives this step, and the directory does.
+            Some(fresh) => fd::borrow(fresh.as_raw_fd()),
+            None => {
+                walked = ensure(self.root()?, &populate.directory, Missing::Directory)?;
+                walked.as_fd()
+            }
+        };
+        let mut new = true;
         for name in &populate.directories {
             let mode = Mode::from_bits_truncate(0o755);
             match mkdirat(directory.as_fd(), name.as_c_str(), mode) {
-                Ok(()) | Err(Errno::EEXIST) => {}
+                Ok(()) => {}
+                Err(Errno::EEXIST) => new = false,
                 Err(errno) => {
                     let refused = Refused::new("mkdirat", errno);
                     return Err(refused.noting(b"directory ").noting(name.to_bytes()));
                 }
             }
+        }
+        if new {
+            self.note_directories(&populate.directory, &populate.directories);
         }
         for node in &populate.nodes {
             self.node(directory.as_fd(), node)

@@ -53,9 +53,21 @@ fn walk(root: BorrowedFd<'_>, path: &CStr, flags: i32, links: u64) -> nix::Resul
 
 /// Opens a target with O_PATH.
 pub fn open_target(root: BorrowedFd<'_>, target: &Target) -> nix::Result<Fd> {
+    open_target_as(root, target, libc::O_PATH)
+}
+
+/// The same, of a directory.
+///
+/// # Errors
+/// ENOTDIR: it is something else, or isn't reached at all.
+pub fn open_target_directory(root: BorrowedFd<'_>, target: &Target) -> nix::Result<Fd> {
+    open_target_as(root, target, libc::O_PATH | libc::O_DIRECTORY)
+}
+
+fn open_target_as(root: BorrowedFd<'_>, target: &Target, flags: i32) -> nix::Result<Fd> {
     let flags = match target.links {
-        Links::KeepLast => libc::O_PATH | libc::O_NOFOLLOW,
-        Links::Follow | Links::Refuse => libc::O_PATH,
+        Links::KeepLast => flags | libc::O_NOFOLLOW,
+        Links::Follow | Links::Refuse => flags,
     };
     open(root, &target.path, flags, target.links == Links::Refuse)
 }

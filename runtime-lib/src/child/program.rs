@@ -132,7 +132,8 @@ impl Child<'_> {
             ];
         }
         let count = ours.iter().flatten().count() as RawFd;
-        for fd in ours.iter_mut().flatten() {
+        // None may lie where another one goes.
+        for fd in ours.iter_mut().flatten().filter(|fd| ***fd < first + count) {
             **fd = fd::duplicate_above(**fd, first + count).map_err(call("fcntl"))?;
         }
         for (at, fd) in (first..).zip(ours.into_iter().flatten()) {
