@@ -97,8 +97,15 @@ fn handles(pids: &mut Vec<i32>) -> Result<Vec<(i32, OwnedFd)>> {
 
 /// The pids in one directory and below.
 pub(super) fn pids(dir: &Path) -> Result<BTreeSet<i32>> {
+    Ok(pids_if_there(dir)?.unwrap_or_default())
+}
+
+/// The same; None where there is no such directory.
+pub(super) fn pids_if_there(dir: &Path) -> Result<Option<BTreeSet<i32>>> {
     let mut all = BTreeSet::new();
+    let mut there = false;
     let read = tree::visit(dir, |here| {
+        there = true;
         let list = match read_at(here, c"cgroup.procs") {
             // A threaded cgroup (cgroup v2) lists threads only.
             Err(Errno::EOPNOTSUPP) => read_at(here, c"cgroup.threads")?,
@@ -113,7 +120,7 @@ pub(super) fn pids(dir: &Path) -> Result<BTreeSet<i32>> {
         Ok(())
     });
     read.map_err(|errno| Error::call(Code::Cgroup, "read", errno).path(dir.join("cgroup.procs")))?;
-    Ok(all)
+    Ok(there.then_some(all))
 }
 
 fn read_at(dir: BorrowedFd<'_>, name: &CStr) -> nix::Result<String> {

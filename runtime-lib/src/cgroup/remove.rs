@@ -3,7 +3,6 @@
 //!
 //! Works on whatever part of the plan exists. Parents stay, as they may be shared.
 
-use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -182,14 +181,16 @@ pub(super) fn await_event(dir: &Path, line: &str, deadline: Instant) -> Result<b
     }
 }
 
-/// Refuses a directory that somebody else uses.
+/// Refuses a directory that somebody else uses; whether there is one.
 ///
 /// # Errors
 /// [`Code::Cgroup`] in runc's words, naming a process.
-pub(super) fn refuse_members(dir: &Path) -> Result<()> {
-    let pids: BTreeSet<i32> = members::pids(dir)?;
+pub(super) fn refuse_members(dir: &Path) -> Result<bool> {
+    let Some(pids) = members::pids_if_there(dir)? else {
+        return Ok(false);
+    };
     let Some(first) = pids.first() else {
-        return Ok(());
+        return Ok(true);
     };
     let count = pids.len();
     let tail = format!("container's cgroup is not empty: {count} process(es) found");

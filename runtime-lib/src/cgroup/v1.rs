@@ -116,10 +116,14 @@ impl<'a> V1<'a> {
 
 impl CgroupManager for V1<'_> {
     fn claim(&self) -> Result<()> {
+        let mut found = false;
         for dir in self.dirs() {
-            remove::refuse_members(&dir)?;
+            found |= remove::refuse_members(&dir)?;
         }
-        self.refuse_frozen()
+        match found {
+            true => self.refuse_frozen(),
+            false => Ok(()),
+        }
     }
 
     fn begin(&self, limits: &Limits) -> Result<Made> {

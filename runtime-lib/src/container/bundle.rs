@@ -1,16 +1,20 @@
 //! The bundle directory: where it is, its configuration, its root filesystem.
 
+use std::ffi::CString;
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::{AT_FDCWD, OFlag, open};
+use nix::libc;
 use nix::sys::stat::Mode;
 
 use super::options::CreateOptions;
 use crate::error::{Code, Error, Result};
 use crate::plan::validate;
 use crate::spec::{self, Spec};
+use crate::sys::mount::{openat2, resolve};
 
 /// A bundle, read once, whose configuration breaks no rule.
 pub struct Bundle {
@@ -117,11 +121,62 @@ fn recordable(path: &Path) -> Result<()> {
     }
 }
 
-/// Walks a path once and asks the kernel where it led.
+/// Walks a path once and asks the kernel where it led, unless it met no link on the way and says
+/// itself where that is.
 fn real_directory(path: &Path) -> Result<PathBuf> {
+    if is_plain(path) && leads_without_links(path) {
+        return Ok(path.to_owned());
+    }
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let directory = open(path, flags, Mode::empty())
         .map_err(|errno| Error::call(Code::Io, "open", errno).path(path))?;
     std::fs::read_link(format!("/proc/self/fd/{}", directory.as_raw_fd()))
         .map_err(|error| Error::io(Code::Io, "readlink", &error).path(path))
+}
+
+/// Whether the kernel would say the same of the directory, if there is no link in it.
+fn is_plain(path: &Path) -> bool {
+    let mut parts = path.as_os_str().as_bytes().split(|byte| *byte == b'/');
+    parts.next() == Some(b"") && parts.all(|part| ![b"".as_slice(), b".", b".."].contains(&part))
+}
+
+fn leads_without_links(path: &Path) -> bool {
+    let Ok(path) = CString::new(path.as_os_str().as_bytes()) else {
+        return false;
+    };
+    let flags = libc::O_PATH | libc::O_DIRECTORY;
+    openat2(AT_FDCWD, &path, flags, 0, resolve::NO_SYMLINKS).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bundle_is_where_its_links_lead() {
+        let folder = tempfile::tempdir().unwrap();
+        let top = folder.path().canonicalize().unwrap();
+        let real = top.join("real");
+        std::fs::create_dir(&real).unwrap();
+        std::os::unix::fs::symlink("real", top.join("link")).unwrap();
+        let text = top.display();
+        for path in [
+            "real",
+            "link",
+            "real/",
+            "./real",
+            "real/../link",
+            "/real",
+            "link/.",
+        ] {
+            let asked = PathBuf::from(format!("{text}/{path}"));
+            assert_eq!(real_directory(&asked).unwrap(), real, "{path}");
+        }
+        for path in ["", "none", "real/none"] {
+            let asked = PathBuf::from(format!("{text}/{path}"));
+            let found = real_directory(&asked);
+            assert_eq!(found.ok(), path.is_empty().then(|| top.clone()), "{path}");
+        }
+        assert_eq!(real_directory(Path::new("/")).unwrap(), Path::new("/"));
+    }
 }

@@ -80,7 +80,7 @@ impl Runtime {
         prepared.cgroup.manager().claim()?;
         let journal = prepared.journal();
         state_dir.belongs_to(journal.overlay_ids.clone());
-        state_dir.record(JOURNAL, &journal)?;
+        let written = state_dir.record(JOURNAL, &journal)?;
         let cgroups = Cgroups::begin(&prepared)?;
         let rdt = prepared.rdt.as_ref().map(rdt::Group::make).transpose()?;
         if let Some(directories) = &prepared.plan.overlay {
@@ -184,6 +184,7 @@ impl Runtime {
                 id: id.clone(),
                 state_dir,
                 journal,
+                written: Some(written),
                 record: record.take(),
             },
             process,

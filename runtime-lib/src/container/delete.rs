@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use nix::poll::PollTimeout;
+use nix::sys::stat::fstat;
 
 use super::identity::wait_end;
 use super::options::CgroupDriver;
@@ -110,17 +111,18 @@ impl Container {
     }
 
     /// Locks the container if what is known of it needs no second look: the record is written
-    /// once, and the journal is still the same, so that this is the container that was made.
+    /// once, and the journal is still the file that was written then, so that this is the
+    /// container that was made.
     fn lock_as_it_was(&mut self) -> Result<bool> {
-        if self.record.is_none() {
+        let (Some(written), Some(_)) = (&self.written, &self.record) else {
             return Ok(false);
-        }
+        };
         self.state_dir.lock()?;
-        let same = self.state_dir.holds(JOURNAL, &self.journal);
-        if !matches!(same, Ok(true)) {
+        let same = fstat(written).is_ok_and(|stat| stat.st_nlink != 0);
+        if !same {
             self.state_dir.unlock()?;
         }
-        same
+        Ok(same)
     }
 
     /// Deletes the container, which is locked, if it is stopped or created.

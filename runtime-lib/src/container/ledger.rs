@@ -49,7 +49,7 @@ impl Ledger {
     }
 
     pub fn save(&self, state_dir: &StateDir) -> Result<()> {
-        state_dir.record(MOUNTS, self)
+        state_dir.record(MOUNTS, self).map(drop)
     }
 
     /// Forgets what has ended: a mount's number is in this table as long as the mount is there.

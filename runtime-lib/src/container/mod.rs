@@ -39,6 +39,7 @@ mod told;
 mod update;
 mod views;
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 pub use accounts::Account;
@@ -113,6 +114,7 @@ impl Runtime {
             id: id.clone(),
             state_dir,
             journal,
+            written: None,
             record,
         })
     }
@@ -126,6 +128,8 @@ pub struct Container {
     id: ContainerId,
     state_dir: StateDir,
     journal: Journal,
+    /// The journal's file, where this process wrote it.
+    written: Option<File>,
     /// None while create is at work.
     record: Option<Record>,
 }

@@ -89,8 +89,9 @@ pub struct CreateOptions {
     pub lxcfs: Option<PathBuf>,
     /// Where the terminal's master goes.
     pub console: Console,
-    /// Rows and columns that the terminal has from the start, instead of process.consoleSize.
-    pub console_size: Option<(u16, u16)>,
+    /// Says, for a process that has a terminal, the rows and columns that this has from the start,
+    /// instead of process.consoleSize.
+    pub console_size: Option<fn() -> Option<(u16, u16)>>,
     /// Write the init process's pid here, when everything else has succeeded.
     pub pid_file: Option<PathBuf>,
     /// Send a pidfd of the init process over this Unix stream socket.

@@ -73,8 +73,15 @@ impl StateDir {
     /// away with all that is in it.
     pub fn claim(root: &Path, id: &ContainerId) -> Result<StateDir> {
         let path = root.join(id.as_str());
-        make_root(root)?;
-        let found = match mkdirat(nix::fcntl::AT_FDCWD, &path, Mode::from_bits_truncate(0o711)) {
+        let make = || mkdirat(nix::fcntl::AT_FDCWD, &path, Mode::from_bits_truncate(0o711));
+        let made = match make() {
+            Err(Errno::ENOENT | Errno::ENOTDIR) => {
+                make_root(root)?;
+                make()
+            }
+            made => made,
+        };
+        let found = match made {
             Ok(()) => false,
             Err(Errno::EEXIST) => true,
             Err(errno) => return Err(Error::call(Code::Io, "mkdir", errno).path(&path)),
@@ -248,7 +255,7 @@ impl StateDir {
     }
 
     /// Writes what [`StateDir::publish`] then puts into the file's place.
-    pub fn stage(&self, name: &str, bytes: &[u8]) -> Result<()> {
+    pub fn stage(&self, name: &str, bytes: &[u8]) -> Result<File> {
         let new = format!(".{name}.new");
         let refused = |call, errno| Error::call(Code::Io, call, errno).path(self.path.join(name));
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_CLOEXEC;
@@ -259,7 +266,8 @@ impl StateDir {
             Mode::from_bits_truncate(0o600),
         )
         .map_err(|errno| refused("open", errno))?;
-        let written = File::from(file)
+        let mut file = File::from(file);
+        let written = file
             .write_all(bytes)
             .map_err(|error| Error::io(Code::Io, "write", &error).path(self.path.join(name)));
         if written.is_err() {
@@ -270,7 +278,7 @@ impl StateDir {
                 UnlinkatFlags::NoRemoveDir,
             );
         }
-        written
+        written.map(|()| file)
     }
 
     /// See [`StateDir::stage`].
@@ -281,14 +289,16 @@ impl StateDir {
         renameat(directory, new.as_str(), directory, name).map_err(|errno| refused("rename", errno))
     }
 
-    /// Replaces a file whole by the JSON of `value`.
-    pub fn record<T: Serialize>(&self, name: &str, value: &T) -> Result<()> {
-        self.stage_record(name, value)?;
-        self.publish(name)
+    /// Replaces a file whole by the JSON of `value`. As long as what is returned has a name, nobody
+    /// has replaced or removed it.
+    pub fn record<T: Serialize>(&self, name: &str, value: &T) -> Result<File> {
+        let file = self.stage_record(name, value)?;
+        self.publish(name)?;
+        Ok(file)
     }
 
     /// The same as [`StateDir::stage`].
-    pub fn stage_record<T: Serialize>(&self, name: &str, value: &T) -> Result<()> {
+    pub fn stage_record<T: Serialize>(&self, name: &str, value: &T) -> Result<File> {
         let bytes = serde_json::to_vec(value)
             .map_err(|error| Error::new(Code::Io, error.to_string()).path(self.path.join(name)))?;
         self.stage(name, &bytes)
@@ -309,12 +319,6 @@ impl StateDir {
             .read_to_end(&mut bytes)
             .map_err(|error| Error::io(Code::Io, "read", &error).path(self.path.join(name)))?;
         Ok(Some(bytes))
-    }
-
-    /// Whether a file holds the JSON of `value`.
-    pub fn holds<T: Serialize>(&self, name: &str, value: &T) -> Result<bool> {
-        let bytes = serde_json::to_vec(value).unwrap_or_default();
-        Ok(self.read(name)?.is_some_and(|found| found == bytes))
     }
 
     /// The value that a file holds; None when there is no file.
@@ -392,9 +396,6 @@ pub trait Versioned {
 /// The state root, 0700 and made when it is missing.
 fn make_root(root: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    if root.is_dir() {
-        return Ok(());
-    }
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)

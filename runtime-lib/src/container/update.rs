@@ -88,12 +88,12 @@ impl Container {
         let group = rdt::Group::of_container(self.id.as_str(), schemata)?;
         // Known before it is made, as everything that delete takes back.
         self.journal.rdt = Some(group.clone());
-        self.state_dir.record(JOURNAL, &self.journal)?;
+        self.written = Some(self.state_dir.record(JOURNAL, &self.journal)?);
         let joined = self.join_rdt(&group);
         if joined.is_err() {
             // It is gone again: the next update has to make it.
             self.journal.rdt = None;
-            self.state_dir.record(JOURNAL, &self.journal)?;
+            self.written = Some(self.state_dir.record(JOURNAL, &self.journal)?);
         }
         joined.map(|()| None)
     }

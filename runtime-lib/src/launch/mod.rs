@@ -159,7 +159,9 @@ pub fn launch(
         deadline: around.patience.map(|patience| Instant::now() + patience),
     };
     if let Some(meanwhile) = around.meanwhile {
-        server.send_all(&(meanwhile.cgroups)()?)?;
+        let files = (meanwhile.cgroups)()?;
+        server.send_all(&files)?;
+        fd::close_all(files);
         if let Some(newborn) = &server.newborn {
             (meanwhile.rest)(newborn)?;
         }

@@ -202,7 +202,8 @@ impl Scene<'_> {
     fn terminal(&self, plan: &mut Plan) {
         let process = self.config.process().as_ref();
         if let Some(mut terminal) = process.and_then(|process| process::terminal(process, true)) {
-            terminal.size = self.request.options.console_size.or(terminal.size);
+            let asked = self.request.options.console_size.and_then(|ask| ask());
+            terminal.size = asked.or(terminal.size);
             plan.step_for(Step::Terminal(terminal), "/process/terminal");
         }
     }

@@ -31,12 +31,17 @@ pub(super) fn read(path: &Path) -> Result<String> {
     if metadata.len() > MAX_SIZE {
         return Err(too_large(path));
     }
-    let mut bytes = Vec::with_capacity(metadata.len() as usize + 1);
     // The size above is what the file system says; files of /proc say 0 and have content.
-    (&file)
-        .take(MAX_SIZE + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| Error::io(Code::Io, "read", &error).path(path))?;
+    let size = metadata.len() as usize;
+    let mut bytes = vec![0; size + 1];
+    let count = (&file).read(&mut bytes).unwrap_or_default();
+    bytes.truncate(count);
+    if size == 0 || count != size {
+        (&file)
+            .take(MAX_SIZE + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|error| Error::io(Code::Io, "read", &error).path(path))?;
+    }
     if bytes.len() as u64 > MAX_SIZE {
         return Err(too_large(path));
     }

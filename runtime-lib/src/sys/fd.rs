@@ -1,7 +1,7 @@
 //! Descriptors: passing them over a socket, renumbering and closing them.
 
 use std::ffi::CStr;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
 use nix::Result;
 
@@ -19,6 +19,18 @@ pub fn close_between(first: RawFd, last: RawFd) -> Result<()> {
     // SAFETY: only the child calls it, which uses no descriptor of these after it.
     checked(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
     Ok(())
+}
+
+/// close_range(2) for each run of numbers that follow each other.
+pub fn close_all(files: Vec<OwnedFd>) {
+    let mut numbers: Vec<RawFd> = files.into_iter().map(IntoRawFd::into_raw_fd).collect();
+    numbers.sort_unstable();
+    for run in numbers.chunk_by(|one, next| one + 1 == *next) {
+        if let [first, .., last] | [first @ last] = run {
+            // SAFETY: all of these were owned, and nobody uses them after this.
+            unsafe { libc::syscall(libc::SYS_close_range, *first, *last, 0) };
+        }
+    }
 }
 
 /// fcntl(2) F_DUPFD_CLOEXEC: a copy at `least` or above.
