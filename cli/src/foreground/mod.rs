@@ -90,7 +90,8 @@ fn turn(
         .collect();
     drop(watched);
 
-    while let Some(signal) = signals.next()? {
+    // One that has ended gets no more signals, and leaves its orphans to whoever comes after us.
+    while !ended && let Some(signal) = signals.next()? {
         match signal {
             libc::SIGCHLD => reap.orphans(process.pid),
             libc::SIGWINCH => resize(proxy),

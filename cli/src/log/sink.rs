@@ -40,15 +40,13 @@ pub struct Sink {
     file: Option<OwnedFd>,
     /// A regular file takes a record whole, so that records of several writers never mix.
     chunk: usize,
-    terminal: bool,
     /// A line was cut off: the next one must not continue it.
     cut: AtomicBool,
 }
 
 impl Sink {
     pub fn stderr() -> Sink {
-        let stderr = io::stderr();
-        Sink::new(None, stderr.is_terminal(), PIPE_BUF)
+        Sink::new(None, PIPE_BUF)
     }
 
     /// Opens or makes a log file, to append to. O_SYNC: a record must outlive whatever ends
@@ -62,20 +60,19 @@ impl Sink {
             .open(path)?;
         let regular = file.metadata()?.is_file();
         let chunk = if regular { usize::MAX } else { PIPE_BUF };
-        Ok(Sink::new(Some(file.into()), false, chunk))
+        Ok(Sink::new(Some(file.into()), chunk))
     }
 
-    fn new(file: Option<OwnedFd>, terminal: bool, chunk: usize) -> Sink {
+    fn new(file: Option<OwnedFd>, chunk: usize) -> Sink {
         Sink {
             file,
             chunk,
-            terminal,
             cut: AtomicBool::new(false),
         }
     }
 
     pub fn is_terminal(&self) -> bool {
-        self.terminal
+        self.file.is_none() && io::stderr().is_terminal()
     }
 
     /// Writes one line, or as much of it as fits now.
@@ -141,7 +138,7 @@ mod tests {
     /// A pipe whose writing end blocks when it is full, as an inherited stderr does.
     fn pipe_sink() -> (File, Sink) {
         let (reader, writer) = pipe2(OFlag::O_CLOEXEC).unwrap();
-        (reader.into(), Sink::new(Some(writer), false, PIPE_BUF))
+        (reader.into(), Sink::new(Some(writer), PIPE_BUF))
     }
 
     #[test]

@@ -73,7 +73,7 @@ impl Launch {
             lxcfs: self.lxcfs,
             console: console(self.process.console_socket, stay)?,
             console_size: match stay {
-                Stay::Foreground => terminal::size(),
+                Stay::Foreground => Some(terminal::size),
                 Stay::Detached => None,
             },
             pid_file: self.process.pid_file,
@@ -101,14 +101,14 @@ struct Activation {
 impl Activation {
     fn of_this_process() -> Activation {
         let variable = |name: &str| std::env::var(name).ok();
-        Activation::of(variable, std::process::id())
+        Activation::of(variable, std::process::id)
     }
 
     /// They are ours when LISTEN_PID says so; the container's process is 1 where it looks.
-    fn of(variable: impl Fn(&str) -> Option<String>, own: u32) -> Activation {
+    fn of(variable: impl Fn(&str) -> Option<String>, own: impl Fn() -> u32) -> Activation {
         let number = |name: &str| variable(name)?.parse::<u32>().ok();
         match (number("LISTEN_PID"), number("LISTEN_FDS")) {
-            (Some(pid), Some(count @ 1..=1024)) if pid == own => {
+            (Some(pid), Some(count @ 1..=1024)) if pid == own() => {
                 let mut env = vec![format!("LISTEN_FDS={count}"), "LISTEN_PID=1".to_owned()];
                 env.extend(
                     variable("LISTEN_FDNAMES").map(|names| format!("LISTEN_FDNAMES={names}")),
@@ -209,14 +209,17 @@ mod tests {
                 _ => None,
             }
         };
-        let ours = Activation::of(variables("77"), 77);
+        let ours = Activation::of(variables("77"), || 77);
         assert_eq!(ours.count, 2);
         assert_eq!(
             ours.env,
             ["LISTEN_FDS=2", "LISTEN_PID=1", "LISTEN_FDNAMES=web:log"]
         );
-        assert_eq!(Activation::of(variables("78"), 77), Activation::default());
-        assert_eq!(Activation::of(|_| None, 77), Activation::default());
+        assert_eq!(
+            Activation::of(variables("78"), || 77),
+            Activation::default()
+        );
+        assert_eq!(Activation::of(|_| None, || 77), Activation::default());
     }
 
     #[test]

@@ -74,6 +74,9 @@ impl Console {
     }
 }
 
+/// Looks for the rows and columns of a terminal.
+pub type AskSize = fn() -> Option<(u16, u16)>;
+
 /// The arguments of create and run.
 #[derive(Clone, Debug, Default)]
 pub struct CreateOptions {
@@ -91,7 +94,7 @@ pub struct CreateOptions {
     pub console: Console,
     /// Says, for a process that has a terminal, the rows and columns that this has from the start,
     /// instead of process.consoleSize.
-    pub console_size: Option<fn() -> Option<(u16, u16)>>,
+    pub console_size: Option<AskSize>,
     /// Write the init process's pid here, when everything else has succeeded.
     pub pid_file: Option<PathBuf>,
     /// Send a pidfd of the init process over this Unix stream socket.
