@@ -47,7 +47,7 @@ fn a_pids_limit_is_enforced() {
 }
 
 #[test]
-fn a_container_starts_with_a_pids_limit_of_one() {
+fn f12_a_container_starts_with_a_pids_limit_of_one() {
     let stage = stage!();
     if !machine::has_controller("pids") {
         skip!("no pids controller here");
@@ -146,7 +146,7 @@ fn a_cgroup_of_several_levels_is_made_and_removed() {
 }
 
 #[test]
-fn cgroups_that_the_container_made_are_removed_with_their_processes() {
+fn f18_cgroups_that_the_container_made_are_removed_with_their_processes() {
     for view in [View::V1, View::V2] {
         if view.obstacle().is_some() {
             continue;
@@ -168,7 +168,7 @@ fn cgroups_that_the_container_made_are_removed_with_their_processes() {
 }
 
 #[test]
-fn a_cgroup_that_is_in_use_or_frozen_is_refused() {
+fn f17_a_cgroup_that_is_in_use_is_refused_with_its_process() {
     for view in [View::V1, View::V2] {
         if view.obstacle().is_some() {
             continue;
@@ -179,11 +179,39 @@ fn a_cgroup_that_is_in_use_or_frozen_is_refused() {
         bundle
             .sleeps()
             .set("/linux/cgroupsPath", json!(Stage::cgroups_path(&first.id)));
-        stage.try_create(&bundle).refuses(&["cgroup is not empty"]);
+        let holder = format!("it holds process {} (", first.pid());
+        let words = ["cgroup is not empty", &holder];
+        stage.try_create(&bundle).refuses(&words);
         first.call("pause", &[]).ok();
-        assert_ne!(stage.try_create(&bundle).code, 0);
+        stage.try_create(&bundle).refuses(&words);
+        assert_eq!(first.status(), "paused", "{view:?}");
         first.call("resume", &[]).ok();
         assert_eq!(first.status(), "running");
+    }
+}
+
+#[test]
+fn f17_a_cgroup_that_is_frozen_is_refused_and_stays_as_it_is() {
+    for view in [View::V1, View::V2] {
+        if view.obstacle().is_some() {
+            continue;
+        }
+        let stage = stage!(view);
+        let mut bundle = stage.bundle();
+        let path = Stage::cgroups_path(&stage.id());
+        bundle.sleeps().set("/linux/cgroupsPath", json!(path));
+        let folder = view.cgroup("freezer", &path);
+        std::fs::create_dir(&folder).unwrap();
+        let (file, frozen) = match view.is_v2() {
+            true => ("cgroup.freeze", "1"),
+            false => ("freezer.state", "FROZEN"),
+        };
+        std::fs::write(folder.join(file), frozen).unwrap();
+        let words = ["container's cgroup unexpectedly frozen"];
+        stage.try_create(&bundle).refuses(&words);
+        let now = std::fs::read_to_string(folder.join(file)).unwrap();
+        assert_eq!(now.trim(), frozen, "{view:?}");
+        std::fs::remove_dir(&folder).unwrap();
     }
 }
 

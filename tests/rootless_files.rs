@@ -19,7 +19,7 @@ fn own(stage: &Stage) -> Bundle {
 #[test]
 fn s24_without_a_cgroup_namespace_the_hosts_cgroups_are_read_only() {
     let stage = user_stage!();
-    let cgroup = json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["nosuid", "ro"]});
+    let cgroup = json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["nosuid"]});
     for host_network in [false, true] {
         let mut bundle = stage.plain_bundle();
         let mounts = bundle.config["mounts"].as_array_mut().unwrap();

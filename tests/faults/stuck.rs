@@ -11,8 +11,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, pipe2};
 use serde_json::json;
 
+use crate::harness::silent::Silent;
 use crate::harness::{Container, Stage, View, end, until};
-use crate::stage;
+use crate::{skip, stage};
 
 /// What must be told at once; the guard is a hundred times that.
 const SOON: Duration = Duration::from_secs(5);
@@ -170,7 +171,7 @@ fn f16_a_log_that_nobody_reads_stops_no_verb() {
 }
 
 #[test]
-fn a_limit_of_one_process_is_enough() {
+fn f12_a_limit_of_one_process_is_enough() {
     let stage = stage!();
     let mut bundle = stage.bundle();
     bundle
@@ -197,7 +198,7 @@ fn a_limit_of_one_process_is_enough() {
 }
 
 #[test]
-fn cgroups_that_the_container_made_are_removed_with_their_processes() {
+fn f18_cgroups_that_the_container_made_are_removed_with_their_processes() {
     let stage = stage!();
     let mut bundle = stage.bundle();
     // In the host's pid namespace the end of init takes nobody along.
@@ -313,5 +314,52 @@ fn f19_a_delete_that_is_blocked_names_the_process_and_a_later_one_finishes() {
     stage.call(&["state", &id]).refuses(&["does not exist"]);
     for place in stage.remains(&outer) {
         std::fs::remove_dir(place).unwrap();
+    }
+}
+
+/// Who waits for an answer that never comes can't be killed: the kernel keeps them.
+#[test]
+fn f19_a_process_that_the_kernel_keeps_is_named_and_a_later_delete_finishes() {
+    let stage = stage!();
+    // The mounts are those of a thread, so that what the stage removes is what it made.
+    std::thread::scope(|scope| scope.spawn(|| kept_by_the_kernel(&stage)).join()).unwrap();
+}
+
+fn kept_by_the_kernel(stage: &Stage) {
+    // Init itself, and a child, without whose end the init of a pid namespace does not end either.
+    let scripts = ["exec cat /mnt/file", "cat /mnt/file; :"];
+    let mut silent = Vec::new();
+    let mut containers = Vec::new();
+    for (number, script) in scripts.into_iter().enumerate() {
+        let folder = stage.path(&format!("silent-{number}"));
+        std::fs::create_dir(&folder).unwrap();
+        match Silent::mounted(&folder) {
+            Ok(mounted) => silent.push(mounted),
+            Err(error) => skip!("no FUSE can be mounted: {error}"),
+        }
+        let mut bundle = stage.bundle();
+        bundle.bind(&folder, "/mnt", &[]).sh(script);
+        let container = stage.create(&bundle);
+        container.start().ok();
+        containers.push(container);
+    }
+    until("both wait", || silent.iter().all(Silent::was_asked));
+    let [first, second] = &containers[..] else {
+        panic!("two containers");
+    };
+    let init = format!("process {} did not end within 10 s", first.pid());
+    let parent = format!("process {} did not end within 10 s", second.pid());
+    let pids = second.call("ps", &["--format", "json"]).ok().json();
+    let child = pids.as_array().unwrap().last().unwrap();
+    let child = format!("process {child} (cat)");
+    std::thread::scope(|scope| {
+        scope.spawn(|| first.delete_force().refuses(&[&init, "uninterruptible"]));
+        second.delete_force().refuses(&[&parent, &child]);
+    });
+    // The connections end.
+    drop(silent);
+    for container in &containers {
+        container.delete_force().ok();
+        assert!(stage.remains(&container.id).is_empty());
     }
 }

@@ -9,6 +9,7 @@ pub mod injector;
 pub mod machine;
 pub mod old_kernel;
 pub mod outcome;
+pub mod silent;
 pub mod stage;
 pub mod terminal;
 pub mod tracer;

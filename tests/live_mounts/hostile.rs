@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use serde_json::json;
 
-use super::silent::Silent;
 use super::{add, add_tmpfs, host_mounts, listed, nsenter, remove, source, writable};
+use crate::harness::silent::Silent;
 use crate::harness::{Bundle, Container, Outcome, Stage, machine, until};
 use crate::{skip, stage};
 

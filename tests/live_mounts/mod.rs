@@ -2,7 +2,6 @@
 //! and whatever happens it ends with the container.
 
 mod hostile;
-mod silent;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;

@@ -113,6 +113,13 @@ pub trait CgroupManager {
 }
 
 impl CgroupPlan {
+    /// A process beside this one that is still there, as `123 (sleep)`.
+    pub(crate) fn other_than(&self, pid: i32) -> Option<String> {
+        let pids = self.manager().processes().ok()?;
+        let other = pids.into_iter().find(|other| *other != pid);
+        other.map(members::describe)
+    }
+
     /// The operations on these directories.
     pub fn manager(&self) -> Box<dyn CgroupManager + '_> {
         let directories: Box<dyn CgroupManager + '_> = match &self.unified {

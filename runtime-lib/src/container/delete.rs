@@ -68,7 +68,7 @@ impl Runtime {
         let record = usable(state_dir.load::<Record>(STATE)).flatten();
         if let Some(record) = &record {
             // In none of its cgroups any more: they are removed.
-            end(record, || Ok(()))?;
+            end(record, None)?;
         }
         if let Some(journal) = journal {
             let annotations = record.map(|record| record.annotations).unwrap_or_default();
@@ -158,33 +158,36 @@ impl Container {
 
     fn kill_init(&self) -> Result<()> {
         match &self.record {
-            Some(record) => end(record, || self.journal.cgroup.manager().let_die()),
+            Some(record) => end(record, Some(&self.journal.cgroup)),
             None => Ok(()),
         }
     }
 }
 
 /// Kills init and waits until it has ended, with all the processes of its pid namespace.
-fn end(record: &Record, let_die: impl Fn() -> Result<()>) -> Result<()> {
+fn end(record: &Record, cgroup: Option<&CgroupPlan>) -> Result<()> {
     let Some(pidfd) = record.init.open()? else {
         return Ok(());
     };
     kill(&pidfd)?;
     for _ in 0..LOOKS {
         // Again, as a pause on its way may have frozen them since.
-        let_die()?;
+        cgroup.map_or(Ok(()), |cgroup| cgroup.manager().let_die())?;
         if wait_end(&pidfd, PollTimeout::from(KILL_DEADLINE / LOOKS))? {
             return Ok(());
         }
     }
-    Err(Error::new(
-        Code::Deadline,
-        format!(
-            "process {} did not end within 10 s of SIGKILL",
-            record.init.pid
-        ),
-    )
-    .hint("it may be in an uninterruptible wait of the kernel: delete again later"))
+    let init = record.init.pid;
+    let tail = format!("process {init} did not end within 10 s of SIGKILL");
+    // The first process of a pid namespace outlives the others of it.
+    let other = cgroup.and_then(|cgroup| cgroup.other_than(init));
+    let kept = match other {
+        Some(other) => format!("process {other}, which it waits for,"),
+        None => "it".to_owned(),
+    };
+    Err(Error::new(Code::Deadline, tail).hint(format!(
+        "{kept} may be in an uninterruptible wait of the kernel: delete again later"
+    )))
 }
 
 fn kill(pidfd: &OwnedFd) -> Result<()> {
