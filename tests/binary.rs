@@ -5,9 +5,23 @@ use serde_json::Value;
 use crate::harness::{Bundle, Outcome, machine};
 use crate::{skip, stage};
 
-const VERBS: [&str; 14] = [
-    "create", "start", "run", "state", "kill", "delete", "exec", "list", "ps", "pause", "resume",
-    "spec", "features", "mounts",
+const VERBS: [&str; 16] = [
+    "create",
+    "start",
+    "run",
+    "state",
+    "kill",
+    "delete",
+    "exec",
+    "list",
+    "ps",
+    "pause",
+    "resume",
+    "spec",
+    "features",
+    "mounts",
+    "info",
+    "completion",
 ];
 
 #[test]
@@ -72,6 +86,64 @@ fn a_usage_error_exits_with_2() {
         let outcome = Outcome::of(stage.bare().args(&args)).exits(2);
         assert!(!outcome.stderr.is_empty(), "{outcome}");
     }
+}
+
+#[test]
+fn info_tells_what_the_machine_has() {
+    let stage = stage!();
+    let info = Outcome::of(stage.bare().args(["info", "--format", "json"])).ok();
+    let json = info.json();
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    assert_eq!(json["kernel"], kernel.trim());
+    let version = match machine::cgroups() {
+        machine::Cgroups::V1 => "v1",
+        machine::Cgroups::V2 => "v2",
+        machine::Cgroups::Hybrid => "hybrid",
+    };
+    assert_eq!(json["cgroups"]["version"], version);
+    let has = |key: &str, word: &str| json[key].as_array().unwrap().contains(&word.into());
+    assert!(
+        has("namespaces", "user") && has("capabilities", "CAP_CHOWN"),
+        "{info}"
+    );
+    let text = Outcome::of(stage.bare().arg("info")).ok().stdout;
+    let line = |name: &str| text.lines().find(|line| line.starts_with(name));
+    assert!(
+        line("kernel").is_some_and(|line| line.ends_with(kernel.trim())),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_shell_completes_verbs_options_and_ids() {
+    let stage = stage!();
+    let container = stage.running();
+    let script = stage.path("completion");
+    let text = Outcome::of(stage.bare().args(["completion", "bash"])).ok();
+    std::fs::write(&script, text.stdout).unwrap();
+    let completes = |line: &str| {
+        let script = format!(
+            "capsid() {{ {} --root {} \"$@\"; }}; . {}; COMP_WORDS=({line}); \
+             COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _capsid; echo \" ${{COMPREPLY[*]}} \"",
+            stage.runtime.display(),
+            stage.state_root().display(),
+            script.display(),
+        );
+        Outcome::of(std::process::Command::new("bash").args(["-c", &script])).ok()
+    };
+    completes("capsid cre").prints(" create ");
+    completes("capsid --root /x create --pidf").prints(" --pidfd-socket ");
+    completes("capsid kill ''").prints(&format!(" {} ", container.id));
+    completes("capsid mounts a").prints(" add ");
+    for (shell, words) in [
+        ("zsh", "#compdef capsid"),
+        ("fish", "-n __fish_use_subcommand -a create"),
+    ] {
+        Outcome::of(stage.bare().args(["completion", shell]))
+            .ok()
+            .prints(words);
+    }
+    Outcome::of(stage.bare().args(["completion", "sh"])).exits(2);
 }
 
 #[test]

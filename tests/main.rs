@@ -27,6 +27,7 @@ mod layers;
 mod lifecycle;
 mod listing;
 mod live_mounts;
+mod logs;
 mod lost_terminals;
 mod lxcfs;
 mod memory;

@@ -40,6 +40,7 @@ engine! { ENGINE, "containerd-cri", Cri, ["containerd", "ctr", "umoci", "curl"],
     logs_are_written_to_the_pods_folder
     stop_signals_and_then_kills
     an_update_leaves_the_devices_alone
+    stats_count_what_a_container_uses
     users_capabilities_and_a_read_only_root
     a_volume_and_the_environment_arrive
     more_memory_than_allowed_is_told
@@ -435,6 +436,23 @@ fn an_update_leaves_the_devices_alone(cri: &Cri) {
             .message(2, &resources(300, 32 << 20)),
     );
     assert_eq!(limits(&inside), "300 33554432 devices ");
+}
+
+fn stats_count_what_a_container_uses(cri: &Cri) {
+    let pod = cri.pod();
+    let inside = pod.sleeps();
+    let mut used = (0, 0);
+    until("both are counted", || {
+        let stats = cri
+            .asks("ContainerStats", &Message::default().text(1, &inside.id))
+            .message(1);
+        assert_eq!(stats.message(1).text(1), inside.id);
+        let of = |field: u64| stats.message(field).message(2).number(1);
+        used = (of(2), of(3));
+        used.0 > 0 && used.1 > 0
+    });
+    // Nanoseconds and bytes of a shell that waits.
+    assert!(used.0 < 60_000_000_000 && used.1 < 256 << 20, "{used:?}");
 }
 
 fn users_capabilities_and_a_read_only_root(cri: &Cri) {

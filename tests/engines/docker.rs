@@ -38,6 +38,7 @@ engine! { ENGINE, "docker", Docker, ["dockerd", "docker", "containerd", "iptable
     restart_begins_anew
     a_failing_container_is_restarted_as_often_as_allowed
     a_healthcheck_becomes_healthy_and_unhealthy
+    events_tell_a_containers_life
     a_published_port_is_reached
     containers_find_each_other_by_name
     network_none_host_and_another_containers
@@ -132,6 +133,36 @@ fn a_healthcheck_becomes_healthy_and_unhealthy(docker: &Docker) {
     running.becomes("{{.State.Health.Status}}", "healthy");
     running.exec(&[], &["rm", "/tmp/well"]).ok();
     running.becomes("{{.State.Health.Status}}", "unhealthy");
+}
+
+fn events_tell_a_containers_life(docker: &Docker) {
+    let running = docker.sleeps(&[]);
+    running.exec(&[], &["true"]).ok();
+    running.call("pause", &[]).ok();
+    running.call("unpause", &[]).ok();
+    running.call("stop", &["--time", "20"]).ok();
+    let filter = format!("container={}", running.name);
+    let options = ["--since", "10m", "--until", "0s", "--filter", &filter];
+    let format = ["--format", "{{.Action}} {{.Actor.Attributes.exitCode}}"];
+    let words = [
+        "create",
+        "start",
+        "exec_die 0",
+        "pause",
+        "unpause",
+        "kill",
+        "die 5",
+        "stop",
+    ];
+    // Up to a whole second of the past.
+    until("all is told, in turn", || {
+        let told = docker.call(&[&["events"], &options[..], &format[..]].concat());
+        let text = told.ok().stdout;
+        let mut lines = text.lines();
+        words
+            .iter()
+            .all(|word| lines.any(|line| line.starts_with(word)))
+    });
 }
 
 fn containers_find_each_other_by_name(docker: &Docker) {

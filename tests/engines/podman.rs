@@ -50,6 +50,7 @@ engine! { ROOTS, "podman", Podman, ["podman", "conmon", "iptables"],
     a_failing_container_is_restarted_as_often_as_allowed
     a_healthcheck_is_run
     a_published_port_is_reached
+    a_network_with_a_name_gives_addresses
     network_none_host_and_another_containers
     volumes_and_binds_keep_what_is_written
     init_reaps_and_forwards
@@ -120,6 +121,7 @@ engine! { USERS, "podman-rootless", Rootless, ["podman", "conmon", "newuidmap"],
     a_socket_of_a_service_manager_arrives
     readiness_is_told_by_the_container
     a_pod_shares_its_namespaces
+    a_pod_file_is_played
     buildah_runs_a_command
     privileged
     nothing_is_left_of_them
@@ -215,6 +217,22 @@ fn a_healthcheck_is_run(podman: &Boxes) {
     running.call("healthcheck", &["run"]).exits(1);
     running.exec(&[], &["touch", "/tmp/well"]).ok();
     running.call("healthcheck", &["run"]).ok();
+}
+
+fn a_network_with_a_name_gives_addresses(podman: &Boxes) {
+    let subnet = ["--subnet", "10.99.7.0/24", "named"];
+    podman
+        .call(&[&["network", "create"], &subnet[..]].concat())
+        .ok();
+    {
+        let script = "mkdir /www; echo content >/www/page; echo ready; exec httpd -f -p 80 -h /www";
+        let server = podman.running(&["--network", "named", "--ip", "10.99.7.9"], script);
+        server.says("ready");
+        let script = "wget -q -O - http://10.99.7.9/page; ip -o -4 addr show dev eth0";
+        let outcome = podman.runs(&["--network", "named"], script).ok();
+        outcome.prints("content").prints(" 10.99.7.");
+    }
+    podman.call(&["network", "rm", "named"]).ok();
 }
 
 fn a_user_namespace_of_given_ids(podman: &Boxes) {
@@ -424,27 +442,35 @@ fn a_pod_shares_its_namespaces(podman: &Boxes) {
 }
 
 fn a_pod_file_is_played(podman: &Boxes) {
-    std::fs::write("/run/pod.yaml", POD).expect("a pod file");
-    podman.call(&["kube", "play", "/run/pod.yaml"]).ok();
+    // An ordinary user has neither cgroups of their own here nor a program that makes them a network.
+    let (file, network) = match podman.is_users() {
+        true => (POD.replace(LIMITED, ""), &["--network", "none"][..]),
+        false => (POD.to_owned(), &[][..]),
+    };
+    std::fs::write("/run/pod.yaml", file).expect("a pod file");
+    podman
+        .call(&[&["kube", "play"], network, &["/run/pod.yaml"]].concat())
+        .ok();
     until("it has printed", || {
         podman
             .call(&["logs", "played-main"])
             .stdout
             .contains("value 1000")
     });
-    podman
-        .call(&[
-            "exec",
-            "played-main",
-            "sh",
-            "-c",
-            "cat /sys/fs/cgroup/memory/memory.limit_in_bytes; cat /shared/file",
-        ])
+    let inside = |words: &[&str]| podman.call(&[&["exec", "played-main"], words].concat());
+    inside(&["cat", "/shared/file"])
         .ok()
-        .prints("33554432")
         .prints("from the other");
+    if !podman.is_users() {
+        inside(&["cat", "/sys/fs/cgroup/memory/memory.limit_in_bytes"])
+            .ok()
+            .prints("33554432");
+    }
     podman.call(&["kube", "down", "/run/pod.yaml"]).ok();
 }
+
+/// A line of POD.
+const LIMITED: &str = "      resources: { limits: { memory: 32Mi } }\n";
 
 const POD: &str = r#"
 apiVersion: v1

@@ -4,6 +4,7 @@
 //! It is a tracing subscriber, so that the library only has to say `warn!`. It never decides
 //! whether something is an error, and never makes the runtime wait for whoever reads the log.
 
+mod daemon;
 mod record;
 mod sink;
 
@@ -16,6 +17,7 @@ use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record as SpanRecord};
 use tracing::{Dispatch, Event, Metadata, Subscriber};
 
+use daemon::Daemon;
 use record::Record;
 use sink::{Patience, Sink};
 
@@ -23,8 +25,9 @@ use sink::{Patience, Sink};
 // the help of capsid.)
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct LogOptions {
-    /// Append log records to FILE; a failure is then also one bare line on standard error.
-    /// Without it records go to standard error
+    /// Append log records to FILE, or `file:FILE`; a failure is then also one bare line on standard
+    /// error. `journald:ID` and `syslog:ID` tell the machine's log, in the name of ID. Without it
+    /// records go to standard error
     #[arg(long = "log", value_name = "FILE")]
     pub file: Option<PathBuf>,
 
@@ -73,9 +76,33 @@ impl LogOptions {
     }
 }
 
+/// What --log names.
+enum Target {
+    File(Sink),
+    Daemon(Daemon),
+}
+
+impl Target {
+    fn open(name: &Path) -> Result<Target> {
+        let text = name.to_str().unwrap_or_default();
+        if let Some((protocol, identifier)) = Daemon::named(text) {
+            let daemon = Daemon::open(protocol, identifier).map_err(|(place, error)| {
+                Error::io(Code::Io, "connect", &error)
+                    .doing(format!("open the log {text}"))
+                    .path(place)
+                    .hint("nobody reads this machine's log there: name a file")
+            })?;
+            return Ok(Target::Daemon(daemon));
+        }
+        let path = text.strip_prefix("file:").map_or(name, Path::new);
+        let sink = Sink::append(path).map_err(|error| cannot_open(path, &error))?;
+        Ok(Target::File(sink))
+    }
+}
+
 /// The open log of this command.
 pub struct Log {
-    file: Option<Sink>,
+    target: Option<Target>,
     stderr: Sink,
     format: Format,
     filter: LevelFilter,
@@ -86,9 +113,8 @@ impl Log {
     /// Opens the log file, if there is one.
     pub fn open(options: &LogOptions) -> Result<Log> {
         let mut log = Log::stderr(options);
-        if let Some(path) = &options.file {
-            let sink = Sink::append(path).map_err(|error| cannot_open(path, &error))?;
-            log.file = Some(sink);
+        if let Some(name) = &options.file {
+            log.target = Some(Target::open(name)?);
         }
         Ok(log)
     }
@@ -96,7 +122,7 @@ impl Log {
     /// Standard error alone.
     pub fn stderr(options: &LogOptions) -> Log {
         Log {
-            file: None,
+            target: None,
             stderr: Sink::stderr(),
             format: options.format,
             filter: options.filter(),
@@ -120,7 +146,7 @@ impl Log {
     /// Records why the command failed and makes its exit code.
     pub fn failed(&self, error: &Error, code: u8) -> u8 {
         self.record_error(error);
-        if self.file.is_some() {
+        if self.target.is_some() {
             self.say(&format!("{error}\n"));
         }
         code
@@ -137,7 +163,11 @@ impl Log {
     }
 
     fn write(&self, record: &Record, patience: Patience) {
-        let sink = self.file.as_ref().unwrap_or(&self.stderr);
+        let sink = match &self.target {
+            Some(Target::Daemon(daemon)) => return daemon.write(record, patience),
+            Some(Target::File(sink)) => sink,
+            None => &self.stderr,
+        };
         let line = match self.format {
             Format::Json => record.json(),
             Format::Text if sink.is_terminal() => record.plain(),

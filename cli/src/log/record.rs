@@ -54,6 +54,24 @@ impl Record {
         }
     }
 
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    pub fn keys(&self) -> &[(&'static str, String)] {
+        &self.keys
+    }
+
+    /// The level as syslog(3) numbers it.
+    pub fn severity(&self) -> u8 {
+        match self.level {
+            "error" => 3,
+            "warning" => 4,
+            "info" => 6,
+            _ => 7,
+        }
+    }
+
     fn time(&self) -> String {
         humantime::format_rfc3339_seconds(self.time).to_string()
     }

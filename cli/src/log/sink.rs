@@ -114,7 +114,7 @@ impl Sink {
     }
 }
 
-fn has_room(fd: BorrowedFd<'_>, patience: Patience) -> bool {
+pub(super) fn has_room(fd: BorrowedFd<'_>, patience: Patience) -> bool {
     let mut writable = [PollFd::new(fd, PollFlags::POLLOUT)];
     loop {
         match poll(&mut writable, patience.timeout()) {

@@ -1,6 +1,7 @@
 //! The verbs: one file each, and this table of them. A verb turns its flags into one call of
 //! the library and the answer into its output; it returns the exit code of success.
 
+mod completion;
 mod container_id;
 mod create;
 mod delete;
@@ -8,6 +9,7 @@ mod events;
 mod exec;
 mod explain;
 mod features;
+mod info;
 mod kill;
 mod launch;
 mod list;
@@ -66,6 +68,10 @@ pub enum Verb {
     Explain(explain::Explain),
     /// Print what this runtime supports as JSON
     Features(features::Features),
+    /// Print what this machine has for containers, and what it lacks
+    Info(info::Info),
+    /// Print a script that completes command lines in a shell
+    Completion(completion::Completion),
 }
 
 impl Verb {
@@ -88,6 +94,8 @@ impl Verb {
             Verb::Spec(verb) => verb.run(),
             Verb::Explain(verb) => verb.run(global),
             Verb::Features(verb) => verb.run(),
+            Verb::Info(verb) => verb.run(global),
+            Verb::Completion(verb) => verb.run(),
         }
     }
 }
