@@ -667,3 +667,31 @@ fn a_limit_of_open_files_is_no_obstacle_of_the_runtimes() {
         stage.run(&bundle).ok().prints("3");
     }
 }
+
+#[test]
+fn exit_codes_are_dockers_where_that_is_asked_for() {
+    let stage = stage!();
+    let container = stage.running();
+    let with = |map: &str, verb: &[&str]| {
+        let mut command = stage.capsid();
+        command.args(["--exit-code-map", map]).args(verb);
+        Outcome::of(&mut command).code
+    };
+    let id = container.id.as_str();
+    for (program, runcs, dockers) in [
+        ("nosuch", 255, 127),
+        ("/etc/passwd", 255, 126),
+        ("true", 0, 0),
+    ] {
+        assert_eq!(with("runc", &["exec", id, program]), runcs, "{program}");
+        assert_eq!(with("docker", &["exec", id, program]), dockers, "{program}");
+    }
+    assert_eq!(with("docker", &["exec", "absent", "true"]), 125);
+    assert_eq!(with("docker", &["state", "absent"]), 125);
+    let mut bundle = stage.bundle();
+    let other = stage.id();
+    bundle.args(&["/no/such"]).write(&other);
+    let folder = bundle.folder.to_string_lossy().into_owned();
+    assert_eq!(with("docker", &["run", "--bundle", &folder, &other]), 127);
+    assert_eq!(with("docker", &["no-such-verb"]), 2);
+}

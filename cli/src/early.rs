@@ -14,13 +14,14 @@ use crate::log::{Format, LogOptions};
 pub const SEALED: [&CStr; 4] = [c"create", c"run", c"exec", c"mounts"];
 
 /// The global options that take a value. A test holds this list against the parser's own.
-const WITH_VALUE: [&str; 7] = [
+const WITH_VALUE: [&str; 8] = [
     "--root",
     "--log",
     "--log-format",
     "--log-level",
     "--cgroup-manager",
     "--criu",
+    "--exit-code-map",
     "--rootless",
 ];
 

@@ -3,7 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use capsid_runtime::{CgroupDriver, Code, Error, Result, Runtime};
-use clap::{Args, Parser};
+use clap::{Args, Parser, ValueEnum};
 
 use crate::log::LogOptions;
 use crate::output;
@@ -95,6 +95,11 @@ pub struct Global {
     #[arg(long, value_name = "MANAGER", default_value = "cgroupfs", value_parser = cgroup_driver, overrides_with = "systemd_cgroup")]
     cgroup_manager: CgroupDriver,
 
+    /// What a command that fails ends with: `runc` as below; `docker`, where 127 says that the
+    /// program isn't there, 126 that it can't be executed, and 125 everything else
+    #[arg(long, value_name = "MAP", default_value = "runc")]
+    pub exit_code_map: ExitCodeMap,
+
     /// Without effect: engines name the checkpoint program in every call where they are told of one
     #[arg(long, value_name = "PATH", hide = true)]
     criu: Option<PathBuf>,
@@ -107,6 +112,25 @@ pub struct Global {
     /// The same as --cgroup-manager systemd; cgroupsPath is then SLICE:PREFIX:NAME
     #[arg(long, overrides_with = "cgroup_manager")]
     systemd_cgroup: bool,
+}
+
+/// Whose exit codes.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExitCodeMap {
+    Runc,
+    Docker,
+}
+
+impl ExitCodeMap {
+    /// `usual`: what runc's map has for the verb.
+    pub fn code_of(self, error: &Error, usual: u8) -> u8 {
+        match (self, error.code()) {
+            (ExitCodeMap::Runc, _) => usual,
+            (ExitCodeMap::Docker, Code::ExecNotFound) => 127,
+            (ExitCodeMap::Docker, Code::ExecDenied | Code::ExecFailed) => 126,
+            (ExitCodeMap::Docker, _) => 125,
+        }
+    }
 }
 
 /// A word for [`CreateOptions::rootless`](capsid_runtime::CreateOptions); its own type, because

@@ -55,13 +55,15 @@ fn run(command: CommandLine, failure_code: u8) -> u8 {
         Ok(log) => log.install(),
         Err(error) => return Log::stderr(&command.global.log).failed(&error, failure_code),
     };
+    let map = command.global.exit_code_map;
     match command.run() {
         Ok(code) => code,
         Err(error) => {
             for notice in error.notices() {
                 notice.warn();
             }
-            log.failed(&error, failure_code)
+            let code = map.code_of(&error, failure_code);
+            log.failed(&error, code)
         }
     }
 }
