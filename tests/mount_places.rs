@@ -177,6 +177,7 @@ fn a_locked_flag_is_named_and_others_are_kept() {
         ),
         (&["rdev", "noatime"], &["nodev (dev is refused)"]),
         (&["noatime"], &["access times"]),
+        (&["nodiratime"], &["access times"]),
     ] {
         let mut bundle = bundle();
         bundle.bind(&locked, "/mnt", words).args(&["/bin/true"]);

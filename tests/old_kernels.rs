@@ -3,9 +3,10 @@
 
 use nix::errno::Errno;
 use nix::libc;
+use serde_json::json;
 
 use crate::harness::old_kernel::{NEW_CALLS, Refusal, where_refused, without};
-use crate::harness::{Bundle, Outcome, Stage};
+use crate::harness::{Bundle, Container, Outcome, Stage};
 use crate::stage;
 
 /// Runs the bundle where these calls are missing; nothing of it may be left.
@@ -42,6 +43,39 @@ fn without_the_mount_api_nothing_is_mounted_by_paths() {
         .iter()
         .any(|(name, _)| outcome.stderr.contains(name));
     assert!(named && outcome.stdout.is_empty(), "{outcome}");
+}
+
+#[test]
+fn a_filter_that_fails_after_start_is_not_taken_for_the_program() {
+    let stage = stage!();
+    let mut bundle = stage.bundle();
+    bundle
+        .set("/process/noNewPrivileges", json!(true))
+        .set(
+            "/linux/seccomp",
+            json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+                {"names": ["reboot"], "action": "SCMP_ACT_ERRNO"},
+            ]}),
+        )
+        .sleeps();
+    let id = stage.id();
+    bundle.write(&id);
+    let mut create = stage.capsid();
+    create.arg("create").arg("--bundle").arg(&bundle.folder);
+    let refused = Refusal {
+        call: libc::SYS_seccomp,
+        unless_zero: None,
+    };
+    where_refused(&[refused], Errno::EACCES, create.arg(&id)).ok();
+    let container = Container { id, stage: &stage };
+    let said = [
+        "install the seccomp filter",
+        "/linux/seccomp",
+        "permission denied",
+    ];
+    let outcome = container.start().refuses(&said);
+    assert!(!outcome.stderr.contains("exec"), "{outcome}");
+    container.call("delete", &["--force"]).ok();
 }
 
 #[test]

@@ -13,8 +13,8 @@
 //!           plan::Plan ──────► explain prints this very list
 //!                │
 //!   launch (parent)  ◄────── one socket, one record ──────►  child
-//!     opens fds, clones,         two barriers:              walks Vec<Step>,
-//!     maps ids, sets limits      Placed, Ready              then execve(2)
+//!     opens fds, clones,         three barriers:            walks Vec<Step>,
+//!     maps ids, sets limits      Placed, Mounted, Ready     then execve(2)
 //!                │
 //!    container: state directory, journal, lock; a file for each verb
 //! ```

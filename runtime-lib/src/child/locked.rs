@@ -29,16 +29,16 @@ pub(super) fn flags(
     if errno != Errno::EPERM {
         return refused;
     }
-    let times = libc::MOUNT_ATTR__ATIME;
+    let times = libc::MOUNT_ATTR__ATIME | libc::MOUNT_ATTR_NODIRATIME;
     let single = LOCKABLE.map(|(flag, word)| (clear & flag, 0, word));
     let access: &[u8] = b"the way to keep access times";
     for (off, on, word) in single
         .into_iter()
         .chain([(clear & times, set & times, access)])
     {
-        let tried = match off {
-            0 => Ok(()),
-            off => set_attributes(mount, on, off, 0, recursive),
+        let tried = match (on, off) {
+            (0, 0) => Ok(()),
+            (on, off) => set_attributes(mount, on, off, 0, recursive),
         };
         if tried == Err(Errno::EPERM) {
             refused = match refused.has_note() {

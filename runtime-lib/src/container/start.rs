@@ -243,11 +243,7 @@ impl Container {
             .args()
             .as_ref()
             .and_then(|args| args.first().cloned());
-        let error = refusal::program(&name.unwrap_or_default(), &call, errno, &note);
-        Ok(error
-            .errno(errno)
-            .syscall(call)
-            .doing("execute the program")
-            .at("/process/args"))
+        let name = name.unwrap_or_default();
+        Ok(refusal::after_start(&name, &call, errno, &note))
     }
 }

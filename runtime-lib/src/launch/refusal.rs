@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::sys::wait::WaitStatus;
 
 use crate::error::{Code, Error, errno_text, missing};
-use crate::plan::{Plan, Planned};
+use crate::plan::{Plan, Planned, seccomp};
 use crate::report::{NOT_PROCFS, Needs};
 use crate::step::{Label, Mount, Root, Source, Step, Target, words};
 
@@ -146,6 +146,27 @@ pub fn program(name: &str, call: &str, errno: Errno, note: &str) -> Error {
     }
 }
 
+/// What init was refused after its start, when its plan is no longer at hand: the filter that
+/// stands right before the program, or the program.
+pub fn after_start(name: &str, call: &str, errno: Errno, note: &str) -> Error {
+    let error = match call {
+        "seccomp" => {
+            let error = Error::new(Code::Process, errno_text(errno))
+                .doing("install the seccomp filter")
+                .at(seccomp::POINTER);
+            match (errno, filter_advice(errno)) {
+                (Errno::ENOSYS, _) => error.hint(missing(call)),
+                (_, Some(advice)) => error.hint(advice),
+                (_, None) => error,
+            }
+        }
+        call => program(name, call, errno, note)
+            .doing("execute the program")
+            .at("/process/args"),
+    };
+    error.errno(errno).syscall(call.to_owned())
+}
+
 /// What a program lacks, in words. An interpreter that may not be executed is its own story.
 fn lacking((what, name): (Needs, &str)) -> String {
     match what {
@@ -240,10 +261,13 @@ fn advice(step: &Step, errno: Option<Errno>, call: Option<&str>) -> Option<&'sta
             "parts of the caller's own /proc are covered, and a user namespace may not show more \
              of it (mount_too_revealing): uncover them, or share the pid namespace",
         ),
-        (Step::Mount(_) | Step::MakeMount(_), Errno::EPERM) => Some(
+        (Step::Mount(_) | Step::MountOr { .. } | Step::MakeMount(_), Errno::EPERM) => Some(
             "the kernel refuses this mount without privileges over the namespace that it shows",
         ),
-        (Step::Mount(_) | Step::MakeMount(_) | Step::AttachMount { .. }, Errno::EACCES) => Some(
+        (
+            Step::Mount(_) | Step::MountOr { .. } | Step::MakeMount(_) | Step::AttachMount { .. },
+            Errno::EACCES,
+        ) => Some(
             "the container's root, which is who linux.uidMappings says, can't enter the root \
              filesystem or a directory on the way: see their owners and modes",
         ),
@@ -267,11 +291,18 @@ fn advice(step: &Step, errno: Option<Errno>, call: Option<&str>) -> Option<&'sta
         (Step::InstallSeccomp(filter), Errno::EINVAL) if filter.waits_killable() => Some(
             "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV needs Linux 5.19; or the kernel has no seccomp",
         ),
-        (Step::InstallSeccomp(_), Errno::EINVAL) => Some("the kernel may have no seccomp filters"),
-        (Step::InstallSeccomp(_), Errno::EACCES) => {
+        (Step::InstallSeccomp(_), errno) => filter_advice(errno),
+        (Step::Sysctl { .. }, Errno::ENOENT) => Some("this kernel has no such sysctl"),
+        _ => None,
+    }
+}
+
+fn filter_advice(errno: Errno) -> Option<&'static str> {
+    match errno {
+        Errno::EINVAL => Some("the kernel may have no seccomp filters"),
+        Errno::EACCES => {
             Some("without noNewPrivileges it takes CAP_SYS_ADMIN: the caller has to have it")
         }
-        (Step::Sysctl { .. }, Errno::ENOENT) => Some("this kernel has no such sysctl"),
         _ => None,
     }
 }
@@ -348,7 +379,7 @@ pub fn died(how: Option<WaitStatus>, who: &str, filtered: bool) -> Error {
     };
     let error = Error::new(Code::Died, tail);
     match filtered {
-        true => error.at("/linux/seccomp").hint(
+        true => error.at(seccomp::POINTER).hint(
             "the program was never executed, and the seccomp filter may be why: allow execve, \
              write and exit_group",
         ),

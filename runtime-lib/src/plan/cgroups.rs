@@ -12,6 +12,7 @@ use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Spec};
 
 use super::Plan;
 use super::draft::{c_string, target};
+use super::idmap::{given, to_host};
 use super::rootfs::Scene;
 use super::wanted::Wanted;
 use crate::cgroup::{CgroupMounts, CgroupPlan, LegacyMount};
@@ -259,20 +260,10 @@ pub(crate) fn cgroup_owner(config: &Spec, plan: &Plan) -> Option<u32> {
         return None;
     }
     let uid = config.process().as_ref()?.user().uid();
-    let found = |start: u32, host: u32, size: u32| {
-        let offset = uid.checked_sub(start).filter(|offset| *offset < size)?;
-        host.checked_add(offset)
-    };
     match (plan.id_maps(), namespace(LinuxNamespaceType::User)) {
-        (Some(maps), _) => {
-            let mut maps = maps.uid.iter();
-            maps.find_map(|map| found(map.container, map.host, map.size))
-        }
+        (Some(maps), _) => to_host(&maps.uid, uid),
         // One that is joined has the maps of the config, or nobody says which.
-        (None, Some(_)) => {
-            let mut maps = linux.uid_mappings().iter().flatten();
-            maps.find_map(|map| found(map.container_id(), map.host_id(), map.size()))
-        }
+        (None, Some(_)) => to_host(&given(config).uid, uid),
         (None, None) => Some(uid),
     }
 }

@@ -105,6 +105,10 @@ pub(super) fn label_mounts(linux: Option<&Linux>, modules: Modules, plan: &mut P
     for planned in &mut plan.steps {
         match &mut planned.step {
             Step::Mount(mount) | Step::MakeMount(mount) => label_mount(mount, &label),
+            Step::MountOr { mount, otherwise } => {
+                label_mount(mount, &label);
+                label_mount(otherwise, &label);
+            }
             Step::Mask { label: masks, .. } => *masks = Some(label.clone()),
             _ => {}
         }

@@ -26,7 +26,7 @@ mod process;
 mod request;
 mod rootfs;
 mod scheduling;
-mod seccomp;
+pub(crate) mod seccomp;
 mod unmounted;
 pub mod validate;
 mod wanted;

@@ -404,6 +404,24 @@ mod tests {
     }
 
     #[test]
+    fn what_explain_says_of_an_attribute_is_its_word() {
+        for (word, effect) in WORDS {
+            let attributes = match *effect {
+                Set(bit) => Attributes {
+                    set: bit,
+                    ..Attributes::default()
+                },
+                Clear(bit) => Attributes {
+                    clear: bit,
+                    ..Attributes::default()
+                },
+                _ => continue,
+            };
+            assert_eq!(attributes.to_string(), format!(" ({word})"));
+        }
+    }
+
+    #[test]
     fn every_attribute_has_a_recursive_form() {
         let attribute = |effect| matches!(effect, Set(_) | Clear(_) | Atime(_) | NotAtime(_));
         for (word, effect) in WORDS.iter().filter(|(_, effect)| attribute(*effect)) {

@@ -71,7 +71,7 @@ impl Namespaces {
         for (n, namespace) in listed.unwrap_or_default().iter().enumerate() {
             let flag = flag(namespace.typ());
             match namespace.path().as_deref().and_then(Path::to_str) {
-                None | Some("") => new |= flag,
+                None => new |= flag,
                 Some(path) => joins.push(Join {
                     flag,
                     path: path.to_owned(),

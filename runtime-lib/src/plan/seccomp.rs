@@ -15,7 +15,7 @@ use crate::error::{Code, Error, Result, errno_text};
 use crate::seccomp::{Filter, MOST_INSTRUCTIONS, compile};
 use crate::step::Step;
 
-pub(super) const POINTER: &str = "/linux/seccomp";
+pub(crate) const POINTER: &str = "/linux/seccomp";
 
 /// When the filter comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
