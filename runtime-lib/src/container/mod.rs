@@ -3,6 +3,7 @@
 //! Safe to call from any thread; nothing of the calling process is changed.
 
 mod accounts;
+mod birth;
 mod bundle;
 mod cgroups;
 mod create;

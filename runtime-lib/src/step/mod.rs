@@ -3,6 +3,10 @@
 //! A step carries everything it needs, already resolved and already a C string: the child
 //! neither allocates nor decides. `Display` is what `explain` prints and what an error says
 //! was being done. Nothing here makes a system call.
+//!
+//! A new step is written down here, put into words in `words`, done in `child`, and its refusal
+//! given a code and advice in `launch/refusal.rs`; a stage of `plan` emits it. `fixtures/plans`
+//! shows what whole lists look like.
 
 mod calls;
 mod number_set;

@@ -1,0 +1,227 @@
+//! What the parent does while a container comes to be: what has to be there before its first
+//! process, and what that process is given while it works or waits.
+
+use std::cell::{Cell, RefCell};
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use super::ContainerId;
+use super::cgroups::Cgroups;
+use super::fifos::Fifos;
+use super::handover::Handover;
+use super::identity::Identity;
+use super::notify;
+use super::options::CreateOptions;
+use super::prepared::Prepared;
+use super::seccomp_listener::Listener;
+use super::state::{Journal, Record, Status};
+use super::store::{CONFIG, JOURNAL, STATE, StateDir};
+use super::told::Told;
+use crate::error::{Code, Error, Result};
+use crate::launch::{Launched, Meanwhile, Surroundings, launch};
+use crate::overlay;
+use crate::plan::Start;
+use crate::plan::hooks::Hook;
+use crate::rdt;
+
+/// What is on the machine before the process. Each part takes itself back unless it is kept, in
+/// this order.
+pub(super) struct Ground<'plan> {
+    fifos: Option<Fifos>,
+    /// What the program of run says to sd_notify(3).
+    listening: Option<OwnedFd>,
+    rdt: Option<rdt::Made>,
+    cgroups: Cgroups<'plan>,
+    journal: Journal,
+    /// The journal's file.
+    written: File,
+    state_dir: StateDir,
+}
+
+impl<'plan> Ground<'plan> {
+    /// Claims the id, writes down what there may be to take back, and makes it.
+    pub(super) fn lay(
+        root: &Path,
+        id: &ContainerId,
+        prepared: &'plan Prepared,
+        options: &CreateOptions,
+        start: Start,
+    ) -> Result<Ground<'plan>> {
+        let mut state_dir = StateDir::claim(root, id)?;
+        prepared.cgroup.manager().claim()?;
+        let journal = prepared.journal();
+        state_dir.belongs_to(journal.overlay_ids.clone());
+        let written = state_dir.record(JOURNAL, &journal)?;
+        let cgroups = Cgroups::begin(prepared)?;
+        let rdt = prepared.rdt.as_ref().map(rdt::Group::make).transpose()?;
+        if let Some(directories) = &prepared.plan.overlay {
+            overlay::make(directories, &prepared.bundle.rootfs)?;
+        }
+        if options.notify {
+            notify::make_directory(&state_dir)?;
+        }
+        let listening = match start {
+            Start::AtOnce if options.notify => notify::listen(state_dir.path())?,
+            _ => None,
+        };
+        let fifos = match start {
+            Start::WhenTold => Some(Fifos::make(&state_dir)?),
+            Start::AtOnce => None,
+        };
+        Ok(Ground {
+            fifos,
+            listening,
+            rdt,
+            cgroups,
+            journal,
+            written,
+            state_dir,
+        })
+    }
+
+    /// The container exists: what it needs stays, and others may have its lock.
+    pub(super) fn keep(self) -> Result<Kept> {
+        let state_dir = self.state_dir.keep()?;
+        self.cgroups.keep();
+        if let Some(rdt) = self.rdt {
+            rdt.keep();
+        }
+        Ok(Kept {
+            state_dir,
+            journal: self.journal,
+            written: self.written,
+            listening: self.listening,
+        })
+    }
+
+    /// Names want of memory where the process has died of it.
+    pub(super) fn explain_death(&self, error: Error) -> Error {
+        self.cgroups.explain_death(error)
+    }
+}
+
+/// What is left of [`Ground`] when the container exists.
+pub(super) struct Kept {
+    pub state_dir: StateDir,
+    pub journal: Journal,
+    pub written: File,
+    pub listening: Option<OwnedFd>,
+}
+
+/// What the launch asks of a create, in the order in which it does.
+pub(super) struct Birth<'a> {
+    prepared: &'a Prepared,
+    ground: &'a Ground<'a>,
+    handover: &'a Handover<'a>,
+    listener: Option<&'a Listener<'a>>,
+    told: Told<'a>,
+    /// The state root.
+    root: &'a Path,
+    start: Start,
+    /// The state as it was staged.
+    record: RefCell<Option<Record>>,
+    /// A hook has begun.
+    hooked: Cell<bool>,
+}
+
+impl<'a> Birth<'a> {
+    pub(super) fn new(
+        prepared: &'a Prepared,
+        ground: &'a Ground<'a>,
+        handover: &'a Handover<'a>,
+        listener: Option<&'a Listener<'a>>,
+        told: Told<'a>,
+        root: &'a Path,
+        start: Start,
+    ) -> Birth<'a> {
+        Birth {
+            prepared,
+            ground,
+            handover,
+            listener,
+            told,
+            root,
+            start,
+            record: RefCell::new(None),
+            hooked: Cell::new(false),
+        }
+    }
+
+    /// The process at its program, or waiting for start.
+    pub(super) fn launch(&self) -> Result<Launched> {
+        let around = Surroundings {
+            cgroup: self.ground.cgroups.directory.as_ref().map(AsFd::as_fd),
+            handshake: self.ground.fifos.as_ref().map(Fifos::handshake),
+            admit: Some(&|| self.ground.cgroups.admit()),
+            meanwhile: Some(Meanwhile {
+                cgroups: &|| self.ground.cgroups.finish(),
+                rest: &|newborn| self.write_files(newborn),
+            }),
+            place: Some(&|newborn| self.ground.cgroups.place(newborn.pid)),
+            hooks: Some(&|hook, newborn| self.run_hook(hook, newborn)),
+            listener: match self.listener {
+                Some(_) => Some(&|filter, newborn| self.give_filter(filter, newborn)),
+                None => None,
+            },
+            ..Surroundings::default()
+        };
+        launch(&self.prepared.plan, around, |newborn| self.ready(newborn))
+    }
+
+    /// While the process mounts.
+    fn write_files(&self, newborn: &Launched) -> Result<()> {
+        let (state_dir, bundle) = (&self.ground.state_dir, &self.prepared.bundle);
+        state_dir.write(CONFIG, bundle.spec.text.as_bytes())?;
+        self.prepared.freeze(state_dir, self.root)?;
+        self.stage(newborn)
+    }
+
+    fn stage(&self, newborn: &Launched) -> Result<()> {
+        let init = Identity::of(newborn.pid, &newborn.pidfd)?;
+        let record = self.prepared.record(init);
+        self.ground.state_dir.stage_record(STATE, &record)?;
+        self.record.replace(Some(record));
+        Ok(())
+    }
+
+    /// At a barrier.
+    fn run_hook(&self, hook: &Hook, newborn: &Launched) -> Result<()> {
+        self.hooked.set(true);
+        let (rootfs, cgroup) = (&self.prepared.bundle.rootfs, &self.prepared.cgroup);
+        self.told.run_creating(hook, newborn, rootfs, cgroup)
+    }
+
+    /// While the process waits for it.
+    fn give_filter(&self, filter: OwnedFd, newborn: &Launched) -> Result<()> {
+        let Some(listener) = self.listener else {
+            return Ok(());
+        };
+        let state = self.told.state(Status::Creating.word(), Some(newborn.pid));
+        listener.give(&filter, newborn.pid, state)
+    }
+
+    /// The process would execute its program next.
+    fn ready(&self, newborn: &Launched) -> Result<()> {
+        let staged = self.record.borrow().as_ref().map(|staged| staged.init.pid);
+        if staged != Some(newborn.pid) {
+            // The process proper is a child of the one that was cloned.
+            self.stage(newborn)?;
+        }
+        self.ground.state_dir.publish(STATE)?;
+        self.handover.give(newborn)?;
+        match self.start {
+            Start::AtOnce => self.prepared.run_inside(&self.told, newborn),
+            Start::WhenTold => Ok(()),
+        }
+    }
+
+    /// Whether hooks have made what the poststop hooks are there to take back.
+    pub(super) fn has_run_hooks(&self, error: &Error) -> bool {
+        self.hooked.get() || error.code() == Code::Hook
+    }
+
+    pub(super) fn record(self) -> Option<Record> {
+        self.record.into_inner()
+    }
+}
