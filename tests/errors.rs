@@ -333,7 +333,7 @@ fn a_program_that_can_not_be_executed_is_told_why() {
     let mut bundle = stage.own_bundle();
     let rootfs = std::path::PathBuf::from(bundle.config["root"]["path"].as_str().unwrap());
     let make = r#"cd "$1"; mkdir t; printf '#!/no/interp -x\n' > t/script; printf 'echo no shebang\n' > t/text;
-        printf 'x' > t/plain; printf '#!/t/plain\n' > t/denied; cp bin/busybox t/other; cp "$2" t/dynamic; chmod 755 t/script t/text t/denied t/other t/dynamic; chmod 644 t/plain
+        printf 'x' > t/plain; printf '#!/bin/sh\n' > t/closed; printf '#!/t/plain\n' > t/denied; cp bin/busybox t/other; cp "$2" t/dynamic; chmod 755 t/script t/text t/denied t/other t/dynamic; chmod 644 t/plain t/closed
         printf '\267\0' | dd of=t/other bs=1 seek=18 conv=notrunc 2>/dev/null"#;
     let dynamic = ["/usr/bin/env", "/bin/ls"]
         .iter()
@@ -373,6 +373,17 @@ fn a_program_that_can_not_be_executed_is_told_why() {
                 "its mode doesn't let this user execute it: exec: \"/t/plain\": permission denied",
                 "",
             ],
+        ),
+        (
+            "/t/closed",
+            [
+                "its mode doesn't let this user execute it: exec: \"/t/closed\": permission denied",
+                "",
+            ],
+        ),
+        (
+            "/t/plain/x",
+            ["exec: \"/t/plain/x\": stat /t/plain/x: not a directory", ""],
         ),
         (
             "/t",

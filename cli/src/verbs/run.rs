@@ -110,9 +110,14 @@ fn tell_of_memory(container: &Container) {
     if let Some(killed) = container.oom_killed() {
         let limit = killed.memory_limit;
         let limit = limit.map_or_else(String::new, |limit| {
-            format!(": its memory limit is {limit} bytes")
+            format!(", its memory limit is {limit} bytes")
         });
-        tracing::warn!("run {}{limit}: {}", container.id(), OomKilled::INIT);
+        let id = container.id();
+        let killed = match killed.processes {
+            1 => "the kernel has OOM-killed a process of it".to_owned(),
+            n => format!("the kernel has OOM-killed {n} processes of it"),
+        };
+        tracing::warn!("run {id}: {killed}{limit}: {}", OomKilled::PERHAPS);
     }
 }
 

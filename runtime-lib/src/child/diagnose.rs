@@ -16,7 +16,16 @@ use crate::sys::fd::retry;
 /// The first line of a script and the program headers of an executable lie in here.
 const BEGINNING: usize = 4096;
 
-/// Adds to a refusal what the file needs, if that can be told.
+/// Adds to the refusal of access(2) that the mount is why, if it is: what the file names is not
+/// asked about there.
+pub(super) fn explain_access(refused: Refused, path: &CStr) -> Refused {
+    match refused.errno {
+        Errno::EACCES if lies_on_noexec(path) => refused.needing(Needs::ExecMount, b""),
+        _ => refused,
+    }
+}
+
+/// Adds to the refusal of execve(2) what the file needs, if that can be told.
 pub(super) fn explain(refused: Refused, path: &CStr) -> Refused {
     match refused.errno {
         Errno::EACCES if lies_on_noexec(path) => refused.needing(Needs::ExecMount, b""),

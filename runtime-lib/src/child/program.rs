@@ -86,11 +86,14 @@ impl Child<'_> {
                     self.found = number;
                     return Ok(());
                 }
+                Err((name, Errno::ENOTDIR)) if refused.errno == Errno::ENOENT => {
+                    refused = Refused::new(name, Errno::ENOTDIR);
+                }
                 Err((_, Errno::ENOENT | Errno::ENOTDIR)) => {}
                 Err((name, errno)) => {
                     refused = Refused::new(name, errno).noting(path.to_bytes());
                     if name == "access" {
-                        refused = diagnose::explain(refused, path);
+                        refused = diagnose::explain_access(refused, path);
                     }
                 }
             }

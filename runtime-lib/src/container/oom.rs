@@ -22,12 +22,14 @@ pub struct OomKilled {
 }
 
 impl OomKilled {
-    /// runc's words for an init that is known to have died of it.
-    pub const INIT: &'static str = "container init was OOM-killed (memory limit too low?)";
+    /// For an init that was killed after somebody of the container was, for want of memory: the
+    /// kernel counts its victims and names none, and anybody can send SIGKILL.
+    pub const PERHAPS: &'static str =
+        "container init was possibly OOM-killed (memory limit too low?)";
 }
 
-/// Whoever has waited for it knows; the kernel tells nobody else.
-const PERHAPS: &str = "container init was possibly OOM-killed";
+/// runc's words for an init that died before its program ran: nobody else was there.
+const INIT: &str = "container init was OOM-killed (memory limit too low?)";
 const OTHERS: &str = "processes of the container were OOM-killed, but not its init";
 
 const POINTER: &str = "/linux/resources/memory/limit";
@@ -38,7 +40,7 @@ pub(super) fn explain(cgroup: &CgroupPlan, error: Error, killed_before: u64, ini
         return error;
     }
     let tail = match init {
-        true => OomKilled::INIT.to_owned(),
+        true => INIT.to_owned(),
         false => format!("{} (possibly OOM-killed)", error.tail()),
     };
     told(cgroup, Error::new(Code::Died, tail))
@@ -60,9 +62,9 @@ impl Container {
         let cgroup = &self.journal.cgroup;
         let processes = cgroup.oom_kills();
         let reason = || match self.record.as_ref().map(Record::signal_of_end) {
-            Some(Some(libc::SIGKILL)) => OomKilled::INIT,
+            // Whoever has waited for it knows its signal; the kernel tells nobody else.
+            None | Some(None | Some(libc::SIGKILL)) => OomKilled::PERHAPS,
             Some(Some(_)) => OTHERS,
-            _ => PERHAPS,
         };
         (processes > 0).then(|| OomKilled {
             reason: reason(),

@@ -123,7 +123,7 @@ pub fn program(name: &str, call: &str, errno: Errno, note: &str) -> Error {
         None => error,
     };
     match (call, errno) {
-        ("stat", Errno::ENOENT) if !name.contains('/') => Error::new(
+        ("stat", Errno::ENOENT | Errno::ENOTDIR) if !name.contains('/') => Error::new(
             code,
             format!("exec: {name:?}: executable file not found in $PATH"),
         ),
