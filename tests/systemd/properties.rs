@@ -57,6 +57,13 @@ fn limits_are_properties_of_the_unit() {
     for (name, value) in of_version.iter().chain(&both) {
         assert_eq!(shown[*name], *value, "{name}");
     }
+    if machine::cgroups() == Cgroups::V2 {
+        for (idle, weight) in [("1", "idle"), ("0", "[not set]")] {
+            container.call("update", &["--cpu-idle", idle]).ok();
+            let shown = properties(&format!("x-{id}.scope"));
+            assert_eq!(shown["CPUWeight"], weight, "--cpu-idle {idle}");
+        }
+    }
     container.delete_force().ok();
 }
 
@@ -212,7 +219,7 @@ fn systemd_is_told_what_runc_and_crun_tell_it() {
 fn known(peer: &std::path::Path, property: &str) -> bool {
     let limits = "CPUQuotaPerSecUSec CPUQuotaPeriodUSec MemoryMax MemoryLow MemoryMin MemoryHigh MemorySwapMax TasksMax";
     match peer.to_str() {
-        // The conversion of shares was another one then (rulings, 14); no swap at all was not told.
+        // The conversion of shares was another one then; no swap at all was not told.
         Some("runc") => ["CPUWeight", "MemorySwapMax"].contains(&property),
         // It tells systemd of fewer limits: the files alone have them.
         Some("crun") => property == "CPUWeight" || limits.split(' ').any(|name| name == property),

@@ -43,7 +43,7 @@ pub use oom::OomWatch;
 pub use plan::{CgroupPlan, Group};
 pub use resolve::CgroupRequest;
 pub use stats::Stats;
-pub use systemd::{ANNOTATIONS, Facts as SystemdFacts, Unit, ask as ask_systemd};
+pub use systemd::{Facts as SystemdFacts, SYSTEMD_ANNOTATIONS, Unit, ask as ask_systemd};
 pub use trigger::{Resource, Trigger, Waiting};
 pub use update::Change;
 

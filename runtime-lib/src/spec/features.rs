@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::version;
-use crate::cgroup::ANNOTATIONS;
+use crate::cgroup::SYSTEMD_ANNOTATIONS;
 use crate::container::hooks::COPIES as HOOK_OUTPUTS;
 use crate::plan::hooks::HookKind;
 use crate::step::scheduling::{MEMORY_FLAGS, MEMORY_MODES};
@@ -134,7 +134,7 @@ pub fn features() -> Features {
         // Files that are written, a directory of the host that is shown, what systemd is told.
         potentially_unsafe_config_annotations: [
             &HOOK_OUTPUTS[..],
-            &[lxcfs::ANNOTATION, ANNOTATIONS],
+            &[lxcfs::ANNOTATION, SYSTEMD_ANNOTATIONS],
         ]
         .concat(),
     }

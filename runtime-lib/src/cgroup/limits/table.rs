@@ -1,6 +1,10 @@
 //! The table: for each setting of linux.resources what it is called in config.json, in cgroup
 //! v1 and in cgroup v2, how its value is converted, and what happens where a version has
 //! nothing of the kind. A row's order is the order of the writes.
+//!
+//! A new row also wants its member in `asked` (from the text, where oci-spec's types lack it, and then
+//! in spec/unknown.rs), an example in the tests below, a row of `../systemd/properties.rs` if
+//! systemd.resource-control(5) has it, and the option of `update` that asks for it.
 
 use super::asked::Asked;
 use super::convert::{

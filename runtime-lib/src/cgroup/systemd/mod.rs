@@ -19,7 +19,7 @@ mod text;
 mod unit;
 mod value;
 
-pub use annotations::PREFIX as ANNOTATIONS;
+pub use annotations::PREFIX as SYSTEMD_ANNOTATIONS;
 pub(super) use driver::Systemd;
 pub use manager::Facts;
 pub use unit::Unit;

@@ -11,8 +11,13 @@ type Row = (&'static str, u32, fn(&Written<'_>) -> Option<Vec<Property>>);
 const TABLE: &[Row] = &[
     // v2
     ("cpu.weight", 232, |w| number(w, "CPUWeight")),
-    ("cpu.idle", 252, |w| {
-        (w.value == "1").then(|| one("CPUWeight", Value::Uint64(0)))
+    ("cpu.idle", 252, |w| match w.value {
+        "1" => Some(one("CPUWeight", Value::Uint64(0))),
+        // Back to the kernel's weight, unless one is written with it.
+        _ => match w.other("cpu.weight") {
+            None => Some(one("CPUWeight", Value::Uint64(u64::MAX))),
+            Some(_) => None,
+        },
     }),
     ("cpu.max", 227, |w| {
         let mut words = w.value.split_whitespace();
@@ -143,7 +148,9 @@ fn quota_of(quota: &str, period: Option<&str>, systemd: u32) -> Option<Vec<Prope
 /// A list such as 0-2,7 as bits, the first in the lowest place of the first byte.
 fn list(written: &Written<'_>, name: &str) -> Option<Vec<Property>> {
     let mut bits: Vec<u8> = Vec::new();
-    for part in written.value.trim().split(',') {
+    let parts = written.value.trim().split(',');
+    // None at all is what a cpuset has that takes its parent's.
+    for part in parts.filter(|part| !part.is_empty()) {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
         if last < first || last > 8191 {
@@ -180,7 +187,12 @@ mod tests {
         for (written, expected) in [
             (&[("cpu.weight", "59")][..], &["CPUWeight=59"][..]),
             (&[("cpu.weight", "59"), ("cpu.idle", "1")], &["CPUWeight=0"]),
-            (&[("cpu.idle", "0")], &[]),
+            (&[("cpu.idle", "0")], &["CPUWeight=max"]),
+            (
+                &[("cpu.weight", "59"), ("cpu.idle", "0")],
+                &["CPUWeight=59"],
+            ),
+            (&[("cpuset.cpus", "\n")], &["AllowedCPUs=[]"]),
             (
                 &[("cpu.max", "20000 50000")],
                 &["CPUQuotaPerSecUSec=400000", "CPUQuotaPeriodUSec=50000"],
