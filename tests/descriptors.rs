@@ -1,8 +1,11 @@
 //! Promise S03: no file descriptor of the caller's reaches the container, nor any process in it, but the
 //! standard streams and those that were asked for.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::process::Stdio;
 
+use crate::harness::{end, until};
 use crate::stage;
 
 /// Where each descriptor of a process leads.
@@ -70,6 +73,34 @@ fn s03_a_created_container_holds_nothing_of_the_host() {
             assert!(!kind.is_dir() && !kind.is_file(), "{fd} -> {target}");
         }
     }
+}
+
+/// As long as somebody holds the clone that it is sealed by, that could be made writable again.
+#[test]
+fn s18_who_waits_for_the_program_holds_the_executable_no_more() {
+    let stage = stage!();
+    let mut bundle = stage.bundle();
+    bundle.sleeps();
+    let id = stage.id();
+    bundle.write(&id);
+    let mut run = stage.capsid();
+    run.args(["run", "--bundle", &bundle.folder.to_string_lossy(), &id]);
+    let run = run.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let run = run.spawn().unwrap();
+    until("the program runs", || {
+        let state = stage.call(&["state", &id]);
+        state.stdout.contains("\"running\"")
+    });
+    let file = |name: String| {
+        let about = std::fs::metadata(format!("/proc/{}/{name}", run.id())).unwrap();
+        (about.dev(), about.ino())
+    };
+    let executable = file("exe".to_owned());
+    for (fd, target) in descriptors(run.id() as i32) {
+        assert_ne!(file(format!("fd/{fd}")), executable, "{fd} -> {target}");
+    }
+    stage.call(&["kill", &id, "KILL"]).ok();
+    end(run);
 }
 
 #[test]

@@ -77,6 +77,11 @@ impl Early {
             .any(|sealed| sealed.to_bytes() == verb.as_bytes())
     }
 
+    /// Whether the verb makes a container, and so enters none.
+    pub fn makes_a_container(&self) -> bool {
+        matches!(self.verb(), Some("create" | "run"))
+    }
+
     /// The exit code of a failure: 255 tells "exec never ran the command" from its statuses.
     pub fn failure_code(&self) -> u8 {
         match self.verb.as_deref() {

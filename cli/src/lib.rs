@@ -19,6 +19,7 @@ mod usage;
 mod verbs;
 
 use std::ffi::OsString;
+use std::os::fd::OwnedFd;
 
 use capsid_runtime::{Error, seal};
 use clap::Parser;
@@ -34,10 +35,14 @@ use log::Log;
 /// the command ran. A foreground `run` or `exec` ends as the container's process did: its
 /// status, or 128 and the signal's number.
 ///
-/// `is_sealed`: the caller has seen to it that the executable can't be written through /proc.
-pub fn main(is_sealed: bool) -> u8 {
+/// `is_sealed`: the caller has seen to it that the executable can't be written through /proc, by
+/// `clone`, if that is still to be closed.
+pub fn main(is_sealed: bool, clone: Option<OwnedFd>) -> u8 {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let early = Early::read(&arguments);
+    if let Some(clone) = clone.filter(|_| early.makes_a_container()) {
+        seal::hold(clone);
+    }
     if early.starts_a_process()
         && !is_sealed
         && let Err(error) = protect_executable()

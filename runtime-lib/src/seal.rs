@@ -2,15 +2,16 @@
 //! must find a file that nobody can write (CVE-2019-5736).
 //!
 //! The file is a detached read-only clone of its mount, which dies when the last descriptor
-//! is closed by execve(2): nobody may keep a second copy of that descriptor. It must be used
+//! is closed by execve(2), or by [`let_go`]: nobody may keep a second copy of that descriptor. It must be used
 //! by the process that is to be protected itself, before any other work.
 
 use std::ffi::{CString, OsString};
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
@@ -27,6 +28,25 @@ use crate::sys::mount::{clone_tree, set_attributes};
 use crate::sys::process::{self, Born, Clone};
 
 const SELF: &str = "/proc/self/exe";
+
+/// The descriptor of the clone that this process was mapped from again; -1 without one.
+static HELD: AtomicI32 = AtomicI32::new(-1);
+
+/// Keeps the clone that this process was mapped from again. To close its last descriptor takes as
+/// long as every CPU needs to notice (0.05 to 3 ms): create and run do it while the container's
+/// process is busy. Who enters a container does it first of all.
+pub fn hold(clone: OwnedFd) {
+    HELD.store(clone.into_raw_fd(), Ordering::Relaxed);
+}
+
+/// Closes what [`hold`] was given; before any process of ours is seen in a container, and before one
+/// executes a program: as long as it is open, the clone could be made writable.
+pub(crate) fn let_go() {
+    let number = HELD.swap(-1, Ordering::Relaxed);
+    if number >= 0 {
+        drop(take(number));
+    }
+}
 
 /// Whether this process executes a file that [`seal_self`] or [`seal_file`] made.
 pub fn is_sealed() -> bool {

@@ -8,6 +8,9 @@
 mod arena;
 
 use std::ffi::{c_char, c_int};
+#[cfg(target_arch = "x86_64")]
+use std::os::fd::FromRawFd;
+use std::os::fd::OwnedFd;
 
 pub use arena::Arena;
 
@@ -25,7 +28,7 @@ extern "C" fn main(_count: c_int, _words: *const *const c_char) -> c_int {
         crate::ARENA.populate();
     }
     // It also writes what is left in the buffer of standard output.
-    std::process::exit(c_int::from(capsid_cli::main(sealed)))
+    std::process::exit(c_int::from(capsid_cli::main(sealed, clone())))
 }
 
 /// Asks for the pages of the stack that a command touches, with one call instead of a page fault
@@ -54,6 +57,18 @@ fn is_sealed() -> bool {
     return false;
 }
 
+/// The descriptor of the file that the program was mapped again from.
+fn clone() -> Option<OwnedFd> {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let number = first::CLONE.load(std::sync::atomic::Ordering::Relaxed);
+        // SAFETY: the kernel gave this number to `first`, which has told nobody else.
+        (number > 2).then(|| unsafe { OwnedFd::from_raw_fd(number) })
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    None
+}
+
 /// Opens /dev/null as each standard stream that is closed, so that no file of ours gets its number.
 fn open_streams() {
     let stream = |fd| libc::pollfd {
@@ -80,10 +95,13 @@ mod first {
 
     use std::arch::{asm, global_asm};
     use std::ffi::c_char;
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
     /// Said to `main`, which otherwise looks at /proc/self/exe.
     pub static SEALED: AtomicBool = AtomicBool::new(false);
+
+    /// What `main` is to close when nobody waits for it; 0: closed.
+    pub static CLONE: AtomicI32 = AtomicI32::new(0);
 
     // The stack is as execve(2) left it: argc, argv, envp, auxv; %rdx is libc's business.
     global_asm!(
@@ -103,6 +121,9 @@ mod first {
         ".size capsid_start, . - capsid_start",
         seal = sym seal,
     );
+
+    /// open_tree_attr(2), since Linux 6.15.
+    const OPEN_TREE_ATTR: libc::c_long = 467;
 
     /// What open_tree(2) clones: this program's own file, whatever its name leads to by now.
     const SELF: &[u8] = b"/proc/self/exe\0";
@@ -136,6 +157,11 @@ mod first {
         if start.map_again(&clone).is_some() {
             // Only now: to map a segment again takes back what was written to it.
             SEALED.store(true, Ordering::Relaxed);
+            // The numbers of the standard streams are theirs.
+            if clone.0 > 2 {
+                CLONE.store(clone.0 as i32, Ordering::Relaxed);
+                std::mem::forget(clone);
+            }
             return;
         }
         let empty = [0_u8; 1];
@@ -163,12 +189,20 @@ mod first {
             let here = libc::AT_FDCWD as usize;
             let clone_flags = (libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC) as usize;
             let path = SELF.as_ptr() as usize;
+            // struct mount_attr (mount_setattr(2)): set, clear, propagation, userns_fd.
+            let attributes = [libc::MOUNT_ATTR_RDONLY, 0, 0, 0_u64];
+            let (start, size) = (attributes.as_ptr() as usize, size_of_val(&attributes));
+            let words = [here, path, clone_flags, start, size, 0];
+            // SAFETY: the path ends with a NUL; the attributes outlive the call and have the size
+            // that is said.
+            let fd = unsafe { call(OPEN_TREE_ATTR, words) };
+            if let Ok(fd) = usize::try_from(fd) {
+                return Some(Descriptor(fd));
+            }
             // SAFETY: the path ends with a NUL.
             let fd = unsafe { call(libc::SYS_open_tree, [here, path, clone_flags, 0, 0, 0]) };
             let clone = Descriptor(usize::try_from(fd).ok()?);
             let empty = [0_u8; 1];
-            // struct mount_attr (mount_setattr(2)): set, clear, propagation, userns_fd.
-            let attributes = [libc::MOUNT_ATTR_RDONLY, 0, 0, 0_u64];
             // SAFETY: the attributes outlive the call and have the size that is said.
             let read_only = unsafe {
                 call(
@@ -177,8 +211,8 @@ mod first {
                         clone.0,
                         empty.as_ptr() as usize,
                         libc::AT_EMPTY_PATH as usize,
-                        attributes.as_ptr() as usize,
-                        size_of_val(&attributes),
+                        start,
+                        size,
                         0,
                     ],
                 )

@@ -44,6 +44,7 @@ use nix::sys::stat::Mode;
 
 use crate::plan::Planned;
 use crate::report::{self, Refused, call};
+use crate::seal;
 use crate::step::{Barrier, Slot, Step};
 use crate::sys::exec::Image;
 use crate::sys::fd::retry;
@@ -161,6 +162,7 @@ impl<'plan> Child<'plan> {
         fds::mind_the_limit();
         // As long as any copy of it is open, the end of the parent would go unnoticed.
         drop(fd::take(self.parents_end));
+        seal::let_go();
         // /proc/PID/environ would show it to the container until its program is executed.
         process::scrub_environment();
         let steps = self.steps;

@@ -12,6 +12,7 @@ use super::{Container, ContainerId, Runtime};
 use crate::error::{Code, Error, Result};
 use crate::plan::Start;
 use crate::plan::hooks::HookKind;
+use crate::seal;
 
 /// A container that exists, and its process, which is a child of the caller.
 #[derive(Debug)]
@@ -140,6 +141,10 @@ impl Created {
 
 /// Asked before anything is opened here, which could take the missing number.
 pub(super) fn check_preserved(count: u32) -> Result<()> {
+    if count > 0 {
+        // Its number is not one of the caller's.
+        seal::let_go();
+    }
     for number in 3..3u32.saturating_add(count) {
         crate::sys::fd::is_open(number as i32)
             .map_err(|errno| not_preserved(number, count).errno(errno))?;

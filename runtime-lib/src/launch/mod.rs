@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::CloneFlags;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 
@@ -26,6 +27,7 @@ use crate::error::{Code, Error, Result};
 use crate::plan::hooks::Hook;
 use crate::plan::{Plan, Planned};
 use crate::report::{self, REPORT_BYTES, Report};
+use crate::seal;
 use crate::step::{Barrier, Step};
 use crate::sys::exec::Image;
 use crate::sys::fd;
@@ -127,6 +129,11 @@ pub fn launch(
         },
         around.handshake,
     );
+    // Where the child is among processes of other containers from the start, they could look at it.
+    let stays_held = around.meanwhile.is_some() && plan.makes(CloneFlags::CLONE_NEWPID);
+    if !stays_held {
+        seal::let_go();
+    }
     let mut born = process::clone3(request);
     if let (Err(Errno::EOPNOTSUPP), Some(admit)) = (&born, around.admit) {
         admit()?;
@@ -166,6 +173,8 @@ pub fn launch(
             (meanwhile.rest)(newborn)?;
         }
     }
+    // The last copy, unless the child is late; it waits at a barrier before it executes anything.
+    seal::let_go();
     server.serve(ready)
 }
 
