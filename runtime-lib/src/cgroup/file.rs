@@ -57,6 +57,18 @@ pub(super) fn read_whole(path: &Path) -> Result<Vec<u8>> {
     read_bytes(file.as_fd())
 }
 
+/// As [`read_whole`], of a file that the kernel makes up in one piece: what leaves room was all of it.
+pub(super) fn read_piece(path: &Path) -> Result<Vec<u8>> {
+    let file = open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+    let mut buffer = [0; 4096];
+    let count = read_some(file.as_fd(), &mut buffer)?;
+    let mut bytes = buffer.get(..count).unwrap_or_default().to_vec();
+    if count == buffer.len() {
+        bytes.extend(read_bytes(file.as_fd())?);
+    }
+    Ok(bytes)
+}
+
 /// Lines of a key and a number; what is neither is passed over.
 pub(super) fn table(text: &str) -> BTreeMap<String, u64> {
     let pair = |line: &str| {

@@ -16,6 +16,7 @@ use procfs::{FromBufRead, ProcessCGroup, ProcessCGroups};
 use crate::error::{Code, Error, Result};
 
 const ROOT: &str = "/sys/fs/cgroup";
+const OWN: &str = "/proc/self/cgroup";
 
 /// The cgroup hierarchies of a machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,7 +87,8 @@ impl Layout {
     /// # Errors
     /// [`Code::Io`] when /proc/self/cgroup or /proc/self/mountinfo cannot be read.
     pub fn probe() -> Result<Layout> {
-        let text = read("/proc/self/cgroup")?;
+        let text = super::file::read_piece(Path::new(OWN));
+        let text = text.map_err(|errno| Error::call(Code::Io, "read", errno).path(OWN))?;
         match Layout::usual(Path::new(ROOT), parse_own(&text)?) {
             Some(layout) => Ok(layout),
             None => Layout::parse(&text, &read("/proc/self/mountinfo")?),
@@ -186,7 +188,7 @@ fn read(path: &str) -> Result<Vec<u8>> {
 
 fn parse_own(text: &[u8]) -> Result<Vec<ProcessCGroup>> {
     let groups = ProcessCGroups::from_buf_read(BufReader::new(text))
-        .map_err(|e| Error::new(Code::Io, e.to_string()).path("/proc/self/cgroup"))?;
+        .map_err(|e| Error::new(Code::Io, e.to_string()).path(OWN))?;
     Ok(groups.0)
 }
 

@@ -10,7 +10,6 @@ use nix::sys::stat::{Mode, SFlag, fchmod, makedev};
 
 use super::fds::{Fd, clone_tree, clone_tree_with, fsmount, fsopen};
 use super::links::copy_link;
-use super::nodes::make_read_only;
 use super::paths::{Missing, ensure, kind, open, open_target, open_target_directory};
 use super::{Child, copy_up, locked, procfs};
 use crate::report::{Refused, call};
@@ -206,7 +205,14 @@ impl<'plan> Child<'plan> {
         };
         let null = match &self.null {
             Some(null) => clone_tree(null.as_raw_fd(), c"", false),
-            None => clone_tree(libc::AT_FDCWD, c"/dev/null", false),
+            // And private: below a shared root, what the container mounts on it would reach the host.
+            None => clone_tree_with(
+                libc::AT_FDCWD,
+                c"/dev/null",
+                libc::MOUNT_ATTR_RDONLY,
+                libc::MS_PRIVATE,
+                false,
+            ),
         };
         let null = null.map_err(call("open_tree"))?;
         if self.null.is_none() {
@@ -215,7 +221,6 @@ impl<'plan> Child<'plan> {
                 return Err(Refused::new("fstat", Errno::ENODEV)
                     .noting(b"/dev/null of the host is another file"));
             }
-            make_read_only(null.as_fd())?;
         }
         attach_at(null.as_fd(), place.as_fd())?;
         self.null.get_or_insert(null);

@@ -15,13 +15,12 @@ use super::mounts::create;
 use super::overlay::{DIRECTORIES, too_many};
 use crate::report::{Refused, call};
 use crate::step::Root;
-use crate::sys::mount::{attach, resolve, set_attributes};
+use crate::sys::mount::{attach, propagate_tree, resolve, set_attributes};
 
 impl Child<'_> {
     pub(super) fn propagate_all(&mut self, propagation: u64) -> Result<(), Refused> {
-        let root = open_path(c"/").map_err(call("open"))?;
         self.shared_with_host = propagation == libc::MS_SHARED;
-        set_attributes(root.as_fd(), 0, 0, propagation, true).map_err(call("mount_setattr"))
+        propagate_tree(c"/", propagation).map_err(call("mount_setattr"))
     }
 
     pub(super) fn reach_root(&mut self, root: &Root) -> Result<(), Refused> {

@@ -172,7 +172,8 @@ impl<'a> Birth<'a> {
     /// While the process mounts.
     fn write_files(&self, newborn: &Launched) -> Result<()> {
         let (state_dir, bundle) = (&self.ground.state_dir, &self.prepared.bundle);
-        state_dir.write(CONFIG, bundle.spec.text.as_bytes())?;
+        // Nobody reads it before the state is published.
+        state_dir.write_first(CONFIG, bundle.spec.text.as_bytes())?;
         self.prepared.freeze(state_dir, self.root)?;
         self.stage(newborn)
     }

@@ -5,7 +5,6 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use nix::sched::CloneFlags;
-use nix::unistd::geteuid;
 use oci_spec::runtime::LinuxSeccomp;
 
 use super::bundle::Bundle;
@@ -40,6 +39,8 @@ pub(super) struct Prepared {
     pub inherits_keyring: bool,
     pub conditions: Conditions,
     pub rdt: Option<rdt::Group>,
+    /// The caller's.
+    euid: u32,
     filter: Option<Prefiltered>,
 }
 
@@ -140,6 +141,7 @@ impl Runtime {
             inherits_keyring: options.no_new_keyring,
             conditions,
             rdt,
+            euid: host.euid,
             filter,
         })
     }
@@ -148,14 +150,15 @@ impl Runtime {
 /// The machine, as far as the configuration makes it worth a look.
 fn look(bundle: &Bundle, options: &CreateOptions) -> Result<Host> {
     let config = &bundle.spec.config;
+    let host = Host::probe()?;
     Ok(Host {
         modules: Modules::probe(config.process().as_ref(), config.linux().as_ref()),
         kernel_views: match options.no_pivot {
             true => views::kernel_views(&bundle.rootfs)?,
             false => Vec::new(),
         },
-        shows_cgroups: views::binds_that_show_cgroups(config, &bundle.path)?,
-        ..Host::probe()?
+        shows_cgroups: views::binds_that_show_cgroups(config, &bundle.path, host.euid)?,
+        ..host
     })
 }
 
@@ -252,12 +255,12 @@ impl Prepared {
             bundle: self.bundle.path.clone(),
             rootfs: self.bundle.rootfs.clone(),
             created: humantime::format_rfc3339_nanos(SystemTime::now()).to_string(),
-            owner: geteuid().as_raw(),
+            owner: self.euid,
             cgroup: self.cgroup.clone(),
             rdt: self.rdt.clone(),
             hooks: self.plan.later.clone(),
             overlay_ids: match self.plan.overlay {
-                Some(_) if !geteuid().is_root() => self.plan.id_maps().cloned(),
+                Some(_) if self.euid != 0 => self.plan.id_maps().cloned(),
                 _ => None,
             },
         }

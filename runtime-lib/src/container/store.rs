@@ -256,12 +256,20 @@ impl StateDir {
 
     /// Writes what [`StateDir::publish`] then puts into the file's place.
     pub fn stage(&self, name: &str, bytes: &[u8]) -> Result<File> {
-        let new = format!(".{name}.new");
+        self.write_to(&format!(".{name}.new"), name, bytes)
+    }
+
+    /// Writes a file in its place, of a container that nobody knows of yet.
+    pub fn write_first(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.write_to(name, name, bytes).map(drop)
+    }
+
+    fn write_to(&self, new: &str, name: &str, bytes: &[u8]) -> Result<File> {
         let refused = |call, errno| Error::call(Code::Io, call, errno).path(self.path.join(name));
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_CLOEXEC;
         let file = openat(
             self.directory.as_fd(),
-            new.as_str(),
+            new,
             flags,
             Mode::from_bits_truncate(0o600),
         )
@@ -272,11 +280,7 @@ impl StateDir {
             .map_err(|error| Error::io(Code::Io, "write", &error).path(self.path.join(name)));
         if written.is_err() {
             // It would keep the space that was lacking.
-            let _ = unlinkat(
-                self.directory.as_fd(),
-                new.as_str(),
-                UnlinkatFlags::NoRemoveDir,
-            );
+            let _ = unlinkat(self.directory.as_fd(), new, UnlinkatFlags::NoRemoveDir);
         }
         written.map(|()| file)
     }

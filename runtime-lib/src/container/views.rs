@@ -33,14 +33,18 @@ pub(super) fn kernel_views(rootfs: &Path) -> Result<Vec<CString>> {
 
 /// The sources of a configuration's recursive read-only binds that show cgroups. Only a container
 /// with a user namespace is looked at: only there is root of the container not the host's.
-pub(super) fn binds_that_show_cgroups(config: &Spec, bundle: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn binds_that_show_cgroups(
+    config: &Spec,
+    bundle: &Path,
+    euid: u32,
+) -> Result<Vec<PathBuf>> {
     let namespaces = config
         .linux()
         .as_ref()
         .and_then(|linux| linux.namespaces().as_deref());
     let user = LinuxNamespaceType::User;
     let asked = namespaces.is_some_and(|list| list.iter().any(|one| one.typ() == user));
-    if !asked && nix::unistd::geteuid().is_root() {
+    if !asked && euid == 0 {
         return Ok(Vec::new());
     }
     let says = |mount: &Mount, word: &str| {

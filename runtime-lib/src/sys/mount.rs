@@ -255,6 +255,28 @@ pub fn set_attributes(
     mount_setattr(mount, &attributes, recursive)
 }
 
+/// mount_setattr(2) of the propagation of all mounts from `path` down, which is not opened first.
+pub fn propagate_tree(path: &CStr, propagation: u64) -> Result<()> {
+    let attributes = libc::mount_attr {
+        attr_set: 0,
+        attr_clr: 0,
+        propagation,
+        userns_fd: 0,
+    };
+    // SAFETY: `path` is NUL-terminated; `attributes` outlives the call and its size is passed.
+    checked(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            libc::AT_RECURSIVE,
+            &raw const attributes,
+            size_of_val(&attributes),
+        )
+    })?;
+    Ok(())
+}
+
 /// mount_setattr(2) with MOUNT_ATTR_IDMAP: the owners of files are seen through the maps of a
 /// user namespace. Only once, and only before the mount is attached.
 pub fn map_owners(mount: BorrowedFd<'_>, user: BorrowedFd<'_>, recursive: bool) -> Result<()> {
