@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::{seccomp_program, stage};
+use crate::{seccomp_program, skip, stage};
 
 /// What a program needs that only ends, linked statically by glibc; and what capsid needs besides.
 const BARE: [&str; 9] = [
@@ -150,6 +150,39 @@ fn f21_a_process_that_may_not_even_say_that_it_was_not_executed_is_known_by_its_
         let exec = container.exec(&["/call", "exit", "7"]);
         exec.fails_with(255, &needles);
     }
+}
+
+#[test]
+fn f21_a_start_whose_init_is_reaped_at_once_by_its_parent_says_what_it_died_of() {
+    let stage = stage!();
+    // Process 1 of a pid namespace that ignores SIGCHLD: nobody is left to be looked at.
+    let script = r#"exec unshare --pid --fork --mount-proc /bin/sh -c 'trap "" CHLD; left=20
+        while [ $left -gt 0 ]; do left=$((left - 1))
+            env --default-signal=CHLD $capsid create --bundle "$1" "$2" 2>> "$3.create"
+            env --default-signal=CHLD $capsid start "$2" 2>> "$3"
+            env --default-signal=CHLD $capsid delete --force "$2"
+        done' sh "$@""#;
+    let refused = json!({
+        "names": ["execve"], "action": "SCMP_ACT_KILL_PROCESS",
+        "args": [{"index": 1, "value": 0, "op": "SCMP_CMP_NE"}],
+    });
+    let profile = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [refused]});
+    let mut bundle = stage.bundle();
+    bundle.set("/linux/seccomp", profile).args(&["true"]);
+    let (id, said) = (stage.id(), stage.path("said"));
+    bundle.write(&id);
+    let mut command = stage.in_own_mounts(script);
+    Outcome::of(command.arg(&bundle.folder).arg(&id).arg(&said));
+    let said = std::fs::read_to_string(&said).expect("what start said");
+    let release = nix::sys::utsname::uname().expect("uname");
+    let release = release.release().to_string_lossy().into_owned();
+    let mut numbers = release.split('.').map(|number| number.parse::<u32>());
+    let mut number = || numbers.next().and_then(Result::ok);
+    if (number(), number()) < (Some(6), Some(15)) {
+        skip!("this kernel keeps no account of processes that are gone");
+    }
+    let named = said.matches("container init was killed by SIGSYS").count();
+    assert_eq!(named, 20, "{said}");
 }
 
 #[test]

@@ -5,6 +5,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
+use nix::sys::wait::WaitStatus;
+use nix::unistd::Pid;
 
 use super::Container;
 use super::exec::Joined;
@@ -19,6 +22,7 @@ use crate::launch::{progress, refusal};
 use crate::plan::hooks::HookKind;
 use crate::report::{REPORT_BYTES, Report};
 use crate::sys::fd::retry;
+use crate::sys::ioctl;
 
 /// How often start looks whether the init that it waits for can move at all, in milliseconds.
 const LOOK_AGAIN: u16 = 1_000;
@@ -26,6 +30,17 @@ const LOOK_AGAIN: u16 = 1_000;
 const PATIENCE: u32 = 8;
 
 const STOPPED: &str = "cannot start a container that has stopped";
+
+/// How a process ended that is gone already, where the kernel keeps account of it.
+fn reaped(pidfd: &OwnedFd) -> Option<WaitStatus> {
+    let end = ioctl::end_of_reaped(pidfd.as_fd())?;
+    // Whose end it is, is known.
+    WaitStatus::from_raw(Pid::from_raw(0), end).ok()
+}
+
+fn killed_by_filter(end: Option<WaitStatus>) -> bool {
+    matches!(end, Some(WaitStatus::Signaled(_, Signal::SIGSYS, _)))
+}
 
 impl Container {
     /// Starts the program. Returns when execve(2) is known to have happened: a program whose
@@ -111,7 +126,12 @@ impl Container {
         match self.outcome(&result, &pidfd)? {
             None if self.has_died(record)? => {
                 let end = progress::of(record.init.pid).and_then(|progress| progress.end());
+                let end = end.or_else(|| reaped(&pidfd));
                 Err(refusal::died(end, refusal::INIT, record.seccomp))
+            }
+            // Whoever waits for init was quicker than the look at how far it came.
+            None if record.seccomp && killed_by_filter(reaped(&pidfd)) => {
+                Err(refusal::killed_at_once(refusal::INIT))
             }
             None => {
                 // Nobody reads them any more: left behind, they only lie about.

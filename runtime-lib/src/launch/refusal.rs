@@ -6,7 +6,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::sys::signal::Signal;
 use nix::sys::wait::WaitStatus;
+use nix::unistd::Pid;
 
 use crate::error::{Code, Error, errno_text, missing};
 use crate::plan::{Plan, Planned, seccomp};
@@ -385,6 +387,14 @@ pub fn died(how: Option<WaitStatus>, who: &str, filtered: bool) -> Error {
         ),
         false => error,
     }
+}
+
+/// A filter has killed it before it could be seen whether its program was executed.
+pub fn killed_at_once(who: &str) -> Error {
+    let end = WaitStatus::Signaled(Pid::from_raw(0), Signal::SIGSYS, false);
+    died(Some(end), who, false).at("/linux/seccomp").hint(
+        "the seccomp filter kills at once, perhaps for execve itself: allow what it starts with",
+    )
 }
 
 /// The first process of a container, as runc calls it.

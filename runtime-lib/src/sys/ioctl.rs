@@ -48,6 +48,33 @@ pub fn set_window_size(terminal: BorrowedFd<'_>, rows: u16, columns: u16) -> Res
     Ok(())
 }
 
+/// struct pidfd_info, as long as Linux 6.13 has it.
+#[repr(C)]
+#[derive(Default)]
+struct PidfdInfo {
+    mask: u64,
+    cgroup: u64,
+    ids: [u32; 11],
+    exit_code: i32,
+}
+
+/// PIDFD_INFO_EXIT: how it ended, once it is reaped (Linux 6.15).
+const PIDFD_INFO_EXIT: u64 = 1 << 3;
+/// _IOWR(0xff, 11, struct pidfd_info).
+const PIDFD_GET_INFO: libc::Ioctl = 0xc040_ff0b_u32 as libc::Ioctl;
+
+/// How the process of a pidfd has ended, as wait(2) has it, also after somebody has waited for
+/// it. None where that is not so yet, or the kernel keeps no such account.
+pub fn end_of_reaped(pidfd: BorrowedFd<'_>) -> Option<i32> {
+    let mut info = PidfdInfo {
+        mask: PIDFD_INFO_EXIT,
+        ..PidfdInfo::default()
+    };
+    // SAFETY: a structure of the size that the request's number says, which the kernel fills.
+    let asked = unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_INFO, &raw mut info) };
+    (asked == 0 && info.mask & PIDFD_INFO_EXIT != 0).then_some(info.exit_code)
+}
+
 /// NS_GET_NSTYPE: which kind of namespace this file is (ioctl_nsfs(2)).
 pub fn namespace_type(namespace: BorrowedFd<'_>) -> Result<CloneFlags> {
     // SAFETY: the request takes no argument.
