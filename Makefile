@@ -22,6 +22,7 @@ help: ## lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "  make %-12s %s\n", $$1, $$2 }'
 
 build: ## builds the static release binary
+	@test -x "$(CAPSID)" || echo "building, which takes some minutes" >&2
 	@$(RELEASE) --quiet --workspace --bins
 	@echo "$(CAPSID)"
 

@@ -9,9 +9,19 @@ use anyhow::{Context, Result};
 use capsid_rootfs_builder::{Addition, Layout, Notices, Recipe, Settings, Source, build_probe};
 use clap::{Args, Parser, Subcommand};
 
+const EXAMPLES: &str = "\
+Examples:
+  rootfs-builder bundle /tmp/web --busybox
+  rootfs-builder bundle /tmp/tools --add /etc/hosts:/etc/hosts --host ls cat
+  docker save -o debian.tar debian && rootfs-builder bundle /tmp/debian --oci debian.tar
+  rootfs-builder rootfs /tmp/rootfs --tar rootfs.tar.gz";
+
+const BUNDLE_USAGE: &str = "rootfs-builder bundle <DIR> [OPTIONS]";
+const ROOTFS_USAGE: &str = "rootfs-builder rootfs <DIR> [OPTIONS]";
+
 /// Builds root filesystems and OCI bundles
 #[derive(Parser)]
-#[command(name = "rootfs-builder", version)]
+#[command(name = "rootfs-builder", version, after_help = EXAMPLES)]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
@@ -20,6 +30,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Verb {
     /// Make DIR a bundle that any OCI runtime can run
+    #[command(override_usage = BUNDLE_USAGE)]
     Bundle {
         /// The bundle's directory; it may exist but must not hold a bundle
         dir: PathBuf,
@@ -32,6 +43,7 @@ enum Verb {
         settings: SettingsArgs,
     },
     /// Make DIR a root filesystem, without a configuration
+    #[command(override_usage = ROOTFS_USAGE)]
     Rootfs {
         /// The root filesystem's directory; it must be absent or empty
         dir: PathBuf,
@@ -50,7 +62,7 @@ struct SourceArgs {
     #[command(flatten)]
     one: OneSource,
     /// Which image of --oci, by its reference name or tag
-    #[arg(long = "ref", value_name = "NAME", requires = "oci")]
+    #[arg(long = "ref", value_name = "NAME", requires = "oci", conflicts_with_all = ["busybox", "host", "tar"])]
     reference: Option<String>,
     /// Add FILE of the host as PATH; may repeat
     #[arg(long, value_name = "FILE:PATH", value_parser = addition)]
@@ -86,7 +98,7 @@ struct SettingsArgs {
     #[arg(long)]
     writable: bool,
     /// The container's host name [default: capsid]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = hostname)]
     hostname: Option<String>,
     /// The command to run [default: sh]; takes all that follows
     #[arg(long, value_name = "ARG", num_args = 1.., allow_hyphen_values = true)]
@@ -158,6 +170,15 @@ impl From<SettingsArgs> for Settings {
             ..Self::default()
         }
     }
+}
+
+/// hostname(7): letters, digits, hyphens and dots; sethostname(2) takes 64 bytes.
+fn hostname(text: &str) -> Result<String> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    if text.is_empty() || text.len() > 64 || !text.bytes().all(plain) {
+        anyhow::bail!("1 to 64 letters, digits, - and .");
+    }
+    Ok(text.to_owned())
 }
 
 fn addition(text: &str) -> Result<Addition> {

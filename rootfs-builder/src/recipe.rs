@@ -230,7 +230,9 @@ impl Made {
     /// Takes a path that must be free, and that the build is about to make.
     fn fresh(&mut self, path: PathBuf) -> Result<PathBuf> {
         if fs::symlink_metadata(&path).is_ok() {
-            return Err(Errno::EXIST).at(&path);
+            return Err(Errno::EXIST)
+                .at(&path)
+                .context("name another directory, or remove what is there");
         }
         self.0.push(path.clone());
         Ok(path)

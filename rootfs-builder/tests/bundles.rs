@@ -84,6 +84,24 @@ fn the_configuration_is_the_one_of_runc_spec() -> Result<()> {
 }
 
 #[test]
+fn a_flag_that_can_not_act_is_refused_and_the_usage_is_one_that_works() -> Result<()> {
+    let directory = scratch();
+    let bundle = directory.path().join("b");
+    for (flags, told) in [
+        (&["--busybox", "--ref", "x"][..], "cannot be used with"),
+        (&["--busybox", "--hostname", "a b"], "letters, digits"),
+        (&["--bogus"], "Usage: rootfs-builder bundle <DIR> [OPTIONS]"),
+    ] {
+        let refused = builder().arg("bundle").arg(&bundle).args(flags).output()?;
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(2), "{said}");
+        assert!(said.contains(told), "{said}");
+        assert!(!bundle.exists());
+    }
+    Ok(())
+}
+
+#[test]
 fn flags_change_the_configuration() -> Result<()> {
     let directory = scratch();
     let bundle = directory.path().join("b");
@@ -236,7 +254,7 @@ fn a_bundle_is_never_overwritten() -> Result<()> {
         .arg("--host")
         .output()?;
     let expected = format!(
-        "rootfs-builder: {}: file exists\n",
+        "rootfs-builder: name another directory, or remove what is there: {}: file exists\n",
         bundle.join("rootfs").display()
     );
     assert_eq!(String::from_utf8_lossy(&again.stderr), expected);
