@@ -4,6 +4,7 @@
 
 mod harness;
 
+mod advice;
 mod attacks;
 mod bad_config;
 mod bare_user;

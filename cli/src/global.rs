@@ -63,8 +63,8 @@ impl CommandLine {
                 verb.run(&self.global)
             }
             None => {
-                Err(Error::new(Code::InvalidArgument, "a verb is missing")
-                    .hint("see capsid --help"))
+                let tail = "a verb is missing: see capsid --help";
+                Err(Error::new(Code::InvalidArgument, tail))
             }
         }
     }
@@ -83,7 +83,7 @@ fn version_text() -> String {
 #[derive(Args)]
 pub struct Global {
     /// Keep the containers' state in DIR, best on a tmpfs [default: /run/capsid as root, else
-    /// $XDG_RUNTIME_DIR/capsid]
+    /// $XDG_RUNTIME_DIR/capsid, /run/user/UID/capsid or /tmp/capsid-UID]
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
 

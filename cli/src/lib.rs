@@ -51,7 +51,7 @@ pub fn main(is_sealed: bool, clone: Option<OwnedFd>) -> u8 {
     }
     match CommandLine::try_parse_from(&arguments) {
         Ok(command) => run(command, early.failure_code()),
-        Err(problem) => usage::answer(problem, &early),
+        Err(problem) => usage::answer(problem, &early, &arguments),
     }
 }
 

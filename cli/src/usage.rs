@@ -1,6 +1,8 @@
 //! The answer to a command line that is no command: the help that was asked for, or what is
 //! wrong with it, on stderr for people and as one record in the log for engines.
 
+use std::ffi::OsString;
+
 use capsid_runtime::{Code, Error};
 use clap::CommandFactory;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -12,7 +14,7 @@ use crate::output;
 
 const WRONG_USAGE: u8 = 2;
 
-pub fn answer(mut problem: clap::Error, early: &Early) -> u8 {
+pub fn answer(mut problem: clap::Error, early: &Early, words: &[OsString]) -> u8 {
     if problem.kind() == ErrorKind::UnknownArgument {
         // "to pass '--x' as a value, use '-- --x'": no value of ours begins with a dash.
         problem.remove(ContextKind::Suggested);
@@ -22,7 +24,7 @@ pub fn answer(mut problem: clap::Error, early: &Early) -> u8 {
         .render()
         .to_string()
         .replace("invalid digit found in string", "not a whole number");
-    if let Some(tip) = tip(&problem, early.verb()) {
+    if let Some(tip) = tip(&problem, early.verb(), words) {
         text.push_str(&format!("\n  tip: {tip}\n"));
     }
     let options = &early.log;
@@ -47,7 +49,7 @@ pub fn answer(mut problem: clap::Error, early: &Early) -> u8 {
 
 /// What the parser can't know: where an option of another place belongs, and what to do where
 /// another program has an option.
-fn tip(problem: &clap::Error, verb: Option<&str>) -> Option<String> {
+fn tip(problem: &clap::Error, verb: Option<&str>, words: &[OsString]) -> Option<String> {
     let Some(ContextValue::String(word)) = problem.get(ContextKind::InvalidArg) else {
         return None;
     };
@@ -73,6 +75,9 @@ fn tip(problem: &clap::Error, verb: Option<&str>) -> Option<String> {
         return Some(format!(
             "{name} stands before the verb: capsid {name}{value} VERB"
         ));
+    }
+    if !name.starts_with('-') && words.iter().any(|word| word == "--lxcfs") {
+        return Some("a directory follows --lxcfs with a =: --lxcfs=DIR".to_owned());
     }
     habit(name, verb?).map(str::to_owned)
 }
@@ -134,6 +139,10 @@ fn one_line(text: &str) -> Error {
 mod tests {
     use super::*;
 
+    fn words(line: &str) -> Vec<OsString> {
+        line.split(' ').map(OsString::from).collect()
+    }
+
     fn verb(line: &str) -> Option<&str> {
         line.split(' ').nth(1)
     }
@@ -157,16 +166,18 @@ mod tests {
             ("capsid run -it web", "standard input"),
             ("capsid run --rm web", "--keep"),
             ("capsid create -d web", "run --detach"),
+            ("capsid run --lxcfs /var/lib/lxcfs web", "--lxcfs=DIR"),
         ] {
             let problem = CommandLine::try_parse_from(line.split(' '))
                 .err()
                 .expect(line);
-            let told = tip(&problem, verb(line)).unwrap_or_default();
+            let told = tip(&problem, verb(line), &words(line)).unwrap_or_default();
             assert!(told.contains(expected), "{line}: {told:?} of {problem}");
         }
         for line in ["capsid list --forse", "capsid run --preserve-fds -1 web"] {
             let problem = CommandLine::try_parse_from(line.split(' '));
-            assert_eq!(tip(&problem.err().expect(line), verb(line)), None, "{line}");
+            let problem = problem.err().expect(line);
+            assert_eq!(tip(&problem, verb(line), &words(line)), None, "{line}");
         }
     }
 

@@ -236,6 +236,15 @@ impl Error {
         self
     }
 
+    /// As [`Error::hint`], and where there is one already, after it.
+    pub(crate) fn also(mut self, more: String) -> Error {
+        let hint = match self.0.hint.take() {
+            Some(hint) => format!("{hint}; {more}"),
+            None => more,
+        };
+        self.hint(hint)
+    }
+
     /// What was noticed before it failed, which may be why. Kept when there is some already.
     pub fn noticing(mut self, notices: &[Notice]) -> Error {
         if self.0.notices.is_empty() {

@@ -80,8 +80,14 @@ pub fn make(directories: &OverlayDirectories, root: &Path) -> Result<()> {
     let refused = |path: &Path| {
         let path = path.to_path_buf();
         move |error: std::io::Error| {
-            Error::io(Code::Filesystem, "mkdir", &error)
-                .doing(format!("make the overlay directory {}", path.display()))
+            let error = Error::io(Code::Filesystem, "mkdir", &error)
+                .doing(format!("make the overlay directory {}", path.display()));
+            match error.os_error() {
+                Some(Errno::EEXIST | Errno::ENOTDIR) => {
+                    error.hint("there is something that is no directory")
+                }
+                _ => error,
+            }
         }
     };
     let seen = fs::metadata(root).map_err(refused(root))?;

@@ -495,7 +495,7 @@ const REFUSALS: &[Refusal] = &[
     ("/mounts/1/destination", r#""/x/../proc/self/attr""#,
      "/mounts/1/destination: \"/x/../proc/self/attr\" cannot be mounted because it is inside /proc"),
     ("/mounts/1/destination", r#""/proc/""#,
-     "/mounts/1/destination: \"/proc/\" cannot be mounted because it is not of type proc"),
+     "/mounts/1/type: its type is \"tmpfs\": \"/proc/\" cannot be mounted because it is not of type proc"),
     ("/linux/namespaces", r#"[{"type": "pid"}]"#,
      "/mounts: without a mount namespace they would be mounts of the host: mounts need a mount namespace"),
     ("/linux/devices", r#"[{"path": "/dev/x", "type": "c", "major": -1, "minor": 0}]"#,

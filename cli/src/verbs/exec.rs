@@ -99,16 +99,24 @@ impl Exec {
         let (id, command) = self.id_and_command()?;
         let container = global.runtime()?.open(&id)?;
         let detach = self.detach;
+        let is_option = command.first().is_some_and(|word| word.starts_with('-'));
         let options = self.options(&container, command);
         let mut options = options.map_err(|error| error.during(format!("exec in {id}")))?;
+        let execute = |options: &ExecOptions| {
+            let begun = container.exec(options, &Seal::AlreadySealed);
+            begun.map_err(|error| match error.code() {
+                Code::ExecNotFound if is_option => error.hint("options stand before the id"),
+                _ => error,
+            })
+        };
         if detach {
-            container.exec(&options, &Seal::AlreadySealed)?;
+            execute(&options)?;
             return Ok(0);
         }
         // Before there is a process, so that no signal falls between.
         let signals = Signals::catch()?;
         options.cancel = Some(Arc::new(signals.asks_for_the_end()?));
-        let process = container.exec(&options, &Seal::AlreadySealed)?;
+        let process = execute(&options)?;
         foreground::wait(process, &signals, Reap::ItsProcess, None)
     }
 
@@ -129,6 +137,7 @@ impl Exec {
             Some(file) => (read_process(file)?, ""),
             None => (container.process()?, "/process"),
         };
+        self.check()?;
         let user = self.user.as_ref().map(|user| user.ids(container));
         let groups = self
             .additional_gids
@@ -151,6 +160,26 @@ impl Exec {
             cgroups: self.cgroup,
             cancel: None,
         })
+    }
+
+    /// What would be wrong in a configuration that nobody has written.
+    fn check(&self) -> Result<()> {
+        let wrong = |tail: String, flag, hint| {
+            let error = Error::new(Code::InvalidConfig, tail);
+            Err(error.doing(format!("read {flag}")).hint(hint))
+        };
+        if let Some(env) = self.env.iter().find(|env| !env.contains('=')) {
+            let tail = format!("invalid environment variable: {env:?}");
+            return wrong(tail, "--env", "it takes NAME=VALUE");
+        }
+        match &self.cwd {
+            Some(cwd) if !cwd.is_absolute() => wrong(
+                "Cwd must be an absolute path".to_owned(),
+                "--cwd",
+                "it takes a path of the container that begins with /",
+            ),
+            _ => Ok(()),
+        }
     }
 
     /// What the command line says about the process, on top of where it came from.

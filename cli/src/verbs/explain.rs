@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use capsid_runtime::{ContainerId, Error, Result};
+use capsid_runtime::{ContainerId, CreateOptions, Error, Explanation, Notice, Result};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
@@ -15,7 +15,8 @@ const NOTES: &str = "\
 Prints the steps in their order, with which calls each mount is made, what the parent does
 meanwhile, and a notice for each setting that will not act as it is written, with its place in
 config.json. Nothing is made or changed.
-Where the configuration is wrong in several places, it lists them all and fails.
+Where the configuration is wrong in several places, it lists them all and fails, as it does with
+--strict and a notice.
 
 Examples:
   capsid explain /tmp/b
@@ -29,6 +30,7 @@ enum Format {
 
 #[derive(Serialize)]
 struct Problem<'a> {
+    #[serde(skip_serializing_if = "str::is_empty")]
     code: &'static str,
     pointer: &'a str,
     text: &'a str,
@@ -46,14 +48,32 @@ impl<'a> Problem<'a> {
 
 impl Format {
     /// All that is wrong: a line for each, or one JSON object with a list.
-    fn problems(self, errors: &[Error]) -> Result<String> {
+    fn problems(self, errors: &[Error], unacting: &[Notice]) -> Result<String> {
         match self {
-            Format::Text => Ok(errors.iter().map(|e| format!("problem: {e}\n")).collect()),
+            Format::Text => {
+                let problems = errors.iter().map(|error| format!("problem: {error}\n"));
+                let notices = unacting.iter().map(|notice| format!("notice: {notice}\n"));
+                Ok(problems.chain(notices).collect())
+            }
             Format::Json => {
-                let list: Vec<Problem> = errors.iter().map(Problem::of).collect();
-                output::json(&BTreeMap::from([("problems", list)]), b"  ")
+                let problems = errors.iter().map(Problem::of).collect();
+                let notices = unacting.iter().map(|notice| Problem {
+                    code: "",
+                    pointer: &notice.pointer,
+                    text: &notice.text,
+                });
+                let lists: [(_, Vec<Problem>); 2] =
+                    [("problems", problems), ("notices", notices.collect())];
+                output::json(&BTreeMap::from(lists), b"  ")
             }
         }
+    }
+
+    fn plan(self, explanation: &Explanation) -> Result<()> {
+        output::print(match self {
+            Format::Text => explanation.to_string(),
+            Format::Json => output::json(explanation, b"  ")?,
+        })
     }
 }
 
@@ -87,17 +107,29 @@ impl Explain {
         let options = self.launch.options(self.bundle, stay, global)?;
         let runtime = global.runtime()?;
         let problems = runtime.problems(&options)?;
-        if problems.len() > 1 {
-            output::print(self.format.problems(&problems)?)?;
+        let unacting = problems.first().map_or(&[][..], Error::notices);
+        if problems.len() > 1 || !unacting.is_empty() {
+            output::print(self.format.problems(&problems, unacting)?)?;
         }
         if let Some(first) = problems.into_iter().next() {
             return Err(first.during(format!("explain {}", options.bundle.display())));
         }
-        let explanation = runtime.explain(&id, &options)?;
-        output::print(match self.format {
-            Format::Text => explanation.to_string(),
-            Format::Json => output::json(&explanation, b"  ")?,
-        })?;
+        let explained = runtime.explain(&id, &options);
+        let refused = match explained {
+            // The list is what --strict refers to.
+            Err(error) if options.strict => {
+                let lenient = CreateOptions {
+                    strict: false,
+                    ..options
+                };
+                if let Ok(explanation) = runtime.explain(&id, &lenient) {
+                    self.format.plan(&explanation)?;
+                }
+                Err(error)
+            }
+            explained => explained,
+        };
+        self.format.plan(&refused?)?;
         Ok(0)
     }
 }

@@ -27,7 +27,8 @@ pub struct Launch {
     #[arg(long)]
     overlay: bool,
 
-    /// As --overlay, but keep what the container writes in DIR/upper
+    /// As --overlay, but keep what the container writes in DIR/upper, beside overlayfs' own DIR/work;
+    /// DIR is made when it is missing, and may be of one container at a time
     #[arg(long, value_name = "DIR")]
     overlay_dir: Option<PathBuf>,
 

@@ -6,7 +6,8 @@ use regex_lite::Regex;
 /// The ids that exist and that the expression matches anywhere.
 pub fn matching(runtime: &Runtime, expression: &str) -> Result<Vec<ContainerId>> {
     let regex = Regex::new(expression).map_err(|error| {
-        Error::new(Code::InvalidArgument, error.to_string()).doing("read the regular expression")
+        Error::new(Code::InvalidArgument, error.to_string())
+            .doing(format!("read the regular expression {expression:?}"))
     })?;
     let listed = match runtime.list() {
         Err(error) if error.code() == Code::NotFound => Vec::new(),
@@ -62,7 +63,7 @@ mod tests {
         let runtime = Runtime::new("/nonexistent/capsid");
         let error = matching(&runtime, "a(").err().unwrap().to_string();
         assert!(
-            error.starts_with("read the regular expression: "),
+            error.starts_with("read the regular expression \"a(\": "),
             "{error}"
         );
     }

@@ -84,8 +84,12 @@ fn table(pids: &[i32], options: &[String]) -> Result<String> {
     };
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
-        let text = format!("{}: {}", output.status, said.trim());
-        return Err(Error::new(Code::InvalidArgument, text).doing("run ps"));
+        // Its usage follows, over several lines.
+        let said = said.trim().lines().next().unwrap_or_default();
+        let text = format!("{}: {said}", output.status);
+        return Err(Error::new(Code::InvalidArgument, text)
+            .doing("run ps")
+            .hint("what follows the id are options of ps(1)"));
     }
     only(pids, &String::from_utf8_lossy(&output.stdout))
 }

@@ -45,6 +45,11 @@ impl Spec {
                     .path(path)
                     .hint("remove it first, or name another directory with --bundle"));
             }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(Error::io(Code::Io, "open", &error)
+                    .path(path)
+                    .hint("--bundle names a directory that exists"));
+            }
             opened => opened.map_err(|error| Error::io(Code::Io, "open", &error).path(&path))?,
         };
         file.write_all(text.as_bytes())

@@ -125,7 +125,10 @@ impl Update {
             }
         }
         let mut object = match self.resources.as_deref() {
-            Some(path) => read(path).map_err(|error| error.doing("read the resources"))?,
+            Some(path) => read(path).map_err(|error| {
+                let error = error.doing("read the resources");
+                error.during(format!("update {}", container.id()))
+            })?,
             None => Value::Object(Map::new()),
         };
         self.put_into(&mut object)?;

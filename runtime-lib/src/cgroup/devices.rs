@@ -135,7 +135,10 @@ fn read_rule(index: usize, device: &LinuxDeviceCgroup, rules: &mut Vec<Rule>) ->
             'm' => MKNOD,
             'r' => READ,
             'w' => WRITE,
-            _ => return Err(refuse(format!("invalid device access {text:?}")).hint("r, w and m")),
+            _ => {
+                return Err(refuse(format!("invalid device access {text:?}"))
+                    .hint("access is made of r, w and m"));
+            }
         };
     }
     let number = |name: &str, value: Option<i64>| match value {

@@ -32,7 +32,7 @@ impl Bundle {
     /// The file that can't be used, or the part of config.json that is wrong.
     pub fn open(options: &CreateOptions) -> Result<Bundle> {
         let (path, config) = Bundle::find(options)?;
-        let spec = match Spec::read(&config).map_err(name_the_option) {
+        let spec = match Spec::read(&config).map_err(|error| name_the_option(error, options)) {
             // It says how much more there is.
             Err(error) if error.code() == Code::InvalidConfig => {
                 let problems = Bundle::problems(options).unwrap_or_default();
@@ -76,7 +76,13 @@ impl Bundle {
     /// There is no configuration that could be read.
     pub fn problems(options: &CreateOptions) -> Result<Vec<Error>> {
         let (_, config) = Bundle::find(options)?;
-        let (spec, mut errors) = Spec::examine(&config).map_err(name_the_option)?;
+        let (spec, mut errors) =
+            Spec::examine(&config).map_err(|error| match (&options.config, error.os_error()) {
+                (None, Some(Errno::ENOENT)) => {
+                    error.hint("a bundle has one: capsid spec --bundle DIR writes it")
+                }
+                _ => error,
+            })?;
         // Nearly every rule asks which namespaces there are.
         if !spec::concern(&errors, "/linux/namespaces") {
             let mut rules = validate::validate(&spec);
@@ -103,9 +109,10 @@ impl Bundle {
     }
 }
 
-fn name_the_option(error: Error) -> Error {
-    match error.os_error() {
-        Some(Errno::ENOENT) => error.hint("the bundle's directory is named by --bundle"),
+fn name_the_option(error: Error, options: &CreateOptions) -> Error {
+    match (error.os_error(), &options.config) {
+        (Some(Errno::ENOENT), None) => error.hint("the bundle's directory is named by --bundle"),
+        (Some(Errno::ENOENT), Some(_)) => error.hint("it is named by --config"),
         _ => error,
     }
 }

@@ -142,7 +142,7 @@ impl Container {
             };
         }
         match self.has_ended_under(&error) {
-            true => stopped().hint("it ended meanwhile"),
+            true => stopped().hint("it has ended meanwhile, or is about to"),
             false => oom::explain(&self.journal.cgroup, error, killed, false),
         }
     }
@@ -152,6 +152,14 @@ impl Container {
         match error.code() {
             Code::Died | Code::Namespace | Code::Cgroup | Code::Process => {}
             _ => return false,
+        }
+        // Whoever has lost its namespaces is past its end, however long the kernel takes with
+        // the rest: init's last act is to wait for all others of its pid namespace.
+        if error.code() == Code::Namespace
+            && error.failed_call() == Some("stat")
+            && error.os_error() == Some(Errno::ENOENT)
+        {
+            return true;
         }
         // A dying process loses its namespaces a moment before its pidfd says so.
         let patience = match error.os_error() {

@@ -99,6 +99,12 @@ pub(super) fn dial(path: &Path, doing: &str) -> Result<OwnedFd> {
     let address = UnixAddr::new(path).map_err(|errno| refused("connect", errno))?;
     connect(stream.as_raw_fd(), &address).map_err(|errno| match errno {
         Errno::EAGAIN => refused("connect", errno).hint(NOBODY_ACCEPTS),
+        Errno::ECONNREFUSED => {
+            refused("connect", errno).hint("it is no socket, or nobody listens on it any more")
+        }
+        Errno::ENOENT => {
+            refused("connect", errno).hint("whoever takes it has to listen there first")
+        }
         _ => refused("connect", errno),
     })?;
     Ok(stream)

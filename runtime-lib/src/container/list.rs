@@ -23,7 +23,11 @@ impl Runtime {
                 std::io::ErrorKind::NotFound => Code::NotFound,
                 _ => Code::Io,
             };
-            Error::io(code, "open", &error).path(&self.root)
+            let refused = Error::io(code, "open", &error).path(&self.root);
+            match error.kind() {
+                std::io::ErrorKind::NotADirectory => refused.hint("see --root"),
+                _ => refused,
+            }
         })?;
         let names = entries
             .flatten()

@@ -50,6 +50,7 @@ pub(super) fn explain(cgroup: &CgroupPlan, error: Error, killed_before: u64, ini
 pub(super) fn told(cgroup: &CgroupPlan, error: Error) -> Error {
     let error = error.at(POINTER);
     match cgroup.memory_limit() {
+        Some(0) => error.hint("its memory limit is less than a page"),
         Some(limit) => error.hint(format!("its memory limit is {limit} bytes")),
         None => error,
     }

@@ -60,8 +60,8 @@ impl Console {
     pub(crate) fn check(&self, terminal: bool) -> Result<()> {
         let (hint, text) = match (self, terminal) {
             (Console::Nobody, true) => (
-                "the process asks for a terminal: say who takes it with --console-socket, or set \
-                 `terminal` to false",
+                "the process asks for a terminal: say who takes it with --console-socket, or let it \
+                 do without (config.json's /process/terminal, exec's --tty)",
                 "cannot allocate tty if runc will detach without setting console socket",
             ),
             (Console::Socket(_), false) => (

@@ -10,10 +10,13 @@ impl Container {
     /// # Errors
     /// [`Code::NotRunning`], `container not running`, when it is neither created nor running.
     pub fn pause(&self) -> Result<()> {
-        let freeze = |container: Container| match container.status()? {
-            Status::Created | Status::Running => container.freezer()?.freeze(),
-            _ => Err(Error::new(Code::NotRunning, "container not running")),
-        };
+        let freeze =
+            |container: Container| match container.status()? {
+                Status::Created | Status::Running => container.freezer()?.freeze(),
+                Status::Paused => Err(Error::new(Code::NotRunning, "container not running")
+                    .hint("it is paused already")),
+                _ => Err(Error::new(Code::NotRunning, "container not running")),
+            };
         self.locked()
             .and_then(freeze)
             .map_err(|error| error.during(format!("pause {}", self.id)))

@@ -414,8 +414,10 @@ fn make_root(root: &Path) -> Result<()> {
 /// runc's words for a container that is not there.
 pub fn missing() -> Error {
     Error::new(Code::NotFound, "container does not exist")
+        .hint("capsid list shows those of this --root")
 }
 
 fn exists() -> Error {
     Error::new(Code::Exists, "container with given ID already exists")
+        .hint("capsid delete ends it, or take another id")
 }

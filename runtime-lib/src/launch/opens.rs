@@ -102,6 +102,7 @@ fn tree_refused(call: &'static str, errno: Errno, path: &Path, pointer: &str) ->
             "every source of a container in a user namespace is opened first: the caller's \
              limit of open files (ulimit -n) is too low",
         ),
+        Errno::ENOENT => error.hint("the host has no such file or directory to show there"),
         _ => error,
     }
 }

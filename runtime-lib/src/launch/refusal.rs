@@ -11,7 +11,7 @@ use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
 
 use crate::error::{Code, Error, errno_text, missing};
-use crate::plan::{Plan, Planned, seccomp};
+use crate::plan::{Plan, Planned, Program, instead_of_data, seccomp};
 use crate::report::{NOT_PROCFS, Needs};
 use crate::step::{Label, Mount, Root, Source, Step, Target, words};
 
@@ -22,14 +22,25 @@ pub fn refused(plan: &Plan, step: usize, errno: Errno, call: &str, note: &str) -
     };
     let error = match &planned.step {
         Step::NothingToExecute => {
-            Error::new(Code::InvalidConfig, "process property must not be empty").at("/process")
+            Error::new(Code::InvalidConfig, "process property must not be empty")
+                .at("/process")
+                .doing("execute the program")
+                .hint("config.json names none")
         }
         Step::Mount(mount) | Step::MakeMount(mount) if call == NOT_PROCFS => {
             let place = format!("/{}", mount.target.path.to_string_lossy());
             Error::new(Code::InvalidConfig, words::not_procfs(&place))
                 .hint("only a whole procfs may be bound there")
         }
-        Step::FindProgram | Step::Execute => program(&name_of_program(plan), call, errno, note),
+        Step::FindProgram | Step::Execute => {
+            let error = program(&name_of_program(plan), call, errno, note);
+            match error.code() {
+                Code::ExecNotFound if has_no_path(plan) => {
+                    error.hint("its environment has no PATH")
+                }
+                _ => error,
+            }
+        }
         _ => {
             let tail = match (&planned.step, errno) {
                 (Step::Scheduler(_), Errno::EPERM) if plan.own_cpus => {
@@ -47,13 +58,22 @@ pub fn refused(plan: &Plan, step: usize, errno: Errno, call: &str, note: &str) -
                 },
                 (_, note) => error.hint(match (&planned.step, full(plan, step, errno)) {
                     (Step::Populate(_), Some(full)) => format!("{note}: {full}"),
-                    _ => note.to_owned(),
+                    _ => match unknown_option(note).and_then(instead_of_data) {
+                        Some(instead) => format!("{note}: {instead}"),
+                        None => note.to_owned(),
+                    },
                 }),
             }
         }
     };
     let error = error.errno(errno).syscall(call.to_owned());
     located(error, planned)
+}
+
+/// The option that a file system doesn't know, in what the kernel says of it.
+fn unknown_option(note: &str) -> Option<&str> {
+    let (_, option) = note.split_once("Unknown parameter '")?;
+    option.split('\'').next()
 }
 
 /// The file system of the container's own that has no room for what a step makes in it.
@@ -107,6 +127,15 @@ fn name_of_program(plan: &Plan) -> String {
         .as_ref()
         .and_then(|program| program.argv.first());
     program.map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+}
+
+/// Whether the program is looked for by a name, with nothing that says where.
+fn has_no_path(plan: &Plan) -> bool {
+    let has = |program: &Program| {
+        let mut variables = program.envp.iter().map(|entry| entry.to_bytes());
+        variables.any(|entry| entry.starts_with(b"PATH="))
+    };
+    !name_of_program(plan).contains('/') && !plan.program.as_ref().is_some_and(has)
 }
 
 /// What could not be executed, in the words that engines map to exit codes 126 and 127.
@@ -240,6 +269,13 @@ fn advice(step: &Step, errno: Option<Errno>, call: Option<&str>) -> Option<&'sta
             Errno::EAGAIN => Some("the cgroup's limit of pids is reached"),
             _ => None,
         },
+        (Step::Limit { resource, .. }, Errno::EPERM) => Some(match *resource {
+            LIMIT_OF_FILES => {
+                "a hard limit above the caller's own needs CAP_SYS_RESOURCE, and none may be above \
+                 /proc/sys/fs/nr_open"
+            }
+            _ => "a hard limit above the caller's own needs CAP_SYS_RESOURCE",
+        }),
         (Step::SetGroups(_), Errno::EPERM) => Some("setgroups is denied in this user namespace"),
         (Step::SetIds { .. } | Step::SetGroups(_), Errno::EINVAL) => {
             Some("the id is not mapped in the user namespace")
@@ -308,6 +344,9 @@ fn filter_advice(errno: Errno) -> Option<&'static str> {
         _ => None,
     }
 }
+
+/// As the step has it: libc's type for it is another one with each C library.
+const LIMIT_OF_FILES: i32 = libc::RLIMIT_NOFILE as i32;
 
 fn is_proc(mount: &Mount) -> bool {
     matches!(&mount.source, Source::New { fstype, .. } if fstype.as_c_str() == c"proc")

@@ -57,7 +57,7 @@ pub use host::{Host, OwnIds, Subordinate};
 pub use labels::Modules;
 pub(crate) use live::may_cover_proc;
 pub use live::{AddRequest, Place, add_mount, remove_mount, see_mounts};
-pub(crate) use mount_options::known as known_mount_options;
+pub(crate) use mount_options::{instead_of_data, known as known_mount_options};
 pub(crate) use namespaces::flag as namespace_flag;
 pub use net_devices::NetDevice;
 pub use parent::{IdMap, IdMaps, Open, OverlayDirectories, ParentAction, Scorer};

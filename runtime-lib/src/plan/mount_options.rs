@@ -13,7 +13,7 @@ use libc::{
 use super::draft::c_string;
 use crate::error::{Code, Error, Result};
 use crate::notice::Notice;
-use crate::spec::{near, shorten};
+use crate::spec::{nearest, shorten};
 use crate::step::{Attributes, FsOption, SourceLink};
 use crate::sys::MOUNT_ATTR_NOSYMFOLLOW as NOSYMFOLLOW;
 
@@ -175,10 +175,21 @@ pub(super) fn refuse_data(data: &[FsOption], code: Code) -> Result<()> {
     let tail = "bind mounts cannot have any filesystem-specific options applied";
     let doing = format!("{:?} is no mount option", shorten(&word));
     let error = Error::new(code, tail).doing(doing);
-    Err(match known().find(|known| near(&word, known)) {
+    Err(match nearest(&word, known()) {
         Some(meant) => error.hint(format!("{meant:?} may be meant")),
         None => error,
     })
+}
+
+/// What was meant by an option that a file system doesn't know, if it is like those that are not
+/// for file systems.
+pub(crate) fn instead_of_data(option: &str) -> Option<String> {
+    // A file system's own parser may have split it.
+    if option.contains(',') || known().any(|known| known == option) {
+        return Some("each option is a string of its own, without a comma".to_owned());
+    }
+    let meant = nearest(option, known())?;
+    Some(format!("{meant:?} may be meant"))
 }
 
 /// The propagation that a word asks for, and whether all below gets it as well.

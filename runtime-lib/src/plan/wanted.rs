@@ -8,6 +8,7 @@ use super::Plan;
 use super::draft::target;
 use super::mount_options::Options;
 use crate::error::{Code, Error, Result};
+use crate::spec::shorten;
 use crate::step::{Attributes, Links, SourceLink, Target, words};
 
 /// The files below /proc that lxcfs and the like may be mounted over.
@@ -171,7 +172,11 @@ pub(super) fn refuse_place(wanted: &Wanted) -> Result<()> {
     } = wanted;
     let tail = match wanted.place() {
         "proc" if wanted.options.bind.is_none() && *fstype != "proc" => {
-            words::not_procfs(destination)
+            let error = Error::new(Code::InvalidConfig, words::not_procfs(destination));
+            let fstype = shorten(fstype);
+            return Err(error
+                .at(format!("{}/type", wanted.pointer))
+                .hint(format!("its type is {fstype:?}")));
         }
         place if place.starts_with("proc/") && !over_proc(place) => {
             format!("{destination:?} cannot be mounted because it is inside /proc")

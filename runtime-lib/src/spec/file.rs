@@ -53,7 +53,11 @@ pub(super) fn read(path: &Path) -> Result<String> {
 }
 
 fn not_found(path: &Path) -> Error {
-    let name = path.file_name().unwrap_or(path.as_os_str());
+    // runc's words for the bundle's; what has another name was named by the caller.
+    let name = match path.file_name() {
+        Some(name) if name == "config.json" => name,
+        _ => path.as_os_str(),
+    };
     let name = name.to_string_lossy();
     let tail = format!("JSON specification file {name} not found");
     Error::new(Code::Io, tail).errno(nix::errno::Errno::ENOENT)
@@ -95,6 +99,9 @@ mod tests {
         let tail = "JSON specification file config.json not found";
         assert_eq!(error.tail(), tail);
         assert_eq!(error.to_string(), format!("/nowhere/config.json: {tail}"));
+        let error = read(Path::new("/nowhere/mine.json")).unwrap_err();
+        let tail = "JSON specification file /nowhere/mine.json not found";
+        assert_eq!(error.to_string(), tail);
     }
 
     #[test]

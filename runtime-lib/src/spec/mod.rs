@@ -27,7 +27,7 @@ pub use features::{Features, features};
 pub(crate) use pattern::{join, matches, shorten};
 pub(crate) use problems::concern;
 pub use resources::Resources;
-pub(crate) use unknown::near;
+pub(crate) use unknown::nearest;
 
 use std::path::Path;
 

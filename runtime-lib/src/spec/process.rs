@@ -21,6 +21,9 @@ pub fn read(path: &Path) -> Result<(Process, Vec<Notice>)> {
 /// Reads the text of a process.json. Errors: as [`read`].
 pub fn parse(text: &str) -> Result<(Process, Vec<Notice>)> {
     let raw = json(text)?;
+    if let Some(error) = unknown::around(&raw, "/process") {
+        return Err(error);
+    }
     if let Some(error) = unsupported::process(&raw).into_iter().next() {
         return Err(error);
     }
@@ -30,9 +33,7 @@ pub fn parse(text: &str) -> Result<(Process, Vec<Notice>)> {
     let mut notices = tolerate::config(&mut document);
     notices.extend(unknown);
     for notice in &mut notices {
-        if let Some(pointer) = notice.pointer.strip_prefix("/process") {
-            notice.pointer = pointer.to_owned();
-        }
+        unknown::within(notice, "/process");
     }
     let process = document.get("process").unwrap_or(&Value::Null);
     let read = match shape::process(process).into_iter().next() {

@@ -60,7 +60,7 @@ impl Resources {
     /// Reads JSON to its end: of a file, or of whatever stands for one.
     ///
     /// # Errors
-    /// [`Code::Io`]; [`Code::InvalidConfig`] when it is no JSON.
+    /// [`Code::Io`]; [`Code::InvalidConfig`] when it is no JSON, or not the object itself.
     pub fn read_json(source: impl Read) -> Result<Value> {
         let mut text = String::new();
         source
@@ -71,7 +71,11 @@ impl Resources {
             let tail = format!("larger than {} MiB", MAX_SIZE >> 20);
             return Err(Error::new(Code::Io, tail));
         }
-        parse(&text)
+        let object = parse(&text)?;
+        match unknown::around(&object, AT) {
+            Some(error) => Err(error),
+            None => Ok(object),
+        }
     }
 
     /// The resources that a JSON object asks for.
@@ -84,9 +88,7 @@ impl Resources {
         let mut notices = unknown::members(&document);
         notices.extend(tolerate::config(&mut document));
         for notice in &mut notices {
-            if let Some(inner) = notice.pointer.strip_prefix(AT) {
-                notice.pointer = inner.to_owned();
-            }
+            unknown::within(notice, AT);
         }
         if let Some(error) = shape::config(&document).into_iter().next() {
             return Err(error.within(AT));

@@ -17,7 +17,7 @@ use serde::de::{self, DeserializeOwned};
 use serde_json::Value;
 
 use super::pattern::{join, matches, shorten};
-use super::unknown::near;
+use super::unknown::{near, nearest};
 use crate::error::{Code, Error};
 
 /// A value that has to be an object, and the members that it can't be without.
@@ -221,7 +221,7 @@ impl de::Error for Unknown {
 }
 
 /// As many known words as are listed, in bytes.
-const LISTED: usize = 120;
+const LISTED: usize = 500;
 
 /// What may have been meant by a word: one that is nearly it, or whose end or beginning it is.
 fn meant(word: &str, known: Known) -> Option<String> {
@@ -243,13 +243,38 @@ fn meant(word: &str, known: Known) -> Option<String> {
     let nearly = |known: &&&str| last(known).is_some_and(|(word, known)| near(&word, &known));
     let nearly = || known.iter().find(nearly);
     let shortest = || known.iter().filter(part).min_by_key(|known| known.len());
-    match same.or_else(nearly).or_else(shortest) {
+    // SCMP_ARCH_X86_64 has a _ in its own part.
+    let common = common_prefix(known);
+    let whole = || {
+        let own = word.strip_prefix(common)?;
+        let ends = known.iter().filter_map(|known| known.strip_prefix(common));
+        let end = nearest(own, ends)?;
+        known
+            .iter()
+            .find(|known| known.strip_prefix(common) == Some(end))
+    };
+    match same.or_else(nearly).or_else(whole).or_else(shortest) {
         Some(one) => Some(format!("{one} may be meant")),
         None => {
             let all = known.join(", ");
-            (!all.is_empty() && all.len() <= LISTED).then(|| format!("known are {all}"))
+            (!all.is_empty() && all.len() <= LISTED).then(|| format!("it is one of {all}"))
         }
     }
+}
+
+/// What all of these words begin with, up to a _.
+fn common_prefix(known: Known) -> &'static str {
+    let Some((first, rest)) = known.split_first() else {
+        return "";
+    };
+    let mut ends = first.rmatch_indices('_').map(|(at, _)| at + 1);
+    let shared = |end: &usize| {
+        let prefix = first.get(..*end).unwrap_or_default();
+        rest.iter().all(|word| word.starts_with(prefix))
+    };
+    ends.find(shared)
+        .and_then(|end| first.get(..end))
+        .unwrap_or_default()
 }
 
 /// All that is wrong with the shape of a config.json.

@@ -103,20 +103,18 @@ fn unknown_words_are_refused_as_runc_refuses_them() {
     let refused = refusal(with("/linux/namespaces", json!([{"type": "foo"}])));
     assert_eq!(
         refused,
-        "/linux/namespaces/0/type: known are mount, cgroup, uts, ipc, user, pid, network, time: \
+        "/linux/namespaces/0/type: it is one of mount, cgroup, uts, ipc, user, pid, network, time: \
          namespace \"foo\" does not exist"
     );
     let limits = json!([{"type": "RLIMIT_FOO", "soft": 1, "hard": 1}]);
     let refused = refusal(with("/process/rlimits", limits));
-    assert_eq!(
-        refused,
-        "/process/rlimits/0/type: wrong rlimit value: RLIMIT_FOO"
-    );
+    assert!(refused.starts_with("/process/rlimits/0/type: it is one of RLIMIT_"));
+    assert!(refused.ends_with(": wrong rlimit value: RLIMIT_FOO"));
     let devices = json!([{"path": "/dev/x", "type": "a", "major": 1, "minor": 1}]);
     let refused = refusal(with("/linux/devices", devices));
     assert_eq!(
         refused,
-        "/linux/devices/0/type: known are b, c, u, p: invalid device type \"a\""
+        "/linux/devices/0/type: it is one of b, c, u, p: invalid device type \"a\""
     );
     for (pointer, word, meant) in [
         (
@@ -255,9 +253,11 @@ fn deep_nesting_is_an_error_at_once() {
 fn a_process_has_pointers_of_its_own() {
     let refused = |text: Value| process::parse(&text.to_string()).unwrap_err().to_string();
     let limits = json!({"cwd": "/", "rlimits": [{"type": "RLIMIT_X", "soft": 1, "hard": 1}]});
-    assert_eq!(
-        refused(limits),
-        "/rlimits/0/type: wrong rlimit value: RLIMIT_X"
+    let refusal = refused(limits);
+    assert!(refusal.starts_with("/rlimits/0/type: "), "{refusal}");
+    assert!(
+        refusal.ends_with(": wrong rlimit value: RLIMIT_X"),
+        "{refusal}"
     );
     let uid = json!({"cwd": "/", "user": {"uid": -1}});
     assert_eq!(

@@ -193,10 +193,14 @@ fn foreign_platforms(value: &mut Value, notices: &mut Vec<Notice>) {
     let ours = value.get("linux").is_some();
     for platform in FOREIGN {
         let pointer = join("", platform);
-        if remove(value, &pointer).is_some() && !ours {
-            let text = "settings of another platform are ignored, and there are none for linux";
-            notices.push(Notice::new(pointer, text));
+        if remove(value, &pointer).is_none() {
+            continue;
         }
+        let text = "settings of another platform are ignored";
+        notices.push(match ours {
+            true => Notice::unknown(pointer, text),
+            false => Notice::new(pointer, format!("{text}, and there are none for linux")),
+        });
     }
 }
 
@@ -217,7 +221,12 @@ fn unknown_capabilities(value: &mut Value, notices: &mut Vec<Notice>) {
                 .as_str()
                 .filter(|name| name.parse::<caps::Capability>().is_err());
             if let Some(name) = unknown {
-                let text = format!("unknown capability {:?} is ignored", shorten(name));
+                let whole = format!("CAP_{}", name.trim_start_matches("CAP_")).to_uppercase();
+                let meant = match whole.parse::<caps::Capability>() {
+                    Ok(_) => format!(": {whole} may be meant"),
+                    Err(_) => String::new(),
+                };
+                let text = format!("unknown capability {:?} is ignored{meant}", shorten(name));
                 notices.push(Notice::new(format!("{pointer}/{index}"), text));
             }
             index += 1;

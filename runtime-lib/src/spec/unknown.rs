@@ -5,6 +5,7 @@
 use serde_json::Value;
 
 use super::pattern::{join, matches, shorten};
+use crate::error::{Code, Error};
 use crate::notice::Notice;
 
 /// The members of an object (runtime-spec 1.3), by its place; `*` is any member or element.
@@ -115,7 +116,7 @@ pub(super) fn members(document: &Value) -> Vec<Notice> {
 /// What to say of a member that its object doesn't have.
 fn instead(name: &str, members: &[&str]) -> Option<String> {
     let quoted = shorten(name);
-    if let Some(meant) = members.iter().find(|known| near(name, known)) {
+    if let Some(meant) = nearest(name, members.iter().copied()) {
         return Some(format!(
             "unknown setting {quoted:?} is ignored: {meant} may be meant"
         ));
@@ -149,8 +150,41 @@ fn home(is_it: impl Fn(&str) -> bool) -> Option<String> {
     }
 }
 
+/// What is wrong with a document that should be the object that a configuration has at `place`,
+/// and that is a larger one with that in it, and nothing else that acts.
+pub(super) fn around(document: &Value, place: &str) -> Option<Error> {
+    let known = OBJECTS.iter().find(|object| object.place == place)?.members;
+    let object = document.as_object()?;
+    if object.keys().any(|name| known.contains(&name.as_str())) {
+        return None;
+    }
+    let outer = |(name, value): &(&String, &Value)| {
+        value.is_object() && place.split('/').skip(1).any(|part| part == name.as_str())
+    };
+    let (name, _) = object.iter().find(outer)?;
+    let tail = format!("setting {name:?} is not one of {place}");
+    let hint =
+        format!("the object that config.json has at {place} is wanted, without one around it");
+    Some(
+        Error::new(Code::InvalidConfig, tail)
+            .at(join("", name))
+            .hint(hint),
+    )
+}
+
+/// A notice of a document that has only the object at `place`: what it names is in that document.
+pub(super) fn within(notice: &mut Notice, place: &str) {
+    if let Some(inner) = notice.pointer.strip_prefix(place) {
+        notice.pointer = inner.to_owned();
+    }
+    let outer = format!("it belongs at {place}/");
+    if notice.text.contains(&outer) {
+        notice.text = notice.text.replace(&outer, "it belongs at /");
+    }
+}
+
 /// Whether two words differ in case alone, or by a few letters of a word that has more.
-pub(crate) fn near(word: &str, known: &str) -> bool {
+pub(super) fn near(word: &str, known: &str) -> bool {
     if word.eq_ignore_ascii_case(known) {
         return true;
     }
@@ -158,6 +192,13 @@ pub(crate) fn near(word: &str, known: &str) -> bool {
         return false;
     }
     distance(word.as_bytes(), known.as_bytes()) <= NEAR
+}
+
+/// The one of these words that is nearest to another one, if any is near.
+pub(crate) fn nearest<'k>(word: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
+    known
+        .filter(|known| near(word, known))
+        .min_by_key(|known| distance(word.as_bytes(), known.as_bytes()))
 }
 
 /// How many letters have to be put in, taken out or changed.

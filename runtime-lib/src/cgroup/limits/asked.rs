@@ -134,12 +134,12 @@ impl<'a> Asked<'a> {
                 return refuse(
                     tail,
                     format!("{at}/pageSize"),
-                    "a size such as 64KB, 2MB or 1GB",
+                    "it is a size such as 64KB, 2MB or 1GB",
                 );
             }
             if pages.limit() < 0 {
                 let tail = format!("invalid value: {}", pages.limit());
-                return refuse(tail, format!("{at}/limit"), "bytes");
+                return refuse(tail, format!("{at}/limit"), "it is a number of bytes");
             }
         }
         for name in self.rdma.iter().flat_map(|devices| devices.keys()) {
@@ -175,7 +175,7 @@ impl<'a> Asked<'a> {
         }
         if let Some(idle) = self.idle.filter(|idle| ![0, 1].contains(idle)) {
             let tail = format!("invalid value: {idle}");
-            return refuse(tail, "/linux/resources/cpu/idle", "0 or 1");
+            return refuse(tail, "/linux/resources/cpu/idle", "it is 0 or 1");
         }
         let lists = [
             ("/linux/resources/cpu/cpus", self.cpus),
@@ -184,7 +184,11 @@ impl<'a> Asked<'a> {
         for (pointer, list) in lists {
             if let Some(list) = list.filter(|list| !is_list(list)) {
                 let tail = format!("invalid list: {:?}", shorten(list));
-                return refuse(tail, pointer, "numbers and ranges such as 0-2,7");
+                return refuse(
+                    tail,
+                    pointer,
+                    "it is made of numbers and ranges such as 0-2,7",
+                );
             }
         }
         Ok(())
@@ -199,7 +203,7 @@ impl<'a> Asked<'a> {
         for (pointer, value) in bytes {
             if let Some(value @ ..-1) = value {
                 let tail = format!("invalid value: {value}");
-                return refuse(tail, pointer, "bytes, or -1 for no limit");
+                return refuse(tail, pointer, "it is a number of bytes, or -1 for no limit");
             }
         }
         if let Some(swap @ 0..) = self.swap {
@@ -229,7 +233,7 @@ impl<'a> Asked<'a> {
         for (at, weight) in std::iter::once(whole).chain(devices) {
             if let Some(weight @ (..10 | 1001..)) = weight {
                 let tail = format!("invalid weight: {weight}");
-                return refuse(tail, at, "10 to 1000");
+                return refuse(tail, at, "it is from 10 to 1000");
             }
         }
         let throttled = [

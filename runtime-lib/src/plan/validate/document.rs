@@ -39,7 +39,10 @@ pub(super) fn root_has_a_path(spec: &Spec) -> Vec<Error> {
     match spec.config.root() {
         None => vec![refuse("/root", "root must be specified")],
         Some(root) if root.path().as_os_str().is_empty() => {
-            vec![refuse("/root/path", "root must be specified")]
+            vec![
+                refuse("/root/path", "root must be specified")
+                    .hint("it is the directory of the root filesystem"),
+            ]
         }
         Some(_) => vec![],
     }

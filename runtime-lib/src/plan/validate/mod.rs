@@ -91,7 +91,7 @@ pub fn first(errors: Vec<Error>) -> Option<Error> {
     let first = errors.into_iter().next()?;
     Some(match count {
         1 => first,
-        _ => first.hint(format!(
+        _ => first.also(format!(
             "one of {count} problems, capsid explain lists them"
         )),
     })
@@ -105,7 +105,7 @@ pub fn first_named(errors: Vec<Error>) -> Option<Error> {
     let several = places.len() > 1;
     let first = errors.into_iter().next()?;
     Some(match several {
-        true => first.hint(all),
+        true => first.also(all),
         false => first,
     })
 }

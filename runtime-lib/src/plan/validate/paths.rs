@@ -51,7 +51,10 @@ pub(super) fn root_propagation_is_known(spec: &Spec) -> Vec<Error> {
     match linux(spec).and_then(|linux| linux.rootfs_propagation().as_deref()) {
         Some(word) if !word.is_empty() && propagation(word).is_none() => {
             let tail = format!("rootfsPropagation={} is not supported", shorten(word));
-            vec![refuse("/linux/rootfsPropagation", tail)]
+            vec![
+                refuse("/linux/rootfsPropagation", tail)
+                    .hint("it is one of [r]private, [r]shared, [r]slave, [r]unbindable"),
+            ]
         }
         _ => vec![],
     }
