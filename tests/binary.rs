@@ -166,7 +166,13 @@ fn features_tells_what_the_specification_asks_for() {
             .is_some_and(|list| list.contains(&word.into()))
     };
     let unsafe_ones = "/potentiallyUnsafeConfigAnnotations";
-    assert!(has(unsafe_ones, "capsid.lxcfs"), "{features}");
+    for annotation in [
+        "capsid.lxcfs",
+        "run.oci.systemd.subgroup",
+        "run.oci.delegate-cgroup",
+    ] {
+        assert!(has(unsafe_ones, annotation), "{features}");
+    }
     for option in [
         "bind",
         "rbind",

@@ -240,7 +240,7 @@ fn cgroups(layout: &Layout) -> CgroupPlan {
                 .map(|h| group(&h.controllers, &h.mount))
                 .collect(),
             unified: unified.as_ref().map(|h| group(&h.controllers, &h.mount)),
-            systemd: None,
+            ..CgroupPlan::default()
         },
         Layout::None => CgroupPlan::default(),
     }

@@ -1,5 +1,9 @@
 //! Where the unit lies, and that it goes with the container.
 
+use std::path::Path;
+
+use serde_json::json;
+
 use crate::harness::until;
 use crate::systemd::{cgroup_of, properties, sleeping, systemctl};
 use crate::systemd_stage;
@@ -112,6 +116,50 @@ fn a_unit_that_has_failed_makes_room() {
     assert_eq!(properties(&unit)["ActiveState"], "active");
     container.delete_force().ok();
     assert_eq!(properties(&unit)["LoadState"], "not-found");
+}
+
+#[test]
+fn annotations_give_the_container_a_cgroup_below_the_scopes_and_one_to_manage() {
+    let stage = systemd_stage!();
+    if !stage.view.is_v2() {
+        crate::skip!("a cgroup is given away on v2 only");
+    }
+    let mut bundle = sleeping(&stage, None);
+    bundle.namespace("cgroup", None);
+    bundle.set(
+        "/linux/resources",
+        json!({"memory": {"limit": 67_108_864}, "pids": {"limit": 60}}),
+    );
+    let annotations = json!({"run.oci.systemd.subgroup": "box", "run.oci.delegate-cgroup": "in"});
+    bundle.set("/annotations", annotations);
+    let container = stage.create(&bundle);
+    let scope = format!("/system.slice/capsid-{}.scope", container.id);
+    assert_eq!(cgroup_of(container.pid()), format!("{scope}/box/in"));
+    container.start().ok();
+    let limit = |dir: &str, file: &str| {
+        let path = format!("/sys/fs/cgroup{scope}{dir}/{file}");
+        std::fs::read_to_string(&path)
+            .expect(&path)
+            .trim()
+            .to_owned()
+    };
+    for dir in ["", "/box"] {
+        assert_eq!(limit(dir, "memory.max"), "67108864", "{dir}");
+        assert_eq!(limit(dir, "pids.max"), "60", "{dir}");
+    }
+    // What is inside may be given controllers: nobody else's process is in the way.
+    let seen = container.sh("cat /proc/self/cgroup | head -n 1 | cut -d: -f3");
+    assert_eq!(seen, "/in");
+    let control = format!("/sys/fs/cgroup{scope}/box/cgroup.subtree_control");
+    std::fs::write(control, "+memory").expect("nobody is in there");
+    assert_eq!(
+        container.sh("cat /proc/self/cgroup | head -n 1 | cut -d: -f3"),
+        "/in"
+    );
+    container.call("update", &["--pids-limit", "61"]).ok();
+    assert_eq!(limit("/box", "pids.max"), "61");
+    container.delete_force().ok();
+    assert!(!Path::new(&format!("/sys/fs/cgroup{scope}")).exists());
 }
 
 #[test]

@@ -30,7 +30,7 @@ pub(super) fn permitted(
     let plan = CgroupPlan {
         legacy: may,
         unified,
-        systemd: None,
+        ..CgroupPlan::default()
     };
     let refused: Vec<Group> = may_not.into_iter().chain(no_unified).collect();
     if refused.is_empty() && !plan.is_empty() {

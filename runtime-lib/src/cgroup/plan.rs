@@ -25,6 +25,10 @@ pub struct CgroupPlan {
     /// The unit that these are the cgroups of, where systemd makes them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub systemd: Option<Unit>,
+    /// cgroup v2: where below the container's own its first process is moved at last, for whoever
+    /// is inside to manage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delegated: Option<PathBuf>,
 }
 
 /// One directory of a container.
@@ -139,7 +143,7 @@ impl CgroupPlan {
         lines.extend(self.systemd.iter().map(|unit| unit.describe(limits)));
         for group in self.groups() {
             let dir = group.dir();
-            if self.systemd.is_none() {
+            if self.systemd.as_ref().is_none_or(Unit::has_subgroup) {
                 lines.push(format!("mkdir {}", dir.display()));
             }
             if group.has("cpuset") && !limits.sets_whole_cpuset() {
@@ -149,6 +153,10 @@ impl CgroupPlan {
             for line in limits.describe(group) {
                 lines.push(line);
             }
+        }
+        if let Some(dir) = self.delegated_dir() {
+            let dir = dir.display();
+            lines.push(format!("mkdir {dir}, and move the waiting process there"));
         }
         lines
     }

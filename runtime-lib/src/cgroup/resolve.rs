@@ -57,6 +57,15 @@ impl CgroupPlan {
         layout: &Layout,
         request: &CgroupRequest<'_>,
     ) -> Result<(CgroupPlan, Limits, Vec<Notice>)> {
+        let (mut plan, limits, mut notices) = CgroupPlan::own(layout, request)?;
+        plan.nest(request.driver, request.annotations, &mut notices)?;
+        Ok((plan, limits, notices))
+    }
+
+    fn own(
+        layout: &Layout,
+        request: &CgroupRequest<'_>,
+    ) -> Result<(CgroupPlan, Limits, Vec<Notice>)> {
         let version = match layout {
             Layout::Legacy { .. } => Version::V1,
             Layout::Unified { .. } | Layout::None => Version::V2,
@@ -97,7 +106,7 @@ impl CgroupPlan {
             ) => CgroupPlan {
                 legacy: hierarchies.iter().map(|h| place.in_legacy(h)).collect(),
                 unified: unified.as_ref().map(|h| place.in_unified(h)),
-                systemd: None,
+                ..CgroupPlan::default()
             },
         };
         let plan = match request.lenient {

@@ -305,6 +305,108 @@ fn a_containers_cgroup_mounts_show_its_own_directories() {
     );
 }
 
+/// The plan, with systemd where it is said, of these annotations.
+fn nested(
+    layout: &Layout,
+    systemd: bool,
+    pairs: &[(&str, &str)],
+) -> Result<(CgroupPlan, Vec<Notice>)> {
+    let pairs = pairs
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+    let annotations = pairs.collect();
+    let facts = SystemdFacts::of_system();
+    let resources = json!({});
+    let typed = serde_json::from_value(resources.clone()).unwrap();
+    let request = CgroupRequest {
+        driver: match systemd {
+            true => CgroupDriver::Systemd,
+            false => CgroupDriver::Cgroupfs,
+        },
+        path: None,
+        id: "web",
+        resources: Some(&typed),
+        raw: Some(&resources),
+        rootless: false,
+        lenient: false,
+        systemd: systemd.then_some(&facts),
+        annotations: Some(&annotations),
+    };
+    CgroupPlan::resolve(layout, &request).map(|(plan, _, notices)| (plan, notices))
+}
+
+const SUBGROUP: &str = "run.oci.systemd.subgroup";
+const DELEGATE: &str = "run.oci.delegate-cgroup";
+
+#[test]
+fn annotations_put_a_cgroup_below_the_units_and_one_below_that() {
+    let scope = "/cg/system.slice/capsid-web.scope";
+    for (annotations, own, delegated) in [
+        (&[][..], scope.to_owned(), None),
+        (&[(SUBGROUP, "")], scope.to_owned(), None),
+        (&[(SUBGROUP, "box")], format!("{scope}/box"), None),
+        (&[(SUBGROUP, "/a//b/")], format!("{scope}/a/b"), None),
+        (
+            &[(DELEGATE, "in")],
+            scope.to_owned(),
+            Some(format!("{scope}/in")),
+        ),
+        (
+            &[(SUBGROUP, "box"), (DELEGATE, "in")],
+            format!("{scope}/box"),
+            Some(format!("{scope}/box/in")),
+        ),
+    ] {
+        let (plan, notices) = nested(&v2(), true, annotations).unwrap();
+        assert_eq!((dirs(&plan), notices), (vec![own.clone()], Vec::new()));
+        assert_eq!(plan.delegated_dir(), delegated.clone().map(PathBuf::from));
+        let unit = plan.systemd.as_ref().unwrap();
+        assert_eq!(unit.dir(Path::new(&own)), Path::new(scope));
+        let lines = plan.describe(&Limits::default());
+        let made = |dir: &str| {
+            lines
+                .iter()
+                .any(|line| line.split(',').next() == Some(&format!("mkdir {dir}")))
+        };
+        assert_eq!(made(&own), own != scope, "{lines:?}");
+        assert!(delegated.iter().all(|dir| made(dir)), "{lines:?}");
+        // What the state keeps is what was planned.
+        let kept = serde_json::to_string(&plan).unwrap();
+        assert_eq!(serde_json::from_str::<CgroupPlan>(&kept).unwrap(), plan);
+    }
+}
+
+#[test]
+fn without_systemd_a_cgroup_is_delegated_and_the_subgroup_is_a_notice() {
+    let both = [(SUBGROUP, "box"), (DELEGATE, "in")];
+    let (plan, notices) = nested(&v2(), false, &both).unwrap();
+    assert_eq!(dirs(&plan), ["/cg/a/web"]);
+    assert_eq!(plan.delegated_dir(), Some("/cg/a/web/in".into()));
+    let pointers: Vec<_> = notices.iter().map(|it| it.pointer.as_str()).collect();
+    assert_eq!(pointers, [format!("/annotations/{SUBGROUP}")]);
+}
+
+#[test]
+fn on_v1_a_cgroup_below_and_a_path_that_leads_elsewhere_are_refused() {
+    for (layout, systemd, key, value, code) in [
+        (hybrid(), true, SUBGROUP, "box", Code::Unsupported),
+        (hybrid(), true, DELEGATE, "in", Code::Unsupported),
+        (hybrid(), false, DELEGATE, "in", Code::Unsupported),
+        (v2(), true, SUBGROUP, "../box", Code::InvalidConfig),
+        (v2(), false, DELEGATE, "a/../../b", Code::InvalidConfig),
+        (v2(), false, DELEGATE, "a\nb", Code::InvalidConfig),
+    ] {
+        let refused = nested(&layout, systemd, &[(key, value)]).unwrap_err();
+        let pointer = format!("/annotations/{key}");
+        assert_eq!(
+            (refused.code(), refused.pointer()),
+            (code, Some(pointer.as_str())),
+            "{value}"
+        );
+    }
+    assert!(nested(&hybrid(), true, &[(SUBGROUP, ""), (DELEGATE, "")]).is_ok());
+}
+
 proptest! {
     #[test]
     fn whatever_the_path_the_directory_is_below_the_mount(path in "[a/.\\\\ é]{0,12}") {

@@ -32,13 +32,13 @@ impl<'a> V2<'a> {
         V2 { group, fresh }
     }
 
-    /// Writes the limits to the directory that systemd has made, and has attached a device
-    /// program to if it was told of one. A slice gets its process here.
+    /// Writes the limits to the directory that systemd has made, or that was made below it. The
+    /// device program may be there already. A slice gets its process here.
     pub fn adopt(&self, limits: &Limits, programmed: bool, pid: Option<i32>) -> Result<()> {
         let dir = self.group.dir();
         self.write_all(limits)?;
         if let Some(DevicePolicy::Program(rules)) = &limits.devices
-            && !(programmed && device_attach::has_program(&dir)?)
+            && !programmed
         {
             device_attach::put(&dir, rules)?;
         }

@@ -209,6 +209,7 @@ impl<'a> Birth<'a> {
             // The process proper is a child of the one that was cloned.
             self.stage(newborn)?;
         }
+        self.ground.cgroups.delegate(newborn.pid)?;
         self.ground.state_dir.publish(STATE)?;
         self.handover.give(newborn)?;
         match self.start {

@@ -63,6 +63,11 @@ impl<'plan> Cgroups<'plan> {
         self.manager.place(self.limits, pid)
     }
 
+    /// Where the process is moved when its namespaces are made.
+    pub(super) fn delegate(&self, pid: i32) -> Result<()> {
+        self.cgroup.enter_delegated(self.limits, pid)
+    }
+
     /// Makes the rest, while the process is at its mounts; the files by which it joins.
     pub(super) fn finish(&self) -> Result<Vec<OwnedFd>> {
         if let Some(files) = self.files.take() {

@@ -2,7 +2,7 @@
 //! from the frozen copy of the configuration.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
@@ -60,7 +60,11 @@ impl Container {
         check_preserved(options.preserve_fds)?;
         let (record, init) = self.running_init(options)?;
         let pid = record.init.pid;
-        let cgroup = self.journal.cgroup.below(&options.cgroups)?;
+        let cgroup = match self.journal.cgroup.delegated {
+            // Whoever manages the cgroups inside can't give controllers to one with a process.
+            Some(_) if options.cgroups.is_empty() => self.cgroup_of_init(pid)?,
+            _ => self.journal.cgroup.below(&options.cgroups)?,
+        };
         let filter = self.own_filter(record)?;
         let spec = match &filter {
             Some(filter) if filter.listens() => Some(self.spec()?),
@@ -214,6 +218,11 @@ impl Container {
         let own = text.lines().find_map(|line| line.strip_prefix("0::"));
         match (&mut cgroup.unified, own) {
             (Some(group), Some(own)) => {
+                if let Some(unit) = &mut cgroup.systemd
+                    && let Ok(below) = Path::new(own).strip_prefix(&group.path)
+                {
+                    unit.below = below.to_path_buf();
+                }
                 group.path = PathBuf::from(own);
                 Ok(cgroup)
             }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::version;
-use crate::cgroup::SYSTEMD_ANNOTATIONS;
+use crate::cgroup::{NESTED, SYSTEMD_ANNOTATIONS};
 use crate::container::hooks::COPIES as HOOK_OUTPUTS;
 use crate::plan::hooks::HookKind;
 use crate::step::scheduling::{MEMORY_FLAGS, MEMORY_MODES};
@@ -131,10 +131,12 @@ pub fn features() -> Features {
             // Engines ask runc's key before they offer a checkpoint.
             ("org.opencontainers.runc.checkpoint.enabled", "false"),
         ]),
-        // Files that are written, a directory of the host that is shown, what systemd is told.
+        // Files that are written, a directory of the host that is shown, what systemd is told,
+        // cgroups that are made.
         potentially_unsafe_config_annotations: [
             &HOOK_OUTPUTS[..],
             &[lxcfs::ANNOTATION, SYSTEMD_ANNOTATIONS],
+            &NESTED,
         ]
         .concat(),
     }

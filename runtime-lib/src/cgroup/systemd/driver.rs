@@ -2,6 +2,7 @@
 //! own, the directories are used where it doesn't.
 
 use std::cell::Cell;
+use std::path::Path;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -16,7 +17,7 @@ use crate::cgroup::devices::DevicePolicy;
 use crate::cgroup::limits::Limits;
 use crate::cgroup::v1::V1;
 use crate::cgroup::v2::V2;
-use crate::cgroup::{CgroupManager, CgroupPlan, Group, Made, members};
+use crate::cgroup::{CgroupManager, CgroupPlan, Group, Made, device_attach, members};
 use crate::error::{Code, Error, Result};
 
 /// How long a systemd that has not answered is asked to take back what it may have begun.
@@ -79,15 +80,19 @@ impl<'a> Systemd<'a> {
     /// systemd has to have made what the plan says, or delete would look in the wrong place.
     fn check(&self, pid: i32) -> Result<()> {
         let group = self.plan.groups().find(|group| systemd_has(group));
-        match group {
-            Some(group) if !members::pids(&group.dir())?.contains(&pid) => {
-                let tail = format!("systemd has not put process {pid} into the unit's cgroup");
-                Err(Error::new(Code::Cgroup, tail)
-                    .path(group.dir())
-                    .hint("it may have another root of its cgroups than what is mounted here"))
-            }
-            _ => Ok(()),
+        group.map_or(Ok(()), |group| has_put(&group.dir(), pid))
+    }
+
+    /// From the unit's own cgroup into the one below. The unit's must be empty before its controllers
+    /// are given to that (cgroups(7), "no internal processes").
+    fn descend(&self, group: &Group, unit: &Path, pid: i32) -> Result<()> {
+        if !self.unit.is_slice() {
+            has_put(unit, pid)?;
         }
+        let mut made = Made::default();
+        made.leaf(group)?;
+        made.keep();
+        members::add(&group.dir(), pid)
     }
 
     fn stop(&self) -> Result<()> {
@@ -106,6 +111,16 @@ impl<'a> Systemd<'a> {
             result => result,
         }
     }
+}
+
+fn has_put(dir: &Path, pid: i32) -> Result<()> {
+    if members::pids(dir)?.contains(&pid) {
+        return Ok(());
+    }
+    let tail = format!("systemd has not put process {pid} into the unit's cgroup");
+    Err(Error::new(Code::Cgroup, tail)
+        .path(dir)
+        .hint("it may have another root of its cgroups than what is mounted here"))
 }
 
 /// The hierarchy that systemd puts processes into by itself.
@@ -140,8 +155,15 @@ impl CgroupManager for Systemd<'_> {
         let joins = self.unit.is_slice();
         match (&self.plan.unified, self.plan.legacy.is_empty()) {
             (Some(group), true) => {
-                let programmed = self.unit.program.is_some();
-                V2::new(group).adopt(limits, programmed, joins.then_some(pid))?;
+                let dir = group.dir();
+                let unit = self.unit.dir(&dir);
+                let below = self.unit.has_subgroup();
+                if below {
+                    self.descend(group, unit, pid)?;
+                }
+                let joins = (joins && !below).then_some(pid);
+                let programmed = self.unit.program.is_some() && device_attach::has_program(unit)?;
+                V2::new(group).adopt(limits, programmed, joins)?;
             }
             _ => V1::new(self.plan).adopt(limits, pid)?,
         }

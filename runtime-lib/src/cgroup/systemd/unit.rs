@@ -31,12 +31,30 @@ pub struct Unit {
     /// Where the device program is kept, which systemd attaches again when it loads its units.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub program: Option<PathBuf>,
+    /// The container's own cgroup, where it is one below the unit's.
+    #[serde(default, skip_serializing_if = "is_empty")]
+    pub subgroup: PathBuf,
     /// Which cgroup below its own a further process is put into.
     #[serde(skip)]
     pub below: PathBuf,
 }
 
+fn is_empty(path: &Path) -> bool {
+    path.as_os_str().is_empty()
+}
+
 impl Unit {
+    /// Whether the container's cgroup is one below the unit's, which systemd doesn't make.
+    pub fn has_subgroup(&self) -> bool {
+        !is_empty(&self.subgroup)
+    }
+
+    /// The unit's own directory, from the container's.
+    pub(in crate::cgroup) fn dir<'a>(&self, own: &'a Path) -> &'a Path {
+        let depth = self.subgroup.components().count();
+        own.ancestors().nth(depth).unwrap_or(own)
+    }
+
     /// Whether it is a slice, which holds no process of systemd's.
     pub fn is_slice(&self) -> bool {
         self.name.ends_with(".slice")
@@ -57,7 +75,8 @@ impl Unit {
     /// # Errors
     /// systemd's own words.
     pub fn attach(&self, pid: i32) -> Result<()> {
-        Manager::connect(&self.manager)?.attach(&self.name, &self.below, pid.cast_unsigned())
+        let below = self.subgroup.join(&self.below);
+        Manager::connect(&self.manager)?.attach(&self.name, &below, pid.cast_unsigned())
     }
 
     /// What systemd is told of these limits.
@@ -97,6 +116,7 @@ pub(in crate::cgroup) fn plan(
         manager: facts.address.clone(),
         version: facts.version,
         program: None,
+        subgroup: PathBuf::new(),
         below: PathBuf::new(),
     };
     let (legacy, unified) = match layout {
@@ -122,6 +142,7 @@ pub(in crate::cgroup) fn plan(
         legacy,
         unified,
         systemd: Some(unit),
+        delegated: None,
     })
 }
 
@@ -188,5 +209,20 @@ impl Facts {
     /// `BPFProgram=` is of systemd 249, and takes what lies on a mounted bpffs.
     fn takes_programs(&self) -> bool {
         !self.address.user && self.version >= 249 && super::has_bpf_files()
+    }
+}
+
+#[cfg(test)]
+impl Facts {
+    /// A machine's own.
+    pub(in crate::cgroup) fn of_system() -> Facts {
+        Facts {
+            address: Address {
+                user: false,
+                bus: String::new(),
+            },
+            version: 252,
+            cgroup: PathBuf::from("/"),
+        }
     }
 }
