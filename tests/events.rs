@@ -98,6 +98,56 @@ fn killings(container: &Container<'_>) -> u64 {
 }
 
 #[test]
+fn another_format_adds_what_runc_leaves_out_and_changes_nothing_else() {
+    let stage = stage!();
+    let mut bundle = stage.bundle();
+    bundle.sleeps();
+    let container = stage.create(&bundle);
+    container.start().ok();
+    let line = |format: &[&str]| -> Value {
+        let options = [&["--stats"], format].concat();
+        let printed = container.call("events", &options).ok().stdout;
+        serde_json::from_str(printed.trim()).unwrap()
+    };
+    fn keys(value: &Value) -> Vec<&str> {
+        value
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(String::as_str)
+            .collect()
+    }
+    let (plain, whole) = (line(&[]), line(&["--format=json-v2"]));
+    assert_eq!(
+        keys(&line(&["--format", "json"])["data"]),
+        keys(&plain["data"])
+    );
+    assert_eq!(
+        (&plain["type"], &plain["id"]),
+        (&whole["type"], &whole["id"])
+    );
+    let further = |part: &Value, whole: &Value| -> Vec<String> {
+        let (part, whole) = (keys(part), keys(whole));
+        assert!(
+            part.iter().all(|key| whole.contains(key)),
+            "{part:?} {whole:?}"
+        );
+        let rest = whole.iter().filter(|key| !part.contains(key));
+        rest.map(ToString::to_string).collect()
+    };
+    let (plain, whole) = (&plain["data"], &whole["data"]);
+    assert_eq!(further(plain, whole), ["misc", "rdma"]);
+    assert!(whole["cpu"]["burst"]["time"].is_u64(), "{whole}");
+    let blkio = further(&plain["blkio"], &whole["blkio"]);
+    for key in ["ioCostIndebt", "ioCostIndelay", "ioCostUsage", "ioCostWait"] {
+        assert!(blkio.iter().any(|it| it == key), "{blkio:?}");
+    }
+    let refused = container.call("events", &["--stats", "--format", "json-v3"]);
+    assert_eq!(refused.code, 2);
+    container.delete_force().ok();
+}
+
+#[test]
 fn stats_are_one_line_with_runcs_keys() {
     let stage = stage!();
     let mut bundle = stage.bundle();

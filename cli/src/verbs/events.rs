@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use capsid_runtime::cgroup::Stats;
 use capsid_runtime::{Code, Container, Error, Event, Result};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
@@ -19,6 +19,9 @@ const NOTES: &str = "\
 Each line is a JSON object: {\"type\":\"stats\",\"id\":…,\"data\":…} after every interval, and
 {\"type\":\"oom\",\"id\":…} for every process of the container that the kernel has killed for want
 of memory. It ends when the container has stopped.
+
+`--format json-v2` adds to the data: cpu.burst, blkio.ioCostUsage, -Wait, -Indebt and -Indelay, rdma and misc
+(null where the kernel has no such controller here). No limit is the largest number.
 
 DURATION is one or more numbers with the units h, m, s, ms, us or ns.
 
@@ -41,9 +44,27 @@ pub struct Events {
     )]
     interval: Interval,
 
+    /// runc's document, or with what it leaves out
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Json)]
+    format: Format,
+
     /// Print one line of stats and end
     #[arg(long)]
     stats: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    Json,
+    JsonV2,
+}
+
+/// The stats in one of the formats.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Data {
+    Runcs(Box<Stats>),
+    Whole(serde_json::Value),
 }
 
 /// runc's envelope.
@@ -52,22 +73,22 @@ struct Line<'a> {
     r#type: &'static str,
     id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<Stats>,
+    data: Option<Data>,
 }
 
 impl Events {
     pub fn run(self, global: &Global) -> Result<u8> {
         let container = self.id.open(global)?;
         match self.stats {
-            true => print_stats(&container)?,
-            false => follow(&container, self.interval.0)?,
+            true => print_stats(&container, self.format)?,
+            false => follow(&container, self.interval.0, self.format)?,
         }
         Ok(0)
     }
 }
 
 /// Prints until the container has stopped.
-fn follow(container: &Container, interval: Duration) -> Result<()> {
+fn follow(container: &Container, interval: Duration, format: Format) -> Result<()> {
     let mut events = container.events()?;
     let mut next = later(Instant::now(), interval);
     loop {
@@ -81,7 +102,7 @@ fn follow(container: &Container, interval: Duration) -> Result<()> {
         }
         let now = Instant::now();
         if next.is_some_and(|next| now >= next) {
-            match print_stats(container) {
+            match print_stats(container, format) {
                 // It has stopped this moment, which the next turn tells.
                 Err(error) if error.code() == Code::NotRunning => {}
                 result => result?,
@@ -110,11 +131,20 @@ fn wait(events: &impl AsFd, until: Option<Instant>) -> Result<()> {
     }
 }
 
-fn print_stats(container: &Container) -> Result<()> {
-    print("stats", container, Some(container.stats()?))
+fn print_stats(container: &Container, format: Format) -> Result<()> {
+    let stats = container.stats()?;
+    let data = match format {
+        Format::Json => Data::Runcs(Box::new(stats)),
+        Format::JsonV2 => Data::Whole(
+            stats
+                .whole()
+                .map_err(|error| Error::new(Code::Io, error.to_string()).doing("write JSON"))?,
+        ),
+    };
+    print("stats", container, Some(data))
 }
 
-fn print(kind: &'static str, container: &Container, data: Option<Stats>) -> Result<()> {
+fn print(kind: &'static str, container: &Container, data: Option<Data>) -> Result<()> {
     let line = Line {
         r#type: kind,
         id: container.id(),

@@ -5,6 +5,7 @@
 //! A counter that the kernel doesn't have is 0, or left out where runc leaves zeros out.
 
 mod files;
+mod further;
 mod pressure;
 mod v1;
 mod v2;
@@ -14,6 +15,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use self::files::Files;
+pub use self::further::{Burst, Further, IoCost, Misc, Rdma, RdmaDevice};
 pub use self::pressure::{Pressure, Stall};
 use super::plan::CgroupPlan;
 use crate::rdt;
@@ -31,6 +33,9 @@ pub struct Stats {
     pub intel_rdt: rdt::Stats,
     /// runc's, of a kind of networks that no config.json can ask for: always null.
     pub network_interfaces: (),
+    /// What runc doesn't print: [`Stats::whole`] does.
+    #[serde(skip)]
+    pub further: Further,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -178,9 +183,15 @@ impl CgroupPlan {
     pub fn stats(&self) -> Stats {
         let unified = self.unified.as_ref().map(|group| Files(group.dir()));
         if self.legacy.is_empty() {
-            return unified.map_or_else(Stats::default, |files| v2::read(&files));
+            let further = further::read(|_| self.unified.as_ref().map(|it| Files(it.dir())));
+            let stats = unified.map_or_else(Stats::default, |files| v2::read(&files));
+            return Stats { further, ..stats };
         }
         let mut stats = v1::read(|controller| {
+            let group = self.legacy.iter().find(|group| group.has(controller));
+            group.map(|group| Files(group.dir()))
+        });
+        stats.further = further::read(|controller| {
             let group = self.legacy.iter().find(|group| group.has(controller));
             group.map(|group| Files(group.dir()))
         });
@@ -235,6 +246,40 @@ mod tests {
         for name in ["v2", "v2-every-controller"] {
             golden(name, &v2::read(&Files(fixture(name))));
         }
+    }
+
+    /// The same with what runc leaves out.
+    fn golden_whole(name: &str, stats: Stats, further: Further) {
+        let stats = Stats { further, ..stats };
+        let path = fixture(name).join("stats-v2.json");
+        let text = serde_json::to_string_pretty(&stats.whole().unwrap()).unwrap() + "\n";
+        if std::env::var_os("CAPSID_BLESS").is_some() {
+            std::fs::write(&path, &text).unwrap();
+        }
+        assert_eq!(text, std::fs::read_to_string(&path).unwrap(), "{name}");
+    }
+
+    #[test]
+    fn what_runc_leaves_out_is_in_the_whole_document_of_both_versions() {
+        let of_v1 = |controller: &str| {
+            let dir = fixture("v1-bfq").join(controller);
+            dir.is_dir().then_some(Files(dir))
+        };
+        golden_whole("v1-bfq", v1::read(of_v1), further::read(of_v1));
+        let name = "v2-every-controller";
+        let files = || Files(fixture(name));
+        golden_whole(name, v2::read(&files()), further::read(|_| Some(files())));
+        // Nothing of it gets into runc's own document.
+        let files = || Files(fixture(name));
+        let further = further::read(|_| Some(files()));
+        assert!(further.rdma.is_some() && further.misc.is_some());
+        let stats = v2::read(&files());
+        let with = Stats {
+            further,
+            ..stats.clone()
+        };
+        let [plain, with] = [stats, with].map(|it| serde_json::to_string(&it).unwrap());
+        assert_eq!(plain, with);
     }
 
     #[test]
