@@ -350,3 +350,23 @@ fn mounts_that_are_wrong_are_told_what_is_missing() {
     ];
     stage.call(&add).refuses(&words);
 }
+
+#[test]
+fn exec_into_a_container_that_takes_long_to_end_says_that_it_ends() {
+    use nix::sys::ptrace;
+    use nix::sys::wait::waitpid;
+    use nix::unistd::Pid;
+    let stage = stage!();
+    let container = stage.running();
+    let init = container.pid();
+    let other = Pid::from_raw(container.exec_detached(&["sleep", "1000"]));
+    // The end of init waits for all of its pid namespace, and a zombie that is traced stays.
+    ptrace::seize(other, ptrace::Options::empty()).unwrap();
+    container.kill("KILL").ok();
+    crate::harness::until("init has lost its namespaces", || {
+        std::fs::metadata(format!("/proc/{init}/ns/mnt")).is_err()
+    });
+    let outcome = container.exec(&["true"]);
+    waitpid(other, None).unwrap();
+    outcome.fails_with(255, &["or is about to: cannot exec in a stopped container"]);
+}
