@@ -706,3 +706,22 @@ fn exit_codes_are_dockers_where_that_is_asked_for() {
     assert_eq!(with("docker", &["run", "--bundle", &folder, &other]), 127);
     assert_eq!(with("docker", &["no-such-verb"]), 2);
 }
+
+#[test]
+fn a_capability_that_the_caller_lacks_is_named() {
+    let stage = stage!();
+    let mut bundle = stage.bundle();
+    for set in ["bounding", "permitted", "effective"] {
+        let pointer = format!("/process/capabilities/{set}");
+        bundle.set(&pointer, json!(["CAP_KILL", "CAP_SYS_BOOT"]));
+    }
+    let id = stage.id();
+    bundle.write(&id);
+    let script = "exec setpriv --bounding-set=-sys_boot $capsid run --bundle \"$1\" \"$2\"";
+    stage
+        .shell(script, &[&bundle.folder.to_string_lossy(), &id])
+        .refuses(&[
+            "the caller itself has no CAP_SYS_BOOT",
+            "operation not permitted",
+        ]);
+}

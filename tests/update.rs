@@ -115,6 +115,21 @@ fn flags_change_the_limits_of_a_running_container() {
 }
 
 #[test]
+fn the_shares_come_back_when_a_group_is_idle_no_more() {
+    limited!(stage, container);
+    if !container.cgroup("cpu").join("cpu.idle").exists() {
+        skip!("no idle groups here");
+    }
+    container.call("update", &["--cpu-idle", "1"]).ok();
+    container.call("update", &["--cpu-idle", "0"]).ok();
+    let expected = if stage.view.is_v2() { "59" } else { "512" };
+    assert_eq!(
+        limit(&container, "cpu", "cpu.shares", "cpu.weight"),
+        expected
+    );
+}
+
+#[test]
 fn a_document_comes_from_a_file_or_standard_input_in_every_spelling() {
     limited!(stage, container);
     for (number, spelling) in ["-r -", "-r-", "--resources -", "--resources=-"]

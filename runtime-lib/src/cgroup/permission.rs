@@ -81,6 +81,13 @@ fn remedy(parent: &Path, group: &Group) -> String {
              systemd-run --user --scope -p Delegate=yes; without systemd, as root: \
              chown {uid} {parent} {parent}/cgroup.procs {parent}/cgroup.subtree_control"
         ),
+        false if group.path.parent().is_none_or(|it| it == Path::new("/")) => {
+            let name = name(group);
+            format!(
+                "the caller may make no cgroup of {name} here: as root, make one below {parent}, \
+                 give it to {uid}, put the caller into it, and name it in linux.cgroupsPath"
+            )
+        }
         false => format!("the caller may make no cgroup here: as root, chown {uid} {parent}"),
     }
 }
@@ -95,4 +102,22 @@ fn may_make(group: &Group) -> bool {
     existing.is_some_and(|a| {
         a.starts_with(&group.mount) && access(a, AccessFlags::W_OK | AccessFlags::X_OK).is_ok()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_told_to_give_away_the_root_of_a_hierarchy() {
+        let group = |path: &str| Group {
+            controllers: vec!["cpu".to_owned()],
+            mount: "/sys/fs/cgroup/cpu".into(),
+            path: path.into(),
+        };
+        let told = |group: &Group| remedy(&parent(group), group);
+        assert!(told(&group("/x")).contains("make one below /sys/fs/cgroup/cpu"));
+        assert!(!told(&group("/x")).contains(" chown "));
+        assert!(told(&group("/a/x")).ends_with("/sys/fs/cgroup/cpu/a"));
+    }
 }

@@ -46,6 +46,7 @@ impl Container {
         if config.pointer(CHECKED) == Some(&Value::Bool(true)) {
             resources.check_usage_unless_told();
         }
+        resources.shares_after_idleness(config.pointer(AT));
         let change = self.journal.cgroup.change(&resources)?;
         let mut notices = resources.notices().to_vec();
         notices.extend(change.notices.iter().map(|notice| Notice {

@@ -52,8 +52,8 @@ pub fn refused(plan: &Plan, step: usize, errno: Errno, call: &str, note: &str) -
             match (errno, note) {
                 (Errno::ENOSYS, "") => error.hint(missing(call)),
                 (Errno::ENOSYS, note) => error.hint(format!("{note}: {}", missing(call))),
-                (_, "") => match full(plan, step, errno) {
-                    Some(full) => error.hint(full),
+                (_, "") => match full(plan, step, errno).or_else(|| unheld(&planned.step, errno)) {
+                    Some(why) => error.hint(why),
                     None => error,
                 },
                 (_, note) => error.hint(match (&planned.step, full(plan, step, errno)) {
@@ -108,6 +108,20 @@ fn full(plan: &Plan, step: usize, errno: Errno) -> Option<String> {
             _ => None,
         }
     })
+}
+
+/// The capabilities that nobody can be given who starts from the caller's.
+fn unheld(step: &Step, errno: Errno) -> Option<String> {
+    let (Step::SetCapabilities { permitted, .. }, Errno::EPERM) = (step, errno) else {
+        return None;
+    };
+    let held = caps::read(None, caps::CapSet::Permitted).ok()?;
+    let wanted = |capability: &caps::Capability| permitted & capability.bitmask() != 0;
+    let mut unheld: Vec<_> = caps::all().into_iter().filter(wanted).collect();
+    unheld.retain(|capability| !held.contains(capability));
+    unheld.sort_by_key(caps::Capability::index);
+    let names: Vec<String> = unheld.iter().map(ToString::to_string).collect();
+    (!names.is_empty()).then(|| format!("the caller itself has no {}", names.join(", ")))
 }
 
 fn located(mut error: Error, planned: &Planned) -> Error {

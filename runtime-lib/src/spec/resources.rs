@@ -136,6 +136,19 @@ impl Resources {
         }
     }
 
+    /// A group that is idle no more has the kernel's weight: it gets back what it had been given.
+    pub(crate) fn shares_after_idleness(&mut self, resources: Option<&Value>) {
+        let given = resources.and_then(|resources| resources.pointer("/cpu/shares"));
+        let told = self.number("/cpu/shares");
+        if let (Some(0), None | Some(0), Some(given)) = (
+            self.number("/cpu/idle"),
+            told,
+            given.and_then(Value::as_i64),
+        ) {
+            self.complete("/cpu/shares", given);
+        }
+    }
+
     /// Has memory limits checked against what is in use, as the container was created to have it.
     pub(crate) fn check_usage_unless_told(&mut self) {
         if let Some(Value::Object(memory)) = self.asked.get_mut("memory") {

@@ -83,7 +83,9 @@ impl Address {
 fn nobody(user: bool) -> &'static str {
     match user {
         true => "the user's systemd doesn't run: loginctl enable-linger USER starts it",
-        false => "systemd doesn't run here: leave out --systemd-cgroup",
+        false => {
+            "systemd doesn't run here: leave out --systemd-cgroup, or say --cgroup-manager cgroupfs"
+        }
     }
 }
 
