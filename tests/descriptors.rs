@@ -1,7 +1,9 @@
 //! Promise S03: no file descriptor of the caller's reaches the container, nor any process in it, but the
 //! standard streams and those that were asked for.
 
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -282,4 +284,62 @@ fn f10_few_descriptors_are_enough_for_many_devices() {
             _ => drop(outcome.refuses(&["too many open files"])),
         }
     }
+}
+
+/// The pid of the pidfd that somebody sends to a socket.
+fn sent_pid(socket: &UnixListener) -> i32 {
+    use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+    // Whoever sends has connected by now.
+    socket.set_nonblocking(true).unwrap();
+    let (stream, _) = socket.accept().expect("a connection");
+    let mut bytes = [0; 64];
+    let mut parts = [std::io::IoSliceMut::new(&mut bytes)];
+    let mut space = nix::cmsg_space!([std::os::fd::RawFd; 2]);
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = recvmsg::<()>(stream.as_raw_fd(), &mut parts, Some(&mut space), flags).unwrap();
+    let sent: Vec<i32> = message
+        .cmsgs()
+        .unwrap()
+        .flat_map(|it| match it {
+            ControlMessageOwned::ScmRights(fds) => fds,
+            _ => vec![],
+        })
+        .collect();
+    let [fd] = sent[..] else {
+        panic!("{sent:?}");
+    };
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap();
+    nix::unistd::close(fd).unwrap();
+    let line = info.lines().find_map(|line| line.strip_prefix("Pid:"));
+    line.expect("a pidfd").trim().parse().unwrap()
+}
+
+#[test]
+fn a_pidfd_goes_to_the_socket_that_an_option_or_an_annotation_names() {
+    let stage = stage!();
+    let path = |name: &str| stage.path(name).to_string_lossy().into_owned();
+    let (asked, annotated) = (path("asked"), path("annotated"));
+    let bind = |path: &str| UnixListener::bind(path).unwrap();
+    let (option, annotation) = (bind(&asked), bind(&annotated));
+    let mut bundle = stage.bundle();
+    bundle.sleeps().set(
+        "/annotations",
+        serde_json::json!({"run.oci.pidfd_receiver": annotated}),
+    );
+    let container = stage.create(&bundle);
+    assert_eq!(sent_pid(&annotation), container.pid());
+    // An option counts more.
+    let container = stage.create_with(&bundle, &["--pidfd-socket", &asked]);
+    assert_eq!(sent_pid(&option), container.pid());
+    container.start().ok();
+    container
+        .exec_with(&["--pidfd-socket", &asked], &["true"])
+        .ok();
+    assert_ne!(sent_pid(&option), container.pid());
+    bundle.set(
+        "/annotations",
+        serde_json::json!({"run.oci.pidfd_receiver": "/no/socket"}),
+    );
+    let words = ["/no/socket", "(/annotations/run.oci.pidfd_receiver)"];
+    stage.try_create(&bundle).refuses(&words);
 }

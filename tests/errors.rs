@@ -704,7 +704,15 @@ fn exit_codes_are_dockers_where_that_is_asked_for() {
     bundle.args(&["/no/such"]).write(&other);
     let folder = bundle.folder.to_string_lossy().into_owned();
     assert_eq!(with("docker", &["run", "--bundle", &folder, &other]), 127);
-    assert_eq!(with("docker", &["no-such-verb"]), 2);
+    for (wrong, dockers) in [
+        (vec!["no-such-verb"], 125),
+        (vec!["state", "--no-such-option", "x"], 125),
+        (vec!["--log", "/no/such/log", "state", "x"], 125),
+        (vec!["--help"], 0),
+    ] {
+        assert_eq!(with("docker", &wrong), dockers, "{wrong:?}");
+    }
+    assert_eq!(with("runc", &["no-such-verb"]), 2);
 }
 
 #[test]

@@ -73,3 +73,24 @@ fn a_file_may_be_called_one() {
     let text = std::fs::read_to_string(&path).unwrap();
     assert!(text.starts_with("{\"level\":\"error\""), "{text}");
 }
+
+#[test]
+fn records_belong_to_the_trace_of_the_caller() {
+    let stage = stage!();
+    let (id, span) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
+    let said = |traceparent: &str, format: &str| {
+        let mut command = stage.bare();
+        command.env("TRACEPARENT", traceparent);
+        command.args(["--log-format", format, "state", "absent"]);
+        Outcome::of(&mut command).exits(1).stderr
+    };
+    let parent = format!("00-{id}-{span}-01");
+    let record: serde_json::Value = serde_json::from_str(&said(&parent, "json")).unwrap();
+    assert_eq!(record["trace_id"], id);
+    assert_eq!(record["span_id"], span);
+    assert_eq!(record["trace_flags"], "01");
+    let text = said(&parent, "text");
+    let keys = format!(" trace_id={id} span_id={span} trace_flags=01\n");
+    assert!(text.ends_with(&keys), "{text}");
+    assert!(!said("nonsense", "json").contains("trace_id"));
+}

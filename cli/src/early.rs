@@ -7,6 +7,7 @@
 use std::ffi::{CStr, OsStr, OsString};
 use std::path::PathBuf;
 
+use crate::global::ExitCodeMap;
 use crate::log::{Format, LogOptions};
 
 /// The verbs that execute a program of the container's, or enter its namespaces, and so first protect
@@ -25,10 +26,11 @@ const WITH_VALUE: [&str; 8] = [
     "--rootless",
 ];
 
-/// The verb and the log options, as far as they can be told.
+/// The verb, the log options and whose exit codes, as far as they can be told.
 pub struct Early {
     verb: Option<String>,
     pub log: LogOptions,
+    pub exit_code_map: ExitCodeMap,
 }
 
 impl Early {
@@ -36,6 +38,7 @@ impl Early {
         let mut early = Early {
             verb: None,
             log: LogOptions::default(),
+            exit_code_map: ExitCodeMap::default(),
         };
         let mut words = arguments.iter().skip(1);
         while let Some(word) = words.next() {
@@ -60,6 +63,7 @@ impl Early {
         match name {
             "--log" => self.log.file = Some(PathBuf::from(value)),
             "--log-format" if value == "json" => self.log.format = Format::Json,
+            "--exit-code-map" if value == "docker" => self.exit_code_map = ExitCodeMap::Docker,
             _ => {}
         }
     }
@@ -82,7 +86,7 @@ impl Early {
         matches!(self.verb(), Some("create" | "run"))
     }
 
-    /// The exit code of a failure: 255 tells "exec never ran the command" from its statuses.
+    /// The exit code of a failure in runc's map: 255 tells "exec never ran the command" from its statuses.
     pub fn failure_code(&self) -> u8 {
         match self.verb.as_deref() {
             Some("exec") => 255,

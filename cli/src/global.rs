@@ -115,8 +115,9 @@ pub struct Global {
 }
 
 /// Whose exit codes.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum ExitCodeMap {
+    #[default]
     Runc,
     Docker,
 }
@@ -129,6 +130,14 @@ impl ExitCodeMap {
             (ExitCodeMap::Docker, Code::ExecNotFound) => 127,
             (ExitCodeMap::Docker, Code::ExecDenied | Code::ExecFailed) => 126,
             (ExitCodeMap::Docker, _) => 125,
+        }
+    }
+
+    /// What a command line ends with that is no command.
+    pub fn wrong_usage(self) -> u8 {
+        match self {
+            ExitCodeMap::Runc => 2,
+            ExitCodeMap::Docker => 125,
         }
     }
 }

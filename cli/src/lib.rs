@@ -47,7 +47,8 @@ pub fn main(is_sealed: bool, clone: Option<OwnedFd>) -> u8 {
         && !is_sealed
         && let Err(error) = protect_executable()
     {
-        return Log::open_or_stderr(&early.log).failed(&error, early.failure_code());
+        let code = early.exit_code_map.code_of(&error, early.failure_code());
+        return Log::open_or_stderr(&early.log).failed(&error, code);
     }
     match CommandLine::try_parse_from(&arguments) {
         Ok(command) => run(command, early.failure_code()),
@@ -56,11 +57,14 @@ pub fn main(is_sealed: bool, clone: Option<OwnedFd>) -> u8 {
 }
 
 fn run(command: CommandLine, failure_code: u8) -> u8 {
+    let map = command.global.exit_code_map;
     let log = match Log::open(&command.global.log) {
         Ok(log) => log.install(),
-        Err(error) => return Log::stderr(&command.global.log).failed(&error, failure_code),
+        Err(error) => {
+            let code = map.code_of(&error, failure_code);
+            return Log::stderr(&command.global.log).failed(&error, code);
+        }
     };
-    let map = command.global.exit_code_map;
     match command.run() {
         Ok(code) => code,
         Err(error) => {

@@ -12,8 +12,6 @@ use crate::global::CommandLine;
 use crate::log::{Format, Log};
 use crate::output;
 
-const WRONG_USAGE: u8 = 2;
-
 pub fn answer(mut problem: clap::Error, early: &Early, words: &[OsString]) -> u8 {
     if problem.kind() == ErrorKind::UnknownArgument {
         // "to pass '--x' as a value, use '-- --x'": no value of ours begins with a dash.
@@ -28,21 +26,22 @@ pub fn answer(mut problem: clap::Error, early: &Early, words: &[OsString]) -> u8
         text.push_str(&format!("\n  tip: {tip}\n"));
     }
     let options = &early.log;
+    let map = early.exit_code_map;
     let log = Log::open_or_stderr(options);
     match problem.kind() {
         ErrorKind::DisplayHelp => match output::print(&text) {
             Ok(()) => 0,
-            Err(error) => log.failed(&error, 1),
+            Err(error) => log.failed(&error, map.code_of(&error, 1)),
         },
         _ if options.file.is_none() && options.format == Format::Json => {
-            log.failed(&one_line(&text), WRONG_USAGE)
+            log.failed(&one_line(&text), map.wrong_usage())
         }
         _ => {
             if options.file.is_some() {
                 log.record_error(&one_line(&text));
             }
             log.say(&text);
-            WRONG_USAGE
+            map.wrong_usage()
         }
     }
 }

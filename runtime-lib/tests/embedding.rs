@@ -104,6 +104,7 @@ fn make(folder: &Path, enclosure: &str, number: usize) {
             console: Console::Caller,
             pid_file: None,
             pidfd_socket: None,
+            seccomp_receiver: None,
             preserve_fds: 0,
             ignore_paused: false,
             cgroups: Vec::new(),

@@ -294,6 +294,7 @@ fn exec_plan(fixture: &str, euid: u32, namespaces: CloneFlags, layout: &Layout) 
         console: Console::default(),
         pid_file: None,
         pidfd_socket: None,
+        seccomp_receiver: None,
         preserve_fds: 0,
         ignore_paused: false,
         cgroups: Vec::new(),

@@ -215,3 +215,60 @@ fn a_listener_without_a_question_is_a_warning() {
     let explained = Outcome::of(stage.capsid().arg("explain").arg(&bundle.folder)).ok();
     assert!(explained.stdout.contains(notice), "{explained}");
 }
+
+#[test]
+fn the_listener_may_be_named_by_an_annotation_or_by_the_environment() {
+    let stage = stage!();
+    let call = seccomp_program!("call");
+    let mkdir = MKDIR.to_string();
+    let mut agent = Agent::new(&stage, &["errno", "95"]);
+    let mut profile = agent.profile(&["mkdir"]);
+    let members = profile.as_object_mut().unwrap();
+    members.remove("listenerPath");
+    members.remove("listenerMetadata");
+    let mut bundle = bundle(&stage, &call, profile, WAYS[0]);
+
+    // The variable is there for every container: one that asks nobody is left alone.
+    let with_variable = |bundle: &Bundle, path: &str| {
+        let (_, mut command) = stage.foreground(bundle);
+        Outcome::of(command.env("RUN_OCI_SECCOMP_RECEIVER", path))
+    };
+    bundle.args(&["/call", &mkdir]);
+    assert_eq!(
+        lines(&with_variable(&bundle, &agent.path).ok()),
+        ["EOPNOTSUPP"]
+    );
+    agent.message();
+    with_variable(&bundle, "/no/agent").refuses(&["/no/agent", "listen there first"]);
+    let plain = stage.bundle();
+    with_variable(&plain, "/no/agent").ok();
+
+    bundle.set(
+        "/annotations",
+        json!({"run.oci.seccomp.receiver": agent.path}),
+    );
+    assert_eq!(
+        lines(&with_variable(&bundle, "/no/agent").ok()),
+        ["EOPNOTSUPP"]
+    );
+    agent.message();
+    let container = stage.create(bundle.sleeps());
+    agent.message();
+    container.start().ok();
+    assert_eq!(
+        lines(&container.exec(&["/call", &mkdir]).ok()),
+        ["EOPNOTSUPP"]
+    );
+    assert_eq!(agent.message()["state"]["status"], "running");
+    container.delete_force().ok();
+
+    bundle.set(
+        "/annotations",
+        json!({"run.oci.seccomp.receiver": "/no/agent"}),
+    );
+    let words = [
+        "(/annotations/run.oci.seccomp.receiver)",
+        "listen there first",
+    ];
+    stage.try_create(&bundle).refuses(&words);
+}

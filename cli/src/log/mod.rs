@@ -7,6 +7,7 @@
 mod daemon;
 mod record;
 mod sink;
+mod trace;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use tracing::{Dispatch, Event, Metadata, Subscriber};
 use daemon::Daemon;
 use record::Record;
 use sink::{Patience, Sink};
+use trace::Trace;
 
 // Where records go, in which form, and from which level on. (A doc comment here would become
 // the help of capsid.)
@@ -33,7 +35,8 @@ pub struct LogOptions {
 
     /// The form of a record: `text` is time="…" level=… msg="…"; `json` is one object a line
     /// with the keys level, msg and time, and code, step, path, pointer, syscall, errno and
-    /// hint where they apply
+    /// hint where they apply. With TRACEPARENT in the environment, a record of either form has its
+    /// trace_id, span_id and trace_flags
     #[arg(long = "log-format", value_name = "FORMAT", default_value = "text")]
     pub format: Format,
 
@@ -107,6 +110,7 @@ pub struct Log {
     format: Format,
     filter: LevelFilter,
     debug: bool,
+    trace: Option<Trace>,
 }
 
 impl Log {
@@ -127,6 +131,7 @@ impl Log {
             format: options.format,
             filter: options.filter(),
             debug: options.debug,
+            trace: Trace::of_the_caller(),
         }
     }
 
@@ -154,7 +159,7 @@ impl Log {
 
     /// The one record of level error.
     pub fn record_error(&self, error: &Error) {
-        self.write(&Record::of_error(error), Patience::Brief);
+        self.write(Record::of_error(error), Patience::Brief);
     }
 
     /// Text for the person who typed the command.
@@ -162,9 +167,13 @@ impl Log {
         self.stderr.write(text.as_bytes(), Patience::Brief);
     }
 
-    fn write(&self, record: &Record, patience: Patience) {
+    fn write(&self, record: Record, patience: Patience) {
+        let record = match &self.trace {
+            Some(trace) => record.part_of(trace),
+            None => record,
+        };
         let sink = match &self.target {
-            Some(Target::Daemon(daemon)) => return daemon.write(record, patience),
+            Some(Target::Daemon(daemon)) => return daemon.write(&record, patience),
             Some(Target::File(sink)) => sink,
             None => &self.stderr,
         };
@@ -193,7 +202,7 @@ impl Subscriber for Log {
     }
 
     fn event(&self, event: &Event<'_>) {
-        self.write(&Record::of_event(event, self.debug), Patience::None);
+        self.write(Record::of_event(event, self.debug), Patience::None);
     }
 
     // Spans carry nothing that a record shows.

@@ -7,6 +7,8 @@ use capsid_runtime::Error;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level};
 
+use super::trace::Trace;
+
 /// What happened, when, and the extra keys of the JSON form in their order.
 pub struct Record {
     level: &'static str,
@@ -43,6 +45,12 @@ impl Record {
             record.keys.push(("file", format!("{file}:{line}")));
         }
         record
+    }
+
+    /// The same, with the keys of a trace.
+    pub fn part_of(mut self, trace: &Trace) -> Record {
+        self.keys.extend(trace.keys());
+        self
     }
 
     fn new(level: &'static str) -> Record {
@@ -99,7 +107,8 @@ impl Record {
     pub fn text(&self) -> String {
         let mut line = format!("time=\"{}\" level={} msg=", self.time(), self.level);
         push_value(&mut line, &self.message);
-        for (key, value) in self.keys.iter().filter(|(key, _)| *key == "file") {
+        let unsaid = |key| key == "file" || Trace::KEYS.contains(&key);
+        for (key, value) in self.keys.iter().filter(|(key, _)| unsaid(*key)) {
             let _ = write!(line, " {key}=");
             push_value(&mut line, value);
         }

@@ -9,7 +9,7 @@ use capsid_runtime::{
 use clap::Args;
 use oci_spec::runtime::{BoxBuilder, Capability, LinuxCapabilities, Process};
 
-use super::launch::{ProcessFlags, Stay, console, preserved};
+use super::launch::{ProcessFlags, Stay, console, preserved, seccomp_receiver};
 use crate::foreground::{self, Reap, Signals};
 use crate::global::Global;
 use crate::terminal;
@@ -155,6 +155,7 @@ impl Exec {
             console: console(self.flags.console_socket, stay)?,
             pid_file: self.flags.pid_file,
             pidfd_socket: self.flags.pidfd_socket,
+            seccomp_receiver: seccomp_receiver(),
             preserve_fds: preserved(self.flags.preserve_fds)?,
             ignore_paused: self.ignore_paused,
             cgroups: self.cgroup,

@@ -79,6 +79,7 @@ impl Launch {
             },
             pid_file: self.process.pid_file,
             pidfd_socket: self.process.pidfd_socket,
+            seccomp_receiver: seccomp_receiver(),
             no_pivot: self.no_pivot,
             no_new_keyring: self.no_new_keyring,
             preserve_fds: preserved(activation.count + self.process.preserve_fds)?,
@@ -141,6 +142,12 @@ pub struct ProcessFlags {
     /// Let the process keep the N descriptors that follow standard error: 3 to 2+N
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub preserve_fds: u32,
+}
+
+/// Who listens to seccomp filters, for every container whose configuration doesn't say: crun's variable.
+pub fn seccomp_receiver() -> Option<PathBuf> {
+    let named = std::env::var_os("RUN_OCI_SECCOMP_RECEIVER")?;
+    (!named.is_empty()).then(|| named.into())
 }
 
 /// Who takes the terminal that the process may ask for.

@@ -85,6 +85,7 @@ impl Place {
                 console: crate::Console::Caller,
                 pid_file: None,
                 pidfd_socket: None,
+                seccomp_receiver: None,
                 preserve_fds: 0,
                 ignore_paused: false,
                 cgroups: Vec::new(),

@@ -11,6 +11,7 @@ use nix::libc;
 use nix::sys::stat::Mode;
 
 use super::options::CreateOptions;
+use super::seccomp_listener::{self, Asker};
 use crate::error::{Code, Error, Result};
 use crate::plan::validate;
 use crate::spec::{self, Spec};
@@ -23,6 +24,8 @@ pub struct Bundle {
     /// Absolute, without symbolic links, a directory and not the host's own root.
     pub rootfs: PathBuf,
     pub spec: Spec,
+    /// Who said who listens to its seccomp filter.
+    pub(super) listens: Option<Asker>,
 }
 
 impl Bundle {
@@ -32,7 +35,7 @@ impl Bundle {
     /// The file that can't be used, or the part of config.json that is wrong.
     pub fn open(options: &CreateOptions) -> Result<Bundle> {
         let (path, config) = Bundle::find(options)?;
-        let spec = match Spec::read(&config).map_err(|error| name_the_option(error, options)) {
+        let mut spec = match Spec::read(&config).map_err(|error| name_the_option(error, options)) {
             // It says how much more there is.
             Err(error) if error.code() == Code::InvalidConfig => {
                 let problems = Bundle::problems(options).unwrap_or_default();
@@ -40,11 +43,12 @@ impl Bundle {
             }
             read => read?,
         };
+        let listens = seccomp_listener::name(&mut spec, options.seccomp_receiver.as_deref());
         let notices = spec.notices.clone();
-        Bundle::of(path, spec).map_err(|error| error.noticing(&notices))
+        Bundle::of(path, spec, listens).map_err(|error| error.noticing(&notices))
     }
 
-    fn of(path: PathBuf, spec: Spec) -> Result<Bundle> {
+    fn of(path: PathBuf, spec: Spec, listens: Option<Asker>) -> Result<Bundle> {
         if let Some(error) = validate::first(validate::validate(&spec)) {
             return Err(error);
         }
@@ -67,7 +71,12 @@ impl Bundle {
             .path(path.join(root.path()))
             .at("/root/path"));
         }
-        Ok(Bundle { path, rootfs, spec })
+        Ok(Bundle {
+            path,
+            rootfs,
+            spec,
+            listens,
+        })
     }
 
     /// Everything that is wrong with its configuration, whatever the machine.
@@ -76,13 +85,14 @@ impl Bundle {
     /// There is no configuration that could be read.
     pub fn problems(options: &CreateOptions) -> Result<Vec<Error>> {
         let (_, config) = Bundle::find(options)?;
-        let (spec, mut errors) =
+        let (mut spec, mut errors) =
             Spec::examine(&config).map_err(|error| match (&options.config, error.os_error()) {
                 (None, Some(Errno::ENOENT)) => {
                     error.hint("a bundle has one: capsid spec --bundle DIR writes it")
                 }
                 _ => error,
             })?;
+        seccomp_listener::name(&mut spec, options.seccomp_receiver.as_deref());
         // Nearly every rule asks which namespaces there are.
         if !spec::concern(&errors, "/linux/namespaces") {
             let mut rules = validate::validate(&spec);

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use nix::libc;
 
 use super::birth::{Birth, Ground};
-use super::handover::Handover;
+use super::handover::{Handover, PidfdReceiver};
 use super::options::{CreateOptions, Seal};
 use super::process::Process;
 use super::{Container, ContainerId, Runtime};
@@ -61,9 +61,10 @@ impl Runtime {
             notice.warn();
         }
         prepared.plan.trace();
+        let annotations = prepared.told(id).annotations;
         let handover = Handover::connect(
             &options.console,
-            options.pidfd_socket.as_deref(),
+            PidfdReceiver::of(options.pidfd_socket.as_deref(), annotations),
             options.pid_file.as_deref(),
         )?;
         let listener = prepared.listener()?;

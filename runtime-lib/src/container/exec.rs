@@ -13,12 +13,12 @@ use oci_spec::runtime::Process as Described;
 use super::Container;
 use super::create::check_preserved;
 use super::filters;
-use super::handover::Handover;
+use super::handover::{Handover, PidfdReceiver};
 use super::identity::wait_end;
 use super::oom;
 use super::options::{ExecOptions, Seal};
 use super::process::Process;
-use super::seccomp_listener::Listener;
+use super::seccomp_listener::{self, Listener};
 use super::state::{Record, Status};
 use crate::cgroup::CgroupPlan;
 use crate::error::{Code, Error, Result};
@@ -66,10 +66,14 @@ impl Container {
             _ => self.journal.cgroup.below(&options.cgroups)?,
         };
         let filter = self.own_filter(record)?;
-        let spec = match &filter {
+        let mut spec = match &filter {
             Some(filter) if filter.listens() => Some(self.spec()?),
             _ => None,
         };
+        let receiver = options.seccomp_receiver.as_deref();
+        let asker = spec
+            .as_mut()
+            .and_then(|spec| seccomp_listener::name(spec, receiver));
         let plan = |pidfd, cgroup| {
             let joined = Joined {
                 id: self.id.as_str(),
@@ -90,12 +94,13 @@ impl Container {
         first.trace();
         let handover = Handover::connect(
             &options.console,
-            options.pidfd_socket.as_deref(),
+            options.pidfd_socket.as_deref().map(PidfdReceiver::Socket),
             options.pid_file.as_deref(),
         )?;
         let linux = spec.as_ref().and_then(|spec| spec.config.linux().as_ref());
         let profile = linux.and_then(|linux| linux.seccomp().as_ref());
-        let listener = profile.map(Listener::connect).transpose()?.flatten();
+        let listener = profile.map(|profile| Listener::connect(profile, asker));
+        let listener = listener.transpose()?.flatten();
         let give = |filter: OwnedFd, newborn: &Launched| match &listener {
             Some(listener) => {
                 let state = self

@@ -1,5 +1,6 @@
 //! What a new process's starter is handed: the pid file, and descriptors over Unix sockets.
 
+use std::collections::HashMap;
 use std::io::IoSlice;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -16,6 +17,41 @@ use nix::sys::time::TimeVal;
 use super::options::Console;
 use crate::error::{Code, Error, Result};
 use crate::launch::Launched;
+use crate::spec;
+
+/// The annotation that does what [`super::CreateOptions::pidfd_socket`] does, by the name that crun gave it.
+pub(crate) const PIDFD_RECEIVER: &str = "run.oci.pidfd_receiver";
+
+/// Who gets a pidfd of the process.
+#[derive(Clone, Copy)]
+pub enum PidfdReceiver<'a> {
+    /// Whom the caller names.
+    Socket(&'a Path),
+    /// Whom [`PIDFD_RECEIVER`] names.
+    Annotated(&'a str),
+}
+
+impl<'a> PidfdReceiver<'a> {
+    /// The caller's word counts more.
+    pub fn of(
+        socket: Option<&'a Path>,
+        annotations: &'a HashMap<String, String>,
+    ) -> Option<PidfdReceiver<'a>> {
+        let annotated = || annotations.get(PIDFD_RECEIVER);
+        socket
+            .map(PidfdReceiver::Socket)
+            .or_else(|| annotated().map(|path| PidfdReceiver::Annotated(path)))
+    }
+
+    fn dial(self) -> Result<OwnedFd> {
+        let doing = "connect to the pidfd socket";
+        match self {
+            PidfdReceiver::Socket(path) => dial(path, doing),
+            PidfdReceiver::Annotated(path) => dial(Path::new(path), doing)
+                .map_err(|error| error.at(spec::join("/annotations", PIDFD_RECEIVER))),
+        }
+    }
+}
 
 /// Sockets connected before anything is made, so that a wrong path has nothing to undo.
 pub struct Handover<'a> {
@@ -28,7 +64,7 @@ impl<'a> Handover<'a> {
     /// Connects.
     pub fn connect(
         console: &Console,
-        pidfd_socket: Option<&Path>,
+        pidfd: Option<PidfdReceiver>,
         pid_file: Option<&'a Path>,
     ) -> Result<Handover<'a>> {
         Ok(Handover {
@@ -36,9 +72,7 @@ impl<'a> Handover<'a> {
                 Console::Caller | Console::Nobody => None,
                 Console::Socket(path) => Some(dial(path, "connect to the console socket")?),
             },
-            pidfd: pidfd_socket
-                .map(|path| dial(path, "connect to the pidfd socket"))
-                .transpose()?,
+            pidfd: pidfd.map(PidfdReceiver::dial).transpose()?,
             pid_file,
         })
     }

@@ -85,6 +85,7 @@ impl Told<'_> {
             console: Console::Nobody,
             pid_file: None,
             pidfd_socket: None,
+            seccomp_receiver: None,
             preserve_fds: 0,
             ignore_paused: false,
             cgroups: Vec::new(),

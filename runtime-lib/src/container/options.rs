@@ -97,8 +97,12 @@ pub struct CreateOptions {
     pub console_size: Option<AskSize>,
     /// Write the init process's pid here, when everything else has succeeded.
     pub pid_file: Option<PathBuf>,
-    /// Send a pidfd of the init process over this Unix stream socket.
+    /// Send a pidfd of the init process over this Unix stream socket. The annotation
+    /// `run.oci.pidfd_receiver` asks for the same.
     pub pidfd_socket: Option<PathBuf>,
+    /// Who listens to the seccomp filter, where neither `listenerPath` nor the annotation
+    /// `run.oci.seccomp.receiver` says so.
+    pub seccomp_receiver: Option<PathBuf>,
     /// Enter the root with MS_MOVE and chroot(2), for roots that pivot_root(2) refuses.
     pub no_pivot: bool,
     /// Leave the caller's session keyring to the container.
@@ -132,6 +136,8 @@ pub struct ExecOptions {
     pub pid_file: Option<PathBuf>,
     /// Send a pidfd of the process over this Unix stream socket.
     pub pidfd_socket: Option<PathBuf>,
+    /// As in [`CreateOptions`].
+    pub seccomp_receiver: Option<PathBuf>,
     /// How many descriptors after 2 the process keeps.
     pub preserve_fds: u32,
     /// Enter a paused container as well; the process then starts when it is resumed.

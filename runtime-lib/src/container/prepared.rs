@@ -225,7 +225,9 @@ impl Prepared {
     /// Connects to whoever listens to the filter.
     pub(super) fn listener(&self) -> Result<Option<Listener<'_>>> {
         match self.seccomp() {
-            Some((profile, filter)) if filter.listens() => Listener::connect(profile),
+            Some((profile, filter)) if filter.listens() => {
+                Listener::connect(profile, self.bundle.listens)
+            }
             _ => Ok(None),
         }
     }

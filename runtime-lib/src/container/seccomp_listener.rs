@@ -3,19 +3,87 @@
 //! descriptor with it.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::LinuxSeccomp;
+use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction};
 use serde::Serialize;
 
 use super::handover::{dial, send};
 use super::told::{State, in_json};
-use crate::error::Result;
+use crate::Notice;
+use crate::error::{Error, Result};
+use crate::spec::{self, Spec};
 
 const POINTER: &str = "/linux/seccomp/listenerPath";
+
+/// The annotation that stands in for `listenerPath`, by the name that crun gave it.
+pub(crate) const RECEIVER: &str = "run.oci.seccomp.receiver";
+
+/// Who said who listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asker {
+    Profile,
+    Annotation,
+    /// Whoever calls.
+    Caller,
+}
+
+impl Asker {
+    fn pointer(self) -> Option<String> {
+        match self {
+            Asker::Profile => Some(POINTER.to_owned()),
+            Asker::Annotation => Some(spec::join("/annotations", RECEIVER)),
+            Asker::Caller => None,
+        }
+    }
+
+    fn at(self, error: Error) -> Error {
+        match self.pointer() {
+            Some(pointer) => error.at(pointer),
+            None => error,
+        }
+    }
+}
+
+/// Has the profile name who listens: whom it names itself, else whom [`RECEIVER`] does, else
+/// the caller's `receiver`, which is there for every container, and so meant where one asks.
+pub(super) fn name(spec: &mut Spec, receiver: Option<&Path>) -> Option<Asker> {
+    let annotations = spec.config.annotations().as_ref();
+    let annotated = annotations
+        .and_then(|all| all.get(RECEIVER))
+        .map(PathBuf::from);
+    let linux = spec.config.linux_mut().as_mut();
+    let profile = linux.and_then(|linux| linux.seccomp_mut().as_mut());
+    let Some(profile) = profile else {
+        if annotated.is_some() {
+            let pointer = spec::join("/annotations", RECEIVER);
+            let text = "there is no seccomp profile: nobody will call the receiver";
+            spec.notices.push(Notice::new(pointer, text));
+        }
+        return None;
+    };
+    if profile.listener_path().is_some() {
+        return Some(Asker::Profile);
+    }
+    let notify = LinuxSeccompAction::ScmpActNotify;
+    let asks = profile
+        .syscalls()
+        .iter()
+        .flatten()
+        .any(|it| it.action() == notify);
+    let (path, asker) = match (annotated, receiver) {
+        (Some(path), _) => (path, Asker::Annotation),
+        (None, Some(path)) if asks => (path.to_owned(), Asker::Caller),
+        (None, _) => return None,
+    };
+    profile.set_listener_path(Some(path));
+    Some(asker)
+}
 
 /// A connection to the listener, made before there is anything to undo.
 pub(super) struct Listener<'a> {
     socket: OwnedFd,
+    asker: Asker,
     metadata: Option<&'a str>,
 }
 
@@ -31,18 +99,22 @@ struct ProcessState<'a> {
 }
 
 impl<'a> Listener<'a> {
-    /// Connects to the profile's listener.
-    pub fn connect(profile: &'a LinuxSeccomp) -> Result<Option<Listener<'a>>> {
-        let Some(path) = profile.listener_path() else {
+    /// Connects to the listener of a profile that [`name`] has seen.
+    pub fn connect(
+        profile: &'a LinuxSeccomp,
+        asker: Option<Asker>,
+    ) -> Result<Option<Listener<'a>>> {
+        let (Some(path), Some(asker)) = (profile.listener_path(), asker) else {
             return Ok(None);
         };
         let socket = dial(path, "connect to the seccomp listener").map_err(|error| {
-            error
-                .at(POINTER)
+            asker
+                .at(error)
                 .hint("whoever listens there has to run first")
         })?;
         Ok(Some(Listener {
             socket,
+            asker,
             metadata: profile.listener_metadata().as_deref(),
         }))
     }
@@ -57,9 +129,8 @@ impl<'a> Listener<'a> {
             state,
         });
         send(&self.socket, &text, filter.as_fd()).map_err(|error| {
-            error
-                .doing("send the seccomp listener its descriptor")
-                .at(POINTER)
+            let doing = "send the seccomp listener its descriptor";
+            self.asker.at(error.doing(doing))
         })
     }
 }

@@ -8,7 +8,9 @@ use serde::Serialize;
 
 use super::version;
 use crate::cgroup::{NESTED, SYSTEMD_ANNOTATIONS};
+use crate::container::handover::PIDFD_RECEIVER;
 use crate::container::hooks::COPIES as HOOK_OUTPUTS;
+use crate::container::seccomp_listener::RECEIVER;
 use crate::plan::hooks::HookKind;
 use crate::step::scheduling::{MEMORY_FLAGS, MEMORY_MODES};
 use crate::step::words::NAMESPACES;
@@ -132,10 +134,15 @@ pub fn features() -> Features {
             ("org.opencontainers.runc.checkpoint.enabled", "false"),
         ]),
         // Files that are written, a directory of the host that is shown, what systemd is told,
-        // cgroups that are made.
+        // cgroups that are made, sockets that get descriptors.
         potentially_unsafe_config_annotations: [
             &HOOK_OUTPUTS[..],
-            &[lxcfs::ANNOTATION, SYSTEMD_ANNOTATIONS],
+            &[
+                lxcfs::ANNOTATION,
+                SYSTEMD_ANNOTATIONS,
+                PIDFD_RECEIVER,
+                RECEIVER,
+            ],
             &NESTED,
         ]
         .concat(),
