@@ -183,6 +183,46 @@ fn of_the_root_as_a_path_the_root_alone_is_read_only_and_nothing_masked() {
 }
 
 #[test]
+fn s23_no_link_of_the_image_puts_a_volume_over_the_root() {
+    let stage = stage!();
+    let mut bundle = stage.own_bundle();
+    let volume = stage.path("volume");
+    std::fs::create_dir(&volume).unwrap();
+    std::os::unix::fs::symlink("/", bundle.folder.join("rootfs/leads")).unwrap();
+    std::os::unix::fs::symlink("leads", bundle.folder.join("rootfs/twice")).unwrap();
+    bundle.sleeps();
+    let mounts = bundle.config["mounts"].clone();
+    for place in ["/leads", "/twice"] {
+        let said = [
+            "/mounts/",
+            place,
+            "the container's root",
+            "device or resource busy",
+        ];
+        bundle.bind(&volume, place, &[]);
+        stage.try_create(&bundle).refuses(&said);
+        for words in [&[][..], &["tmpcopyup"]] {
+            bundle.set("/mounts", mounts.clone());
+            bundle.mount(place, "tmpfs", "tmpfs", words);
+            stage.try_create(&bundle).refuses(&said);
+        }
+        bundle.set("/mounts", mounts.clone());
+    }
+    // A mask takes nothing away there, and who comes later sees the same.
+    bundle.set("/linux/maskedPaths", json!(["/leads"]));
+    let container = stage.create(&bundle);
+    container.start().ok();
+    let volume = volume.to_string_lossy();
+    stage
+        .call(&["mounts", "add", &container.id, &volume, "/leads"])
+        .refuses(&["the container's root"]);
+    container
+        .exec(&["/bin/sh", "-c", "test -e /leads/proc/self"])
+        .ok();
+    container.call("delete", &["--force"]).ok();
+}
+
+#[test]
 fn a_read_only_root_leaves_its_mounts_writable() {
     let stage = stage!();
     let mut bundle = stage.bundle();

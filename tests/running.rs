@@ -1,7 +1,7 @@
 //! Promise: `run` is create, start, wait and delete in one: it hands on stdin, signals and the exit status.
 
 use std::io::Write;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -112,6 +112,24 @@ fn run_works_in_the_bundle_folder_by_default() {
     )
     .ok()
     .prints("here");
+}
+
+#[test]
+fn the_status_is_told_though_the_caller_ignores_its_children() {
+    let stage = stage!();
+    let mut bundle = stage.bundle();
+    bundle.args(&["/bin/sh", "-c", "exit 7"]);
+    let (_, command) = stage.foreground(&bundle);
+    let mut ignoring = Command::new("env");
+    ignoring
+        .arg("--ignore-signal=CHLD")
+        .arg(command.get_program())
+        .args(command.get_args())
+        .stdin(Stdio::null());
+    for (key, value) in command.get_envs() {
+        ignoring.env(key, value.unwrap_or_default());
+    }
+    Outcome::of(&mut ignoring).exits(7);
 }
 
 #[test]

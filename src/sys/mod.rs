@@ -21,6 +21,9 @@ extern "C" fn main(_count: c_int, _words: *const *const c_char) -> c_int {
     // A closed pipe is an error to report, not the end of the process.
     // SAFETY: SIG_IGN installs no handler.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    // Where the caller ignores it, so would this process, and learn of no child how it ended.
+    // SAFETY: SIG_DFL installs no handler.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
     let sealed = is_sealed();
     if sealed {
         // Of create, run and exec; other verbs need less.

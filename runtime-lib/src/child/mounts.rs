@@ -10,7 +10,7 @@ use nix::sys::stat::{Mode, SFlag, fchmod, makedev};
 
 use super::fds::{Fd, clone_tree, clone_tree_with, fsmount, fsopen};
 use super::links::copy_link;
-use super::paths::{Missing, ensure, kind, open, open_target, open_target_directory};
+use super::paths::{Missing, ensure, kind, open, open_place, open_target};
 use super::{Child, copy_up, locked, procfs};
 use crate::report::{Refused, call};
 use crate::step::words::not_mapped;
@@ -31,7 +31,7 @@ impl<'plan> Child<'plan> {
             } => {
                 // What is made only now has no mode that anybody chose.
                 let covered = match mount.inherit_mode || mount.copy_up {
-                    true => open_target(self.root()?, &mount.target).ok(),
+                    true => open_place(self.root()?, &mount.target, 0).ok(),
                     false => None,
                 };
                 let below = covered.as_ref().map(AsFd::as_fd);
@@ -172,8 +172,9 @@ impl<'plan> Child<'plan> {
     /// A file is covered by the host's /dev/null, which no image has touched; read-only, so that
     /// root of the container can't change the mode of the host's node.
     pub(super) fn mask(&mut self, target: &Target, label: Option<&CStr>) -> Result<(), Refused> {
-        let place = match open_target_directory(self.root()?, target) {
-            Err(Errno::ENOENT) => return Ok(()),
+        let place = match open_place(self.root()?, target, libc::O_DIRECTORY) {
+            // A link of the image that leads to the root doesn't take all of it away.
+            Err(Errno::ENOENT | Errno::EBUSY) => return Ok(()),
             Err(Errno::ENOTDIR) => return self.mask_file(target),
             result => result.map_err(call("openat2"))?,
         };

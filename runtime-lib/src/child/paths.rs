@@ -27,17 +27,45 @@ const WALKS: usize = 128;
 
 /// Opens `path` below `root` without following it out.
 pub fn open(root: BorrowedFd<'_>, path: &CStr, flags: i32, plain: bool) -> nix::Result<Fd> {
+    open_saying(root, path, flags, plain).map(|(found, _)| found)
+}
+
+/// The same, and whether links have led there.
+fn open_saying(
+    root: BorrowedFd<'_>,
+    path: &CStr,
+    flags: i32,
+    plain: bool,
+) -> nix::Result<(Fd, bool)> {
     let found = walk(root, path, flags, resolve::NO_SYMLINKS);
     if plain || found.as_ref().err() != Some(&Errno::ELOOP) {
-        return found;
+        return found.map(|found| (found, false));
     }
     let found = walk(root, path, flags, resolve::NO_MAGICLINKS)?;
     // A link of the image must not turn what is meant for a directory into a change of what
     // the kernel says through /proc (CVE-2019-16884).
     match fstatfs(&found)?.filesystem_type() {
         PROC_SUPER_MAGIC if !path.to_bytes().starts_with(b"proc/") => Err(Errno::EXDEV),
-        _ => Ok(found),
+        _ => Ok((found, true)),
     }
+}
+
+/// Opens what something is to be mounted on, with O_PATH and `flags`.
+///
+/// # Errors
+/// EBUSY: links of the image have led to the root itself. What is mounted there hides all of the
+/// container from whoever enters it later, and only the destination / asks for that.
+pub fn open_place(root: BorrowedFd<'_>, target: &Target, flags: i32) -> nix::Result<Fd> {
+    let flags = flags_of(target, libc::O_PATH | flags);
+    let plain = target.links == Links::Refuse;
+    let (found, by_link) = open_saying(root, &target.path, flags, plain)?;
+    if by_link {
+        let (place, root) = (fstat(&found)?, fstat(root)?);
+        if (place.st_dev, place.st_ino) == (root.st_dev, root.st_ino) {
+            return Err(Errno::EBUSY);
+        }
+    }
+    Ok(found)
 }
 
 fn walk(root: BorrowedFd<'_>, path: &CStr, flags: i32, links: u64) -> nix::Result<Fd> {
@@ -53,28 +81,20 @@ fn walk(root: BorrowedFd<'_>, path: &CStr, flags: i32, links: u64) -> nix::Resul
 
 /// Opens a target with O_PATH.
 pub fn open_target(root: BorrowedFd<'_>, target: &Target) -> nix::Result<Fd> {
-    open_target_as(root, target, libc::O_PATH)
+    let flags = flags_of(target, libc::O_PATH);
+    open(root, &target.path, flags, target.links == Links::Refuse)
 }
 
-/// The same, of a directory.
-///
-/// # Errors
-/// ENOTDIR: it is something else, or isn't reached at all.
-pub fn open_target_directory(root: BorrowedFd<'_>, target: &Target) -> nix::Result<Fd> {
-    open_target_as(root, target, libc::O_PATH | libc::O_DIRECTORY)
-}
-
-fn open_target_as(root: BorrowedFd<'_>, target: &Target, flags: i32) -> nix::Result<Fd> {
-    let flags = match target.links {
+fn flags_of(target: &Target, flags: i32) -> i32 {
+    match target.links {
         Links::KeepLast => flags | libc::O_NOFOLLOW,
         Links::Follow | Links::Refuse => flags,
-    };
-    open(root, &target.path, flags, target.links == Links::Refuse)
+    }
 }
 
 /// Opens a target with O_PATH; what is missing is made first: directories 0755, a file 0644.
 pub fn ensure(root: BorrowedFd<'_>, target: &Target, missing: Missing) -> Result<Fd, Refused> {
-    match open_target(root, target) {
+    match open_place(root, target, 0) {
         Err(Errno::ENOENT) => {}
         result => return result.map_err(|errno| describe("openat2", errno, target)),
     }
@@ -175,6 +195,9 @@ fn describe(name: &'static str, errno: Errno, target: &Target) -> Refused {
         Errno::ELOOP if target.links == Links::Refuse => {
             refused.noting(b"the path has a symbolic link, and must be an ordinary directory")
         }
+        Errno::EBUSY if name == "openat2" => refused.noting(
+            b"symbolic links lead from there to the container's root: the destination / asks for that",
+        ),
         Errno::EXDEV => refused.noting(b"a symbolic link in the path leads into /proc"),
         Errno::ELOOP => refused.noting(b"symbolic links in the path go round in a circle"),
         Errno::EACCES | Errno::EROFS if name == "mkdirat" => {
