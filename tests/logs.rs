@@ -52,7 +52,7 @@ fn the_journal_and_syslog_are_told_in_the_name_that_is_given() {
     let text = heard(&syslog);
     assert!(text.starts_with("<11>capsid["), "{text}");
     assert!(
-        text.ends_with("]: container absent: container does not exist"),
+        text.contains("]: container absent: ") && text.ends_with("container does not exist"),
         "{text}"
     );
     drop((journal, syslog));
