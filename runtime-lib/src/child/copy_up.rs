@@ -11,8 +11,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use nix::errno::Errno;
 use nix::fcntl::AtFlags;
 use nix::sys::stat::{
-    FchmodatFlags, FileStat, Mode, SFlag, UtimensatFlags, fchmodat, fstatat, mkdirat, mknodat,
-    utimensat,
+    FchmodatFlags, FileStat, Mode, SFlag, UtimensatFlags, fchmodat, fstat, fstatat, mkdirat,
+    mknodat, utimensat,
 };
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, fchownat, linkat, symlinkat};
@@ -28,6 +28,10 @@ use crate::tree;
 
 /// Each level costs two descriptors and some stack; deeper than this, somebody means harm.
 const DEEPEST: usize = 256;
+
+/// An entry changes its kind between a look at it and its opening; so often in a row only when
+/// somebody means it.
+const TRIES: usize = 128;
 
 /// A walk of one step, to what lies in a directory itself.
 const OWN: u64 = resolve::BENEATH | resolve::NO_SYMLINKS;
@@ -181,23 +185,30 @@ fn entry(
     names: &mut Names<'_>,
 ) -> Result<(), Refused> {
     let itself = AtFlags::AT_SYMLINK_NOFOLLOW;
-    let stat = fstatat(from, name, itself).map_err(call("fstatat"))?;
-    let kind = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());
+    let (source, mut stat, kind) = open(from, name)?;
+    let accessed = TimeSpec::new(stat.st_atime, stat.st_atime_nsec);
+    let modified = TimeSpec::new(stat.st_mtime, stat.st_mtime_nsec);
     let has_names = kind != SFlag::S_IFDIR && stat.st_nlink > 1;
     if has_names && names.take(&stat, to, name)? {
+        source.close();
         return Ok(());
     }
-    let copied = match kind {
+    let copy = match kind {
         SFlag::S_IFDIR => {
             mkdirat(to, name, Mode::S_IRWXU).map_err(call("mkdirat"))?;
-            let source = openat2(from, name, FOLDER, 0, OWN).map_err(call("openat2"))?;
             let copy = openat2(to, name, FOLDER, 0, OWN).map_err(call("openat2"))?;
             directory(source.as_fd(), copy.as_fd(), depth + 1, names)?;
-            Some((source, copy))
+            Some(copy)
         }
-        SFlag::S_IFREG => Some(file(from, to, name)?),
+        SFlag::S_IFREG => {
+            let copy = file(source.as_fd(), to, name)?;
+            // Who may write to a file takes its set-id bits away by that: what was written before
+            // it was read must not have them.
+            stat = fstat(source.as_fd()).map_err(call("fstat"))?;
+            Some(copy)
+        }
         SFlag::S_IFLNK => {
-            link(from, to, name)?;
+            link(source.as_fd(), to, name)?;
             None
         }
         _ => {
@@ -211,20 +222,50 @@ fn entry(
         // Nobody else has the new file system: the name is still what was made here.
         fchmodat(to, name, mode, FchmodatFlags::FollowSymlink).map_err(call("fchmodat"))?;
     }
-    if let Some((source, copy)) = copied {
+    if let Some(copy) = copy {
         // A change of owner takes capabilities away, and one of the mode changes the list of access.
         attributes(source.as_fd(), copy.as_fd())?;
-        source.close();
         // Who may write keeps the mount from becoming read-only.
         copy.close();
     }
+    source.close();
     if has_names {
         names.keep(&stat, to, name)?;
     }
-    let accessed = TimeSpec::new(stat.st_atime, stat.st_atime_nsec);
-    let modified = TimeSpec::new(stat.st_mtime, stat.st_mtime_nsec);
     let itself = UtimensatFlags::NoFollowSymlink;
     utimensat(to, name, &accessed, &modified, itself).map_err(call("utimensat"))
+}
+
+/// Opens an entry as its kind has to be opened. Others may put something else in its place at any
+/// time: all that is copied comes from this one descriptor, or one file's owner and mode would go
+/// with another's content.
+fn open(from: BorrowedFd<'_>, name: &CStr) -> Result<(Fd, FileStat, SFlag), Refused> {
+    let mut last = Errno::ESTALE;
+    for _ in 0..TRIES {
+        // Says how to open it, and nothing else.
+        let seen = fstatat(from, name, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(call("fstatat"))?;
+        let expected = SFlag::from_bits_truncate(seen.st_mode & SFlag::S_IFMT.bits());
+        let flags = match expected {
+            SFlag::S_IFDIR => FOLDER,
+            // A fifo that has taken the file's place meanwhile must not block.
+            SFlag::S_IFREG => libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY,
+            _ => libc::O_PATH | libc::O_NOFOLLOW,
+        };
+        last = match openat2(from, name, flags, 0, OWN) {
+            Ok(source) => {
+                let (stat, kind) = kind(source.as_fd())?;
+                if kind == expected {
+                    return Ok((source, stat, kind));
+                }
+                source.close();
+                Errno::ESTALE
+            }
+            // What a link, a file, a socket or a device without a driver says to that.
+            Err(errno @ (Errno::ELOOP | Errno::ENOTDIR | Errno::ENXIO | Errno::ENODEV)) => errno,
+            Err(errno) => return Err(Refused::new("openat2", errno)),
+        };
+    }
+    Err(Refused::new("openat2", last))
 }
 
 /// The owner; one that has no id here stays the root that made the copy.
@@ -236,17 +277,11 @@ fn own(to: BorrowedFd<'_>, name: &CStr, stat: &FileStat, flags: AtFlags) -> Resu
     }
 }
 
-fn file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr) -> Result<(Fd, Fd), Refused> {
-    // A fifo that has taken the file's place meanwhile must not block.
-    let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY;
-    let source = openat2(from, name, flags, 0, OWN).map_err(call("openat2"))?;
-    if kind(source.as_fd())?.1 != SFlag::S_IFREG {
-        return Err(Refused::new("openat2", Errno::ESTALE));
-    }
+fn file(source: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr) -> Result<Fd, Refused> {
     let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL;
     let copy: Fd = openat2(to, name, flags, 0o600, OWN).map_err(call("openat2"))?;
     while send_file(copy.as_raw_fd(), source.as_raw_fd()).map_err(call("sendfile"))? > 0 {}
-    Ok((source, copy))
+    Ok(copy)
 }
 
 /// Most files have none: then neither buffer is touched.
@@ -290,10 +325,13 @@ fn copy_attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<(), Refus
 
 /// Not inlined: its buffer would be part of every level's stack.
 #[inline(never)]
-fn link(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr) -> Result<(), Refused> {
+fn link(source: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr) -> Result<(), Refused> {
     let mut text = [0; PATH_BYTES];
-    read_link(from, name, &mut text).map_err(call("readlinkat"))?;
+    read_link(source, c"", &mut text).map_err(call("readlinkat"))?;
     let text = CStr::from_bytes_until_nul(&text);
     let text = text.map_err(|_| Refused::new("readlinkat", Errno::ENAMETOOLONG))?;
     symlinkat(text, to, name).map_err(call("symlinkat"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -116,7 +116,7 @@ impl Place {
     }
 }
 
-fn skip<T>(test: &str, reason: &str) -> Option<T> {
+pub(super) fn skip<T>(test: &str, reason: &str) -> Option<T> {
     println!("SKIP {test}: {reason}");
     if let Ok(list) = std::env::var("CAPSID_SKIPS") {
         let prefix = std::env::var("CAPSID_SKIP_PREFIX").unwrap_or_default();
