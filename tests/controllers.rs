@@ -214,6 +214,22 @@ fn rates_of_disks_are_written_and_one_that_is_not_there_is_named() {
             }
         }
     }
+    // All or nothing, of two devices of one file as well.
+    let before = match stage.view.is_v2() {
+        true => "io.max",
+        false => "blkio.throttle.read_bps_device",
+    };
+    let told = container.limit(controller, before);
+    let mut two = device(1000);
+    two.as_array_mut()
+        .unwrap()
+        .push(json!({"major": 4000, "minor": 1, "rate": 5}));
+    let document = json!({"blockIO": {"throttleReadBpsDevice": two}}).to_string();
+    let script = "printf %s \"$2\" | $capsid update -r - \"$1\"";
+    stage
+        .shell(script, &[&container.id, &document])
+        .refuses(&["/blockIO/throttleReadBpsDevice/1"]);
+    assert_eq!(container.limit(controller, before), told);
     bundle.set(
         "/linux/resources/blockIO",
         json!({"throttleReadBpsDevice": [{"major": 4000, "minor": 1, "rate": 1}]}),

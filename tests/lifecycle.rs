@@ -1,9 +1,12 @@
 //! Promise: create, start, state, kill, pause, resume and delete do what the OCI lifecycle says, with the
 //! texts and exit codes that engines match.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+
 use serde_json::json;
 
-use crate::harness::{Stage, until};
+use crate::harness::{Outcome, Stage, until};
 use crate::stage;
 
 #[test]
@@ -348,4 +351,27 @@ fn gone(stage: &Stage, id: &str, pid: i32) {
     stage
         .call(&["state", id])
         .refuses(&["container does not exist"]);
+}
+
+#[test]
+fn a_directory_that_others_may_write_into_is_no_containers() {
+    let stage = stage!();
+    let bundle = stage.bundle();
+    for (owner, mode) in [(65_534, 0o755), (0, 0o777)] {
+        let id = stage.id();
+        let planted = stage.state_root().join(&id);
+        std::fs::create_dir_all(&planted).unwrap();
+        std::fs::write(planted.join("kept"), "").unwrap();
+        std::os::unix::fs::chown(&planted, Some(owner), None).unwrap();
+        std::fs::set_permissions(&planted, Permissions::from_mode(mode)).unwrap();
+        bundle.write(&id);
+        let mut create = stage.capsid();
+        create.arg("create").arg("--bundle").arg(&bundle.folder);
+        let said = [
+            "others own this directory",
+            "container with given ID already exists",
+        ];
+        Outcome::of(create.arg(&id)).refuses(&said);
+        assert!(planted.join("kept").exists());
+    }
 }

@@ -143,9 +143,11 @@ fn read_rule(index: usize, device: &LinuxDeviceCgroup, rules: &mut Vec<Rule>) ->
     }
     let number = |name: &str, value: Option<i64>| match value {
         None | Some(-1) => Ok(None),
-        Some(n) => u32::try_from(n)
-            .map(Some)
-            .map_err(|_| refuse(format!("invalid {name} {n}"))),
+        // The greatest is how the kernel itself writes "any".
+        Some(n) => match u32::try_from(n) {
+            Ok(number) if number != u32::MAX => Ok(Some(number)),
+            _ => Err(refuse(format!("invalid {name} {n}"))),
+        },
     };
     let (major, minor) = (
         number("major", device.major())?,
@@ -517,6 +519,10 @@ pub(super) mod tests {
             (
                 json!({"type": "c", "major": -2, "access": "r"}),
                 "invalid major -2",
+            ),
+            (
+                json!({"type": "b", "major": 4_294_967_295_u32, "minor": 1, "access": "rw"}),
+                "invalid major 4294967295",
             ),
             (
                 json!({"type": "c", "minor": 4294967296_i64, "access": "r"}),

@@ -161,15 +161,15 @@ impl Live<'_> {
         (bytes < UNLIMITED).then_some(bytes)
     }
 
-    /// The values of the files that `limits` would write. Of a file that is written twice, the
-    /// first write clears the way: it does so on the way back too.
+    /// The values of the files that `limits` would write. Of what is written twice, the first write
+    /// clears the way: it does so on the way back too.
     fn of(&self, limits: &Limits) -> Limits {
         let mut before = Vec::new();
         for group in self.plan.groups() {
             let settings = limits.of(group);
             for (n, setting) in settings.iter().enumerate() {
                 let mut later = settings.iter().skip(n + 1);
-                before.extend(match later.any(|other| other.file == setting.file) {
+                before.extend(match later.any(|other| is_same(setting, other)) {
                     true => Some((*setting).clone()),
                     false => restoring(&group.dir(), setting),
                 });
@@ -186,6 +186,18 @@ impl Live<'_> {
         let bytes = file::read_whole(&group?.dir().join(name)).ok()?;
         String::from_utf8(bytes).ok()
     }
+}
+
+/// Whether two writes are of one value: of one file, and there of one device or whatever it has a
+/// line for.
+fn is_same(one: &Setting, other: &Setting) -> bool {
+    let line = |setting: &Setting| {
+        let (key, _) = setting.value.split_once(' ')?;
+        // Quota and period are one value.
+        let names = key != "max" && key.contains(|c: char| !c.is_ascii_digit());
+        names.then(|| key.to_owned())
+    };
+    one.file == other.file && line(one) == line(other)
 }
 
 /// The write that takes back the writing of `setting`. A file that is not there yet has no

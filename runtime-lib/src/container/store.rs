@@ -105,11 +105,25 @@ impl StateDir {
             return Err(exists());
         }
         if found {
+            state_dir.is_own()?;
             // Nobody's: a create that was killed before its journal, or a delete after it.
             state_dir.sweep()?;
         }
         state_dir.remove = true;
         Ok(state_dir)
+    }
+
+    /// Where others may write into the state root, or into the directory, its files are theirs: what
+    /// they say is done with the rights of the caller.
+    fn is_own(&self) -> Result<()> {
+        let stat = fstat(self.directory.as_fd())
+            .map_err(|errno| Error::call(Code::Io, "fstat", errno).path(&self.path))?;
+        match stat.st_uid == nix::unistd::geteuid().as_raw() && stat.st_mode & 0o022 == 0 {
+            true => Ok(()),
+            false => Err(taken().path(&self.path).hint(
+                "others own this directory or may write into it: remove it, or name another --root",
+            )),
+        }
     }
 
     /// Opens the directory of a container.
@@ -266,7 +280,11 @@ impl StateDir {
 
     fn write_to(&self, new: &str, name: &str, bytes: &[u8]) -> Result<File> {
         let refused = |call, errno| Error::call(Code::Io, call, errno).path(self.path.join(name));
-        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_CLOEXEC;
+        let flags = OFlag::O_WRONLY
+            | OFlag::O_CREAT
+            | OFlag::O_TRUNC
+            | OFlag::O_NOFOLLOW
+            | OFlag::O_CLOEXEC;
         let file = openat(
             self.directory.as_fd(),
             new,
@@ -417,7 +435,10 @@ pub fn missing() -> Error {
         .hint("capsid list shows those of this --root")
 }
 
-fn exists() -> Error {
+fn taken() -> Error {
     Error::new(Code::Exists, "container with given ID already exists")
-        .hint("capsid delete ends it, or take another id")
+}
+
+fn exists() -> Error {
+    taken().hint("capsid delete ends it, or take another id")
 }
