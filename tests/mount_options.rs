@@ -736,3 +736,21 @@ fn explain_shows_how_each_mount_is_made() {
         .expect("the mount");
     assert_eq!(mount["calls"], json!(["open_tree", "move_mount"]));
 }
+
+#[test]
+fn tmpcopyup_makes_no_program_of_roots_of_one_whose_owner_has_no_id() {
+    let stage = stage!();
+    let volume = stage.path("volume");
+    std::fs::create_dir(&volume).unwrap();
+    std::fs::write(volume.join("theirs"), "program").unwrap();
+    std::os::unix::fs::chown(volume.join("theirs"), Some(54_321), Some(54_321)).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o6755);
+    std::fs::set_permissions(volume.join("theirs"), mode).unwrap();
+    let mut bundle = stage.bundle();
+    bundle
+        .user_namespace(100_000, 1000)
+        .bind(&volume, "/mnt", &[])
+        .mount("/mnt", "tmpfs", "tmpfs", &["tmpcopyup"]);
+    let said = stage.prints(&mut bundle, "stat -c '%a %u' /mnt/theirs");
+    assert_eq!(said, "755 0");
+}

@@ -216,9 +216,8 @@ fn entry(
             None
         }
     };
-    own(to, name, &stat, itself)?;
+    let mode = own(to, name, &stat, itself)?;
     if kind != SFlag::S_IFLNK {
-        let mode = Mode::from_bits_truncate(stat.st_mode & 0o7777);
         // Nobody else has the new file system: the name is still what was made here.
         fchmodat(to, name, mode, FchmodatFlags::FollowSymlink).map_err(call("fchmodat"))?;
     }
@@ -268,11 +267,13 @@ fn open(from: BorrowedFd<'_>, name: &CStr) -> Result<(Fd, FileStat, SFlag), Refu
     Err(Refused::new("openat2", last))
 }
 
-/// The owner; one that has no id here stays the root that made the copy.
-fn own(to: BorrowedFd<'_>, name: &CStr, stat: &FileStat, flags: AtFlags) -> Result<(), Refused> {
+/// The owner, and the mode that goes with it. One that has no id here stays the root that made the
+/// copy: a program of theirs must not run as root for that.
+fn own(to: BorrowedFd<'_>, name: &CStr, stat: &FileStat, flags: AtFlags) -> Result<Mode, Refused> {
     let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
     match fchownat(to, name, Some(uid), Some(gid), flags) {
-        Ok(()) | Err(Errno::EINVAL) => Ok(()),
+        Ok(()) => Ok(Mode::from_bits_truncate(stat.st_mode & 0o7777)),
+        Err(Errno::EINVAL) => Ok(Mode::from_bits_truncate(stat.st_mode & 0o1777)),
         Err(errno) => Err(Refused::new("fchownat", errno)),
     }
 }
