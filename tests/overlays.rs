@@ -1,13 +1,22 @@
 //! Promise: --overlay runs a bundle without ever changing its root filesystem, and keeps what was written
 //! only where it is told to.
 
+use std::fs::File;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::{Mode, futimens, mkdirat};
+use nix::sys::time::TimeSpec;
 use serde_json::json;
 
-use crate::harness::{Bundle, Outcome, Stage, machine, user};
+use crate::harness::{Bundle, Container, Outcome, Stage, machine, user};
 use crate::{skip, stage};
+
+/// A removal that lasts so long doesn't end.
+const FOREVER: Duration = Duration::from_secs(120);
 
 /// Every path below a folder with its kind, mode, owner, size and time of change.
 fn listing(folder: &Path) -> String {
@@ -255,10 +264,7 @@ fn what_was_written_deeper_than_descriptors_reach_goes_with_the_container() {
 #[test]
 fn one_whose_upper_folder_is_filled_all_the_time_is_given_up_with_the_name_of_who_does_it() {
     let stage = stage!();
-    let mut bundle = stage.bundle();
-    bundle.set("/root/readonly", json!(false)).sleeps();
-    let container = stage.create_with(&bundle, &["--overlay"]);
-    container.start().ok();
+    let container = writable(&stage);
     let upper = stage.state_root().join(&container.id).join("overlay/upper");
     let fill = "i=0; while :; do i=$((i+1)); : > $$-$i; done";
     let mut fillers: Vec<_> = (0..3)
@@ -270,23 +276,75 @@ fn one_whose_upper_folder_is_filled_all_the_time_is_given_up_with_the_name_of_wh
                 .unwrap()
         })
         .collect();
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     let outcome = container.call("delete", &["--force"]);
     for filler in &mut fillers {
         filler.kill().unwrap();
         filler.wait().unwrap();
     }
-    assert!(begun.elapsed() < std::time::Duration::from_secs(120));
-    // On a busy machine they may be too slow.
-    if outcome.code != 0 {
-        outcome.refuses(&[
-            "delete",
-            "somebody makes files in it while",
-            "(sh) is in it",
-        ]);
-    }
+    gives_up(outcome, begun, "(sh) is in it");
     container.delete_force().ok();
     assert!(!stage.state_root().join(&container.id).exists());
+}
+
+#[test]
+fn one_whose_upper_folder_is_filled_with_deep_directories_of_1970_is_given_up_too() {
+    let stage = stage!();
+    let container = writable(&stage);
+    let state = stage.state_root().join(&container.id);
+    let upper = File::open(state.join("overlay/upper")).unwrap();
+    let stop = AtomicBool::new(false);
+    let begun = Instant::now();
+    let outcome = std::thread::scope(|scope| {
+        for thread in 0..10 {
+            let (upper, stop) = (&upper, &stop);
+            scope.spawn(move || {
+                for n in 0_u64.. {
+                    if stop.load(Ordering::Relaxed) || begun.elapsed() > FOREVER {
+                        return;
+                    }
+                    // The runtime may have removed any of them already.
+                    let _ = chain_of_1970(upper, &format!("{thread}-{n}"));
+                }
+            });
+        }
+        let outcome = container.call("delete", &["--force"]);
+        stop.store(true, Ordering::Relaxed);
+        outcome
+    });
+    drop(upper);
+    gives_up(outcome, begun, "is in it");
+    container.delete_force().ok();
+    assert!(!state.exists());
+}
+
+/// A started container that may write.
+fn writable(stage: &Stage) -> Container<'_> {
+    let mut bundle = stage.bundle();
+    bundle.set("/root/readonly", json!(false)).sleeps();
+    let container = stage.create_with(&bundle, &["--overlay"]);
+    container.start().ok();
+    container
+}
+
+/// Twenty directories, each below the last, and each as old as its owner says.
+fn chain_of_1970(upper: &File, name: &str) -> nix::Result<()> {
+    let epoch = TimeSpec::new(0, 0);
+    let mut at = upper.try_clone().expect("a descriptor");
+    for _ in 0..20 {
+        mkdirat(&at, name, Mode::S_IRWXU)?;
+        at = openat(&at, name, OFlag::O_DIRECTORY, Mode::empty())?.into();
+        futimens(&at, &epoch, &epoch)?;
+    }
+    Ok(())
+}
+
+fn gives_up(outcome: Outcome, begun: Instant, who: &str) {
+    assert!(begun.elapsed() < FOREVER);
+    // On a busy machine they may be too slow.
+    if outcome.code != 0 {
+        outcome.refuses(&["delete", "somebody makes files in it while", who]);
+    }
 }
 
 #[test]
@@ -305,7 +363,7 @@ fn what_an_ordinary_users_container_wrote_deep_goes_with_it() {
 
 #[test]
 fn odd_layers_do_what_an_overlay_does_or_are_refused_by_name() {
-    use nix::sys::stat::{Mode, SFlag, mknod};
+    use nix::sys::stat::{SFlag, mknod};
     let stage = stage!();
     let mut bundle = stage.bundle();
     let base = bundle.config["root"]["path"].as_str().unwrap().to_owned();

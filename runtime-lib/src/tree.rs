@@ -16,20 +16,19 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, renameat};
-use nix::sys::stat::fstatat;
+use nix::fcntl::renameat;
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{UnlinkatFlags, Whence, lseek, unlinkat};
 
 use crate::report::{Refused, call};
-use crate::sys::fd::{entries, read_directory};
+use crate::sys::fd::{entries, read_directory, statx};
 use crate::sys::mount::{openat2, resolve};
 
 /// Each level costs a descriptor and some stack.
 const DEEPEST: usize = 16;
 
-/// From then on, what was made since the beginning is counted: a tree may be large, but who still
+/// From then on, what is made is counted: a tree may be large, but who still
 /// makes files in it then doesn't end.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -59,7 +58,8 @@ pub fn empty(directory: BorrowedFd<'_>) -> Result<(), Refused> {
         directory,
         moved: 0,
         begun: Instant::now(),
-        began: clock_gettime(ClockId::CLOCK_REALTIME_COARSE).map_err(call("clock_gettime"))?,
+        since: None,
+        excused: 0,
         late: 0,
     };
     let mut rounds = 0;
@@ -82,8 +82,10 @@ struct Top<'fd> {
     /// The number of the last that was moved up to it.
     moved: u64,
     begun: Instant,
-    /// The same instant as file systems tell the time.
-    began: TimeSpec,
+    /// When patience ended, as file systems tell the time.
+    since: Option<TimeSpec>,
+    /// So many names were changed since then by the removal itself.
+    excused: usize,
     late: usize,
 }
 
@@ -101,7 +103,7 @@ impl Top<'_> {
                     continue;
                 }
                 seen += 1;
-                self.refuse_endless(directory, name)?;
+                self.refuse_endless(directory, name, depth)?;
                 if is_gone(directory, name)? {
                     continue;
                 }
@@ -117,16 +119,25 @@ impl Top<'_> {
     }
 
     /// Ends where somebody makes files as fast as they are removed.
-    fn refuse_endless(&mut self, directory: BorrowedFd<'_>, name: &CStr) -> Result<(), Refused> {
+    fn refuse_endless(
+        &mut self,
+        directory: BorrowedFd<'_>,
+        name: &CStr,
+        depth: usize,
+    ) -> Result<(), Refused> {
         if self.begun.elapsed() < PATIENCE {
             return Ok(());
         }
-        let itself = AtFlags::AT_SYMLINK_NOFOLLOW;
-        let Ok(stat) = fstatat(directory, name, itself) else {
+        let since = match self.since {
+            Some(since) => since,
+            None => clock_gettime(ClockId::CLOCK_REALTIME).map_err(call("clock_gettime"))?,
+        };
+        self.since = Some(since);
+        let asked = libc::STATX_BASIC_STATS | libc::STATX_BTIME;
+        let Ok(seen) = statx(directory, name, libc::AT_SYMLINK_NOFOLLOW, asked) else {
             return Ok(());
         };
-        // A file that is moved, or loses a name, is not written by that.
-        if TimeSpec::new(stat.st_mtime, stat.st_mtime_nsec) > self.began {
+        if self.is_late(&seen, since, depth) {
             self.late += 1;
         }
         match self.late > LATE {
@@ -135,15 +146,48 @@ impl Top<'_> {
         }
     }
 
+    /// Whether somebody else made the name, or moved it here, since then. By the times that
+    /// nobody can set: a file is written in 1970 if its owner says so.
+    fn is_late(&mut self, seen: &libc::statx, since: TimeSpec, depth: usize) -> bool {
+        let after = |time: libc::statx_timestamp| {
+            TimeSpec::new(time.tv_sec, i64::from(time.tv_nsec)) > since
+        };
+        let is_directory = u32::from(seen.stx_mode) & libc::S_IFMT == libc::S_IFDIR;
+        let has_birth = seen.stx_mask & libc::STATX_BTIME != 0;
+        if !after(seen.stx_ctime) {
+            // What loses a name, is moved, or loses what is in it, is changed when seen again.
+            self.excused += match is_directory {
+                true => usize::from(!has_birth),
+                false => (seen.stx_nlink as usize).saturating_sub(1),
+            };
+            return false;
+        }
+        // Nothing that deep was touched by the removal yet.
+        if is_directory && (has_birth || depth == DEEPEST) {
+            return depth == DEEPEST || after(seen.stx_btime);
+        }
+        // A new name of an old file tells only by the change.
+        match self.excused.checked_sub(1) {
+            Some(rest) => self.excused = rest,
+            None => return true,
+        }
+        false
+    }
+
     fn move_up(&mut self, directory: BorrowedFd<'_>, name: &CStr) -> Result<(), Refused> {
+        let mut number = self.moved;
         loop {
-            self.moved += 1;
+            number += 1;
             let mut new = [0; 32];
             // Twenty digits at the most, so the last byte stays the NUL.
-            let _ = write!(&mut new[..31], ".moved-{}", self.moved);
+            let _ = write!(&mut new[..31], ".moved-{number}");
             let new = CStr::from_bytes_until_nul(&new).unwrap_or(c".moved");
             match renameat(directory, name, self.directory, new) {
-                Ok(()) | Err(Errno::ENOENT) => return Ok(()),
+                Ok(()) => {
+                    self.moved = number;
+                    return Ok(());
+                }
+                Err(Errno::ENOENT) => return Ok(()),
                 // Another has that name.
                 Err(Errno::EEXIST | Errno::ENOTEMPTY | Errno::ENOTDIR) => {}
                 Err(errno) => return Err(Refused::new("rename", errno).noting(name.to_bytes())),
@@ -235,36 +279,88 @@ mod tests {
         assert!(remove(above.as_fd(), c"top").is_ok());
     }
 
+    /// One pass whose patience ended then.
+    fn late_pass(folder: &Path, since: TimeSpec) -> Result<usize, Refused> {
+        let above = directory(folder);
+        let mut top = Top {
+            directory: above.as_fd(),
+            moved: 0,
+            begun: Instant::now().checked_sub(2 * PATIENCE).unwrap(),
+            since: Some(since),
+            excused: 0,
+            late: 0,
+        };
+        top.remove_all(above.as_fd(), 0)
+    }
+
+    fn now() -> TimeSpec {
+        clock_gettime(ClockId::CLOCK_REALTIME).unwrap()
+    }
+
     #[test]
     fn what_somebody_fills_meanwhile_is_given_up_by_name_and_what_is_only_large_is_not() {
         let folder = tempfile::tempdir().unwrap();
-        let fill = || {
-            for n in 0..=LATE {
-                std::fs::write(folder.path().join(n.to_string()), "").unwrap();
-            }
+        let path = |n: usize| folder.path().join(n.to_string());
+        let old = path(LATE + 1);
+        let in_1970 = |path: &Path| {
+            let epoch = TimeSpec::new(0, 0);
+            let how = nix::sys::stat::UtimensatFlags::NoFollowSymlink;
+            nix::sys::stat::utimensat(AT_FDCWD, path, &epoch, &epoch, how).unwrap();
         };
-        let top = |began: TimeSpec| {
-            let above = directory(folder.path());
-            let mut top = Top {
-                directory: above.as_fd(),
-                moved: 0,
-                begun: Instant::now().checked_sub(2 * PATIENCE).unwrap(),
-                began,
-                late: 0,
+        let file = |n| std::fs::write(path(n), "").unwrap();
+        let dir = |n| std::fs::create_dir(path(n)).unwrap();
+        let deep = |n| {
+            std::fs::create_dir(path(n)).unwrap();
+            chain(&path(n), DEEPEST + 2);
+        };
+        let makers: [&dyn Fn(usize); 3] = [&file, &dir, &deep];
+        for make in makers {
+            let fill = || {
+                for n in 0..=LATE {
+                    make(n);
+                    in_1970(&path(n));
+                }
             };
-            top.remove_all(above.as_fd(), 0)
-        };
-        let now = clock_gettime(ClockId::CLOCK_REALTIME).unwrap();
-        let minute = TimeSpec::new(60, 0);
-        fill();
-        assert!(matches!(top(now + minute), Ok(seen) if seen == LATE + 1));
-        fill();
-        let Err(refused) = top(now - minute) else {
-            panic!("it goes on");
-        };
-        assert_eq!(refused.errno, Errno::ENOTEMPTY);
-        let said = "somebody makes files in it while they are removed: ";
-        assert!(refused.note().starts_with(said), "{}", refused.note());
+            let minute = TimeSpec::new(60, 0);
+            fill();
+            assert!(matches!(late_pass(folder.path(), now() + minute), Ok(seen) if seen > LATE));
+            super::empty(directory(folder.path()).as_fd()).ok().unwrap();
+            fill();
+            let Err(refused) = late_pass(folder.path(), now() - minute) else {
+                panic!("it goes on");
+            };
+            assert_eq!(refused.errno, Errno::ENOTEMPTY);
+            let said = "somebody makes files in it while they are removed: ";
+            assert!(refused.note().starts_with(said), "{}", refused.note());
+            super::empty(directory(folder.path()).as_fd()).ok().unwrap();
+        }
+        // New names of an old file.
+        std::fs::write(&old, "").unwrap();
+        let before = now();
+        for n in 0..=LATE {
+            std::fs::hard_link(&old, path(n)).unwrap();
+        }
+        assert!(late_pass(folder.path(), before).is_err());
+    }
+
+    #[test]
+    fn what_the_removal_itself_changes_is_nobodys_filling() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = folder.path().join("first");
+        std::fs::write(&first, "").unwrap();
+        for n in 0..2 * LATE {
+            std::fs::hard_link(&first, folder.path().join(format!("link{n}"))).unwrap();
+            let top = folder.path().join(format!("deep{n}"));
+            if n % 2 == 0 {
+                std::fs::create_dir(&top).unwrap();
+                chain(&top, 2 * DEEPEST + 2);
+            }
+        }
+        let since = now();
+        for _ in 0..4 {
+            assert!(late_pass(folder.path(), since).is_ok());
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
     #[test]

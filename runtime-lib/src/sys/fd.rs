@@ -80,6 +80,21 @@ pub fn status(fd: RawFd) -> Result<libc::stat> {
     Ok(stat)
 }
 
+/// statx(2): what the kernel has of `mask` is told in the mask of the answer.
+pub fn statx(
+    directory: BorrowedFd<'_>,
+    name: &CStr,
+    flags: libc::c_int,
+    mask: u32,
+) -> Result<libc::statx> {
+    let fd = directory.as_raw_fd();
+    // SAFETY: statx is plain data for which all zeroes is valid.
+    let mut seen: libc::statx = unsafe { std::mem::zeroed() };
+    // SAFETY: `name` is NUL-terminated and `seen` outlives the call.
+    checked(unsafe { libc::statx(fd, name.as_ptr(), flags, mask, &raw mut seen) }.into())?;
+    Ok(seen)
+}
+
 /// fchown(2) of a descriptor by its number; its group stays.
 pub fn change_owner(fd: RawFd, uid: u32) -> Result<()> {
     // SAFETY: the call takes ints only.

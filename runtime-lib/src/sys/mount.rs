@@ -343,23 +343,9 @@ pub fn mount_id(fd: BorrowedFd<'_>) -> Result<MountId> {
 }
 
 fn statx(fd: BorrowedFd<'_>, mask: u32) -> Result<libc::statx> {
-    // SAFETY: statx is plain data for which all zeroes is valid.
-    let mut seen: libc::statx = unsafe { std::mem::zeroed() };
-    // SAFETY: the path is the empty string and `seen` outlives the call.
-    checked(
-        unsafe {
-            libc::statx(
-                fd.as_raw_fd(),
-                c"".as_ptr(),
-                // What is asked for, the kernel knows without a FUSE server's word.
-                libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC,
-                mask,
-                &raw mut seen,
-            )
-        }
-        .into(),
-    )?;
-    Ok(seen)
+    // What is asked for, the kernel knows without a FUSE server's word.
+    let flags = libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC;
+    super::fd::statx(fd, c"", flags, mask)
 }
 
 fn owned(fd: libc::c_long) -> OwnedFd {
