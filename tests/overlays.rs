@@ -1,15 +1,11 @@
 //! Promise: --overlay runs a bundle without ever changing its root filesystem, and keeps what was written
 //! only where it is told to.
 
-use std::fs::File;
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::{Mode, futimens, mkdirat};
-use nix::sys::time::TimeSpec;
+use nix::sys::stat::Mode;
 use serde_json::json;
 
 use crate::harness::{Bundle, Container, Outcome, Stage, machine, user};
@@ -287,37 +283,6 @@ fn one_whose_upper_folder_is_filled_all_the_time_is_given_up_with_the_name_of_wh
     assert!(!stage.state_root().join(&container.id).exists());
 }
 
-#[test]
-fn one_whose_upper_folder_is_filled_with_deep_directories_of_1970_is_given_up_too() {
-    let stage = stage!();
-    let container = writable(&stage);
-    let state = stage.state_root().join(&container.id);
-    let upper = File::open(state.join("overlay/upper")).unwrap();
-    let stop = AtomicBool::new(false);
-    let begun = Instant::now();
-    let outcome = std::thread::scope(|scope| {
-        for thread in 0..10 {
-            let (upper, stop) = (&upper, &stop);
-            scope.spawn(move || {
-                for n in 0_u64.. {
-                    if stop.load(Ordering::Relaxed) || begun.elapsed() > FOREVER {
-                        return;
-                    }
-                    // The runtime may have removed any of them already.
-                    let _ = chain_of_1970(upper, &format!("{thread}-{n}"));
-                }
-            });
-        }
-        let outcome = container.call("delete", &["--force"]);
-        stop.store(true, Ordering::Relaxed);
-        outcome
-    });
-    drop(upper);
-    gives_up(outcome, begun, "is in it");
-    container.delete_force().ok();
-    assert!(!state.exists());
-}
-
 /// A started container that may write.
 fn writable(stage: &Stage) -> Container<'_> {
     let mut bundle = stage.bundle();
@@ -325,18 +290,6 @@ fn writable(stage: &Stage) -> Container<'_> {
     let container = stage.create_with(&bundle, &["--overlay"]);
     container.start().ok();
     container
-}
-
-/// Twenty directories, each below the last, and each as old as its owner says.
-fn chain_of_1970(upper: &File, name: &str) -> nix::Result<()> {
-    let epoch = TimeSpec::new(0, 0);
-    let mut at = upper.try_clone().expect("a descriptor");
-    for _ in 0..20 {
-        mkdirat(&at, name, Mode::S_IRWXU)?;
-        at = openat(&at, name, OFlag::O_DIRECTORY, Mode::empty())?.into();
-        futimens(&at, &epoch, &epoch)?;
-    }
-    Ok(())
 }
 
 fn gives_up(outcome: Outcome, begun: Instant, who: &str) {
