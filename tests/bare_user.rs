@@ -12,21 +12,9 @@ fn without_subordinate_ids_the_user_is_root_and_the_only_one() {
     let stage = user_stage!();
     let mut bundle = stage.plain_bundle();
     bundle.sh("id -u; cat /proc/self/uid_map | tr -s ' '; cat /proc/self/setgroups");
-    let id = stage.id();
-    bundle.write(&id);
-    // In a mount namespace of its own, where the files of subordinate ids are empty.
-    let script =
-        "mount --bind /dev/null /etc/subuid && mount --bind /dev/null /etc/subgid && exec \"$@\"";
-    let mut command = machine::in_own_mounts(script);
-    let capsid = stage.capsid();
-    command
-        .arg(capsid.get_program())
-        .args(capsid.get_args())
-        .args(["run", "--bundle"])
-        .arg(&bundle.folder)
-        .arg(&id)
-        .stdin(std::process::Stdio::null());
-    let outcome = Outcome::of(&mut command).ok();
+    // Where the files of subordinate ids are empty.
+    let script = "mount --bind /dev/null /etc/subuid && mount --bind /dev/null /etc/subgid";
+    let outcome = run_after(script, &bundle, &stage).ok();
     assert_eq!(outcome.line(), format!("0\n 0 {UID} 1\ndeny"));
     let line = "usermod --add-subuids 100000-165535 --add-subgids 100000-165535 capsid-tester";
     assert!(

@@ -1,10 +1,182 @@
-//! Promise: records go where --log says: to a file, or to the machine's own log.
+//! Promise: a failure is one valid record, in the form and at the place that --log and --log-format say: a
+//! file, or the machine's own log; and a log that nobody reads stops nothing.
 
+use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
+use std::process::Stdio;
 
-use crate::harness::{Outcome, machine};
+use serde_json::{Value, json};
+
+use crate::harness::{Outcome, end, machine};
 use crate::{skip, stage};
+
+#[test]
+fn an_error_is_one_record_in_the_json_log() {
+    let stage = stage!();
+    let mut bundle = stage.bundle();
+    bundle.set("/process/cwd", json!("relative"));
+    let log = stage.path("log.json");
+    let id = stage.id();
+    bundle.write(&id);
+    let outcome = Outcome::of(
+        stage
+            .bare()
+            .arg("--root")
+            .arg(stage.state_root())
+            .arg("--log")
+            .arg(&log)
+            .args(["--log-format", "json", "create"])
+            .arg("--bundle")
+            .arg(&bundle.folder)
+            .arg(&id),
+    );
+    outcome.refuses(&["/process/cwd"]);
+    let errors = records(&std::fs::read_to_string(&log).unwrap());
+    assert_eq!(errors.len(), 1);
+    let record = &errors[0];
+    assert!(
+        record["msg"].as_str().unwrap().contains("/process/cwd"),
+        "{record}"
+    );
+    let time = record["time"].as_str().unwrap();
+    assert!(
+        time.contains('T') && (time.ends_with('Z') || time.contains('+')),
+        "{record}"
+    );
+    assert!(record["code"].is_string(), "no stable code: {record}");
+    // The log is appended to, and --log-format=json is the same.
+    let again = Outcome::of(
+        stage
+            .bare()
+            .arg("--root")
+            .arg(stage.state_root())
+            .arg(format!("--log={}", log.display()))
+            .args(["--log-format=json", "state", "no-such-container"]),
+    );
+    again.refuses(&["container does not exist"]);
+    let errors = records(&std::fs::read_to_string(&log).unwrap());
+    assert_eq!(errors.len(), 2);
+    assert!(
+        errors[1]["msg"]
+            .as_str()
+            .unwrap()
+            .contains("container does not exist")
+    );
+}
+
+/// The records of level error; every line has to be JSON with the three keys.
+fn records(log: &str) -> Vec<Value> {
+    let lines = log
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap_or_else(|e| panic!("{e}: {line}")));
+    lines
+        .inspect(|record| {
+            assert!(
+                ["level", "msg", "time"]
+                    .iter()
+                    .all(|key| record[key].is_string()),
+                "{record}"
+            )
+        })
+        .filter(|record| record["level"] == "error")
+        .collect()
+}
+
+#[test]
+fn the_text_log_has_runcs_form() {
+    let stage = stage!();
+    let log = stage.path("log.txt");
+    Outcome::of(
+        stage
+            .capsid()
+            .arg("--log")
+            .arg(&log)
+            .args(["state", "no-such-container"]),
+    )
+    .refuses(&["container does not exist"]);
+    let text = std::fs::read_to_string(&log).unwrap();
+    assert!(
+        text.starts_with("time=\"")
+            && text.contains("level=error msg=\"")
+            && text.contains("container does not exist\""),
+        "{text}"
+    );
+    assert_ne!(stage.call(&["--log-format", "xml", "list"]).code, 0);
+}
+
+#[test]
+fn debug_logs_go_to_the_log_and_the_program_runs_the_same() {
+    let stage = stage!();
+    let mut bundle = stage.bundle();
+    bundle.sh("echo out");
+    let id = stage.id();
+    bundle.write(&id);
+    let log = stage.path("debug.log");
+    let outcome = Outcome::of(
+        stage
+            .capsid()
+            .arg("--debug")
+            .arg("--log")
+            .arg(&log)
+            .arg("run")
+            .arg("--bundle")
+            .arg(&bundle.folder)
+            .arg(&id),
+    )
+    .ok();
+    assert_eq!(
+        (outcome.stdout.as_str(), outcome.stderr.as_str()),
+        ("out\n", "")
+    );
+    assert!(
+        std::fs::read_to_string(&log)
+            .unwrap()
+            .contains("level=debug")
+    );
+}
+
+#[test]
+fn f16_a_full_stderr_that_nobody_reads_blocks_nothing() {
+    let stage = stage!();
+    let mut bundle = stage.bundle();
+    bundle.args(&["/bin/true"]);
+    let id = stage.id();
+    bundle.write(&id);
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    // Fill the pipe: dd stops when a write would block.
+    let full = Outcome::of(
+        std::process::Command::new("timeout")
+            .args([
+                "0.5",
+                "sh",
+                "-c",
+                "while :; do echo xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx; done >&0",
+            ])
+            .stdin(Stdio::from(OwnedFd::from(writer.try_clone().unwrap()))),
+    );
+    assert_eq!(full.code, 124, "{full}");
+    let mut command = stage.capsid();
+    command
+        .args(["--debug", "run"])
+        .arg("--bundle")
+        .arg(&bundle.folder)
+        .arg(&id);
+    let child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::from(OwnedFd::from(writer)))
+        .spawn()
+        .unwrap();
+    assert_eq!(
+        end(child),
+        Some(0),
+        "the runtime waits for its log's reader"
+    );
+    drop(command);
+    let _ = reader.read(&mut [0; 16]);
+}
 
 /// Where the machine's log listens; the tests' /run is their own.
 const FOLDER: &str = "/run/systemd/journal";

@@ -71,6 +71,15 @@ impl Bundle {
         self
     }
 
+    /// Gives the places where missing mount points are made to root of a user namespace that maps it to
+    /// 100000.
+    pub fn give_to_mapped_root(&self) {
+        let root = self.folder.join("rootfs");
+        for folder in [root.clone(), root.join("etc"), root.join("mnt")] {
+            std::os::unix::fs::chown(folder, Some(100_000), Some(100_000)).expect("chown");
+        }
+    }
+
     pub fn mount(
         &mut self,
         destination: &str,

@@ -177,7 +177,19 @@ impl Stage {
         Outcome::of(&mut command)
     }
 
-    /// The same for whoever starts it otherwise, with the id.
+    /// The same in a mount namespace of its own, where a script has mounted what it may at $SOURCES.
+    #[track_caller]
+    pub fn run_after(&self, bundle: &Bundle, before: &str, sources: &Path) -> Outcome {
+        let id = self.id();
+        bundle.write(&id);
+        let script = format!("{before}\nexec $capsid run --bundle \"$1\" \"$2\"");
+        let folder = bundle.folder.to_string_lossy().into_owned();
+        let outer = "exec unshare -m --propagation private sh -c \"$3\" sh \"$1\" \"$2\"";
+        let outer = format!("export SOURCES={}; {outer}", sources.display());
+        self.shell(&outer, &[&folder, &id, &script])
+    }
+
+    /// The same as [`Stage::run`] for whoever starts it otherwise, with the id.
     pub fn foreground(&self, bundle: &Bundle) -> (String, Command) {
         self.foreground_with(bundle, &[])
     }
