@@ -91,6 +91,15 @@ impl Arena {
         })?
     }
 
+    /// None: it is malloc's to give.
+    fn take_for(&self, layout: Layout) -> Option<*mut u8> {
+        if layout.align() > UNIT || layout.size() > SIZE {
+            return None;
+        }
+        let (size, list) = rounded(layout.size());
+        self.take(size, list)
+    }
+
     fn give_back(&self, block: *mut u8, size: usize, list: usize) {
         // Where another thread is at it, the block is lost to the arena.
         let _ = self.alone(|used, free| {
@@ -136,25 +145,21 @@ fn rounded(size: usize) -> (usize, usize) {
 // goes back to where it came from, which its address tells.
 unsafe impl GlobalAlloc for Arena {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if layout.align() <= UNIT && layout.size() <= SIZE {
-            let (size, list) = rounded(layout.size());
-            if let Some(block) = self.take(size, list) {
-                return block;
-            }
+        match self.take_for(layout) {
+            Some(block) => block,
+            // SAFETY: the caller's promise.
+            None => unsafe { System.alloc(layout) },
         }
-        // SAFETY: the caller's promise.
-        unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let block = self.alloc(layout);
-            if !block.is_null() {
-                write_bytes(block, 0, layout.size());
-            }
-            block
-        }
+        let Some(block) = self.take_for(layout) else {
+            // SAFETY: the caller's promise.
+            return unsafe { System.alloc_zeroed(layout) };
+        };
+        // SAFETY: the block is as large as that, and nobody's else.
+        unsafe { write_bytes(block, 0, layout.size()) };
+        block
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
