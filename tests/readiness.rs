@@ -7,7 +7,7 @@ use std::process::{Child, Command};
 
 use serde_json::json;
 
-use crate::harness::{Bundle, Stage, end};
+use crate::harness::{Bundle, Outcome, Stage, end};
 use crate::stage;
 
 /// A service manager's end of NOTIFY_SOCKET.
@@ -170,4 +170,35 @@ fn sockets_of_a_service_manager_come_first_and_are_named() {
         .shell(&script, &arguments)
         .ok()
         .prints("[of the config]");
+}
+
+#[test]
+fn a_service_manager_that_is_not_there_is_named_before_anything_runs() {
+    let stage = stage!();
+    let mut bundle = stage.bundle();
+    let out = stage.path("out");
+    std::fs::create_dir(&out).unwrap();
+    bundle.sh("echo ran > /out/marker").bind(&out, "/out", &[]);
+    let id = stage.id();
+    bundle.write(&id);
+    let nowhere = stage.path("nobody").to_string_lossy().into_owned();
+    let call = |words: &[&str]| {
+        let mut command = stage.capsid();
+        command.env("NOTIFY_SOCKET", &nowhere).args(words);
+        Outcome::of(&mut command)
+    };
+    let folder = bundle.folder.to_string_lossy().into_owned();
+    let words = ["/nobody: nobody listens there: unset NOTIFY_SOCKET: no such file or directory"];
+    for run in [&["run", "--bundle"][..], &["run", "--detach", "--bundle"]] {
+        call(&[run, &[&folder, &id]].concat()).refuses(&words);
+        assert!(!out.join("marker").exists(), "{run:?}: it ran");
+        assert_eq!(
+            stage.call(&["list", "--quiet"]).ok().stdout,
+            "",
+            "{run:?}: it is left"
+        );
+    }
+    call(&["create", "--bundle", &folder, &id]).ok();
+    call(&["start", &id]).refuses(&words);
+    assert_eq!(stage.call(&["state", &id]).ok().json()["status"], "created");
 }

@@ -44,6 +44,48 @@ pub fn wanted() -> bool {
     std::env::var_os(VARIABLE).is_some_and(|path| !path.is_empty())
 }
 
+/// Who waits to be told.
+pub struct Manager(OwnedFd);
+
+impl Manager {
+    /// None: nobody does. To be called before there is a container: afterwards an error would leave it behind.
+    pub fn of_this_process() -> Result<Option<Manager>> {
+        wanted().then(Manager::connect).transpose()
+    }
+
+    /// A datagram socket to the path, or with `@` the abstract address, of the variable.
+    fn connect() -> Result<Manager> {
+        let path = std::env::var(VARIABLE).unwrap_or_default();
+        let refused = |call, errno| {
+            refused(call, errno)
+                .path(&path)
+                .hint("nobody listens there: unset NOTIFY_SOCKET")
+        };
+        let address = match path.strip_prefix('@') {
+            Some(name) => UnixAddr::new_abstract(name.as_bytes()),
+            None => UnixAddr::new(path.as_str()),
+        };
+        let address = address.map_err(|errno| refused("connect", errno))?;
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let socket = socket(AddressFamily::Unix, SockType::Datagram, flags, None)
+            .map_err(|errno| refused("socket", errno))?;
+        // A manager that doesn't read must not keep us for ever.
+        setsockopt(&socket, SendTimeout, &TimeVal::new(5, 0))
+            .map_err(|errno| refused("setsockopt", errno))?;
+        connect(socket.as_raw_fd(), &address).map_err(|errno| refused("connect", errno))?;
+        Ok(Manager(socket))
+    }
+
+    /// Of the socket that the container's process was given.
+    pub fn proxy(self, listening: OwnedFd) -> Proxy {
+        Proxy {
+            container: listening,
+            manager: self.0,
+            ready: false,
+        }
+    }
+}
+
 /// The container's socket and the manager's.
 pub struct Proxy {
     container: OwnedFd,
@@ -57,19 +99,10 @@ impl Proxy {
         if !wanted() {
             return Ok(None);
         }
-        let Some(listening) = container.notify_socket()? else {
-            return Ok(None);
-        };
-        Proxy::new(listening).map(Some)
-    }
-
-    /// Of the socket that the container's process was given.
-    pub fn new(listening: OwnedFd) -> Result<Proxy> {
-        Ok(Proxy {
-            container: listening,
-            manager: manager()?,
-            ready: false,
-        })
+        match container.notify_socket()? {
+            Some(listening) => Ok(Some(Manager::connect()?.proxy(listening))),
+            None => Ok(None),
+        }
     }
 
     /// Hands on what there is. True once the container has said that it is ready.
@@ -151,24 +184,6 @@ impl AsFd for Proxy {
 fn is_passed(line: &str) -> bool {
     let name = line.split('=').next().unwrap_or_default();
     PASSED.contains(&name) && line.contains('=')
-}
-
-/// A datagram socket to the path, or with `@` the abstract address, of the variable.
-fn manager() -> Result<OwnedFd> {
-    let path = std::env::var(VARIABLE).unwrap_or_default();
-    let address = match path.strip_prefix('@') {
-        Some(name) => UnixAddr::new_abstract(name.as_bytes()),
-        None => UnixAddr::new(path.as_str()),
-    };
-    let address = address.map_err(|errno| refused("connect", errno))?;
-    let flags = SockFlag::SOCK_CLOEXEC;
-    let socket = socket(AddressFamily::Unix, SockType::Datagram, flags, None)
-        .map_err(|errno| refused("socket", errno))?;
-    // A manager that doesn't read must not keep us for ever.
-    setsockopt(&socket, SendTimeout, &TimeVal::new(5, 0))
-        .map_err(|errno| refused("setsockopt", errno))?;
-    connect(socket.as_raw_fd(), &address).map_err(|errno| refused("connect", errno))?;
-    Ok(socket)
 }
 
 fn refused(call: &'static str, errno: Errno) -> Error {

@@ -3,14 +3,14 @@
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
-use capsid_runtime::{Code, Container, Error, OomKilled, Result, Seal};
+use capsid_runtime::{Code, Container, ContainerId, Error, OomKilled, Result, Seal};
 use clap::Args;
 
 use super::container_id::Id;
 use super::launch::{Launch, Stay};
 use crate::foreground::{self, Reap, Signals};
 use crate::global::Global;
-use crate::notify::Proxy;
+use crate::notify::Manager;
 
 const NOTES: &str = "\
 In the foreground capsid hands signals on to the container's process, joins its terminal to
@@ -63,10 +63,12 @@ impl Run {
         let id = self.id.checked()?;
         let options = self.launch.options(self.bundle, Stay::Detached, global);
         let options = options.map_err(|error| error.during(format!("run {id}")))?;
+        let manager = manager(&id)?;
         let created = global.runtime()?.run(&id, &options, &Seal::AlreadySealed)?;
-        if let Some(listening) = created.notify {
+        if let (Some(manager), Some(listening)) = (manager, created.notify) {
             let process = &created.process;
-            Proxy::new(listening)?.until_ready(process.pid, process.pidfd.as_fd())?;
+            let told = manager.proxy(listening);
+            told.until_ready(process.pid, process.pidfd.as_fd())?;
         }
         Ok(0)
     }
@@ -80,14 +82,14 @@ impl Run {
             false => Reap::Orphans,
         };
         let runtime = global.runtime()?;
+        let manager = manager(&id)?;
         // Both before there is a process: no signal and no orphan falls between.
         let signals = Signals::catch()?;
         reap.begin()?;
         let created = runtime.run(&id, &options, &Seal::AlreadySealed)?;
-        let attended = match created.notify.map(Proxy::new).transpose() {
-            Ok(notify) => foreground::wait(created.process, &signals, reap, notify),
-            Err(error) => Err(error),
-        };
+        let told = manager.zip(created.notify);
+        let told = told.map(|(manager, listening)| manager.proxy(listening));
+        let attended = foreground::wait(created.process, &signals, reap, told);
         if let Ok(KILLED) = attended {
             tell_of_memory(&created.container);
         }
@@ -100,6 +102,10 @@ impl Run {
             }
         }
     }
+}
+
+fn manager(id: &ContainerId) -> Result<Option<Manager>> {
+    Manager::of_this_process().map_err(|error| error.during(format!("run {id}")))
 }
 
 /// The status that stands for SIGKILL.
