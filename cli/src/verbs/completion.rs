@@ -84,8 +84,25 @@ fn options(command: &Command) -> Vec<(String, String)> {
     list
 }
 
-fn words(command: &Command) -> String {
-    let words: Vec<String> = options(command).into_iter().map(|(word, _)| word).collect();
+/// Those of a verb, and of the verbs that it has of its own.
+fn options_of_verb(verb: &Command) -> Vec<(String, String)> {
+    let mut list = options(verb);
+    for (word, help) in below(verb).flat_map(options) {
+        if !list.iter().any(|(known, _)| *known == word) {
+            list.push((word, help));
+        }
+    }
+    list
+}
+
+/// The verbs that a verb has of its own.
+fn below(verb: &Command) -> impl Iterator<Item = &Command> {
+    verb.get_subcommands()
+        .filter(|verb| verb.get_name() != "help")
+}
+
+fn words(options: Vec<(String, String)>) -> String {
+    let words: Vec<String> = options.into_iter().map(|(word, _)| word).collect();
     words.join(" ")
 }
 
@@ -98,11 +115,12 @@ fn cases(whole: &Command) -> String {
     let mut text = format!(
         "    '') words='{} {}' ;;\n",
         names(whole).join(" "),
-        words(whole)
+        words(options(whole))
     );
     for verb in verbs(whole) {
         let name = verb.get_name();
         let below: Vec<&str> = verb.get_subcommands().map(Command::get_name).collect();
+        let words = words(options_of_verb(verb));
         let ids = if WITHOUT_ID.contains(&name) {
             ""
         } else {
@@ -110,8 +128,7 @@ fn cases(whole: &Command) -> String {
         };
         let _ = writeln!(
             text,
-            "    {name}) words='{} {}'{ids} ;;",
-            words(verb),
+            "    {name}) words='{words} {}'{ids} ;;",
             below.join(" ")
         );
     }
@@ -163,8 +180,8 @@ _capsid "$@"
 fn fish(whole: &Command) -> String {
     let quote = |text: &str| format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"));
     let mut text = String::from("# capsid completion fish\n");
-    let mut add = |condition: &str, command: &Command| {
-        for (word, help) in options(command) {
+    let mut add = |condition: &str, options: Vec<(String, String)>| {
+        for (word, help) in options {
             let option = match word.strip_prefix("--") {
                 Some(long) => format!("-l {long}"),
                 None => format!("-s {}", word.trim_start_matches('-')),
@@ -176,11 +193,11 @@ fn fish(whole: &Command) -> String {
             );
         }
     };
-    add("__fish_use_subcommand", whole);
+    add("__fish_use_subcommand", options(whole));
     for verb in verbs(whole) {
         add(
             &quote(&format!("__fish_seen_subcommand_from {}", verb.get_name())),
-            verb,
+            options_of_verb(verb),
         );
     }
     for verb in verbs(whole) {
@@ -190,8 +207,16 @@ fn fish(whole: &Command) -> String {
             text,
             "complete -c capsid -n __fish_use_subcommand -a {name} -d {about}"
         );
+        let condition = quote(&format!("__fish_seen_subcommand_from {name}"));
+        for below in below(verb) {
+            let (word, about) = (below.get_name(), below.get_about().map(ToString::to_string));
+            let about = quote(&about.unwrap_or_default());
+            let _ = writeln!(
+                text,
+                "complete -c capsid -n {condition} -a {word} -d {about}"
+            );
+        }
         if !WITHOUT_ID.contains(&name) {
-            let condition = quote(&format!("__fish_seen_subcommand_from {name}"));
             let _ = writeln!(
                 text,
                 "complete -c capsid -n {condition} -a '(capsid list --quiet 2>/dev/null)'"
@@ -199,4 +224,55 @@ fn fish(whole: &Command) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the line of a verb (or of no verb) offers.
+    fn offers(script: &str, verb: &str, word: &str) -> bool {
+        let begin = match verb {
+            "" => "'') ".to_owned(),
+            verb => format!("{verb}) "),
+        };
+        let lines = script.lines().map(str::trim_start);
+        let mut lines = lines.filter(|line| line.starts_with(&begin));
+        lines.any(|line| line.split(['\'', ' ']).any(|given| given == word))
+    }
+
+    fn fish_offers(script: &str, verb: &str, word: &str) -> bool {
+        let condition = match verb {
+            "" => "__fish_use_subcommand".to_owned(),
+            verb => format!("'__fish_seen_subcommand_from {verb}'"),
+        };
+        let option = match word.strip_prefix("--") {
+            Some(long) => format!("-l {long} "),
+            None => format!("-s {} ", word.trim_start_matches('-')),
+        };
+        script.contains(&format!("complete -c capsid -n {condition} {option}"))
+    }
+
+    #[test]
+    fn every_option_of_every_verb_is_offered_by_every_shell() {
+        let mut whole = CommandLine::command();
+        whole.build();
+        let mut places = vec![("", &whole)];
+        for verb in verbs(&whole) {
+            places.push((verb.get_name(), verb));
+            places.extend(below(verb).map(|below| (verb.get_name(), below)));
+        }
+        let (bash, zsh, fish) = (bash(&whole), zsh(&whole), fish(&whole));
+        for (verb, command) in places {
+            for (word, _) in options(command) {
+                let name = command.get_name();
+                assert!(offers(&bash, verb, &word), "bash: {verb} {name} {word}");
+                assert!(offers(&zsh, verb, &word), "zsh: {verb} {name} {word}");
+                assert!(
+                    fish_offers(&fish, verb, &word),
+                    "fish: {verb} {name} {word}"
+                );
+            }
+        }
+    }
 }
