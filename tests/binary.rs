@@ -55,6 +55,7 @@ fn version_names_the_program_and_the_specification() {
             lines.iter().any(|line| line.starts_with("spec: 1.3")),
             "{outcome}"
         );
+        assert!(lines[3].starts_with("+SYSTEMD +SELINUX "), "{outcome}");
     }
 }
 
@@ -135,6 +136,7 @@ fn a_shell_completes_verbs_options_and_ids() {
     completes("capsid --root /x create --pidf").prints(" --pidfd-socket ");
     completes("capsid kill ''").prints(&format!(" {} ", container.id));
     completes("capsid mounts a").prints(" add ");
+    completes("capsid mounts add --op").prints(" --options ");
     for (shell, words) in [
         ("zsh", "#compdef capsid"),
         ("fish", "-n __fish_use_subcommand -a create"),

@@ -174,6 +174,71 @@ fn kill_of_a_stopped_container_says_not_running() {
 }
 
 #[test]
+fn kill_and_delete_take_several_containers_and_regular_expressions() {
+    let stage = stage!();
+    let containers: Vec<_> = (0..4).map(|_| stage.running()).collect();
+    let [one, two, three, four] = &containers[..] else {
+        unreachable!()
+    };
+    let both = format!("^({}|{})$", one.id, two.id);
+    stage.call(&["kill", "--regex", &both, "KILL"]).ok();
+    one.becomes("stopped");
+    two.becomes("stopped");
+    assert_eq!(three.status(), "running");
+    // One that fails hides none of the others; the first failure is the command's.
+    let words = ["delete", "absent", &one.id, &three.id, &two.id];
+    let outcome = stage
+        .call(&words)
+        .refuses(&["delete absent: ", "is not stopped: running"]);
+    let errors = outcome.stderr.matches("level=error").count();
+    assert_eq!(
+        (errors, outcome.stderr.lines().count()),
+        (1, 2),
+        "{outcome}"
+    );
+    assert!(
+        outcome
+            .stderr
+            .lines()
+            .last()
+            .unwrap()
+            .contains("level=error"),
+        "{outcome}"
+    );
+    let mut left = [three.id.clone(), four.id.clone()];
+    left.sort();
+    let listed = stage.call(&["list", "--quiet"]).ok().stdout;
+    assert_eq!(listed.lines().collect::<Vec<_>>(), left);
+    let outcome = stage
+        .call(&["delete", "--force", "--regex", "no-such-one"])
+        .ok();
+    assert!(outcome.stderr.contains("level=warning"), "{outcome}");
+    stage.call(&["delete", "--force", "--regex", "."]).ok();
+    assert_eq!(stage.call(&["list", "--quiet"]).ok().stdout, "");
+}
+
+#[test]
+fn a_pid_file_and_a_bundle_may_be_named_from_where_the_caller_is() {
+    let stage = stage!();
+    let mut bundle = stage.bundle();
+    bundle.sleeps().set("/process/cwd", json!("/tmp"));
+    let id = stage.id();
+    bundle.write(&id);
+    let name = bundle.folder.file_name().unwrap();
+    let mut command = stage.capsid();
+    command
+        .current_dir(&stage.folder)
+        .args(["create", "--pid-file", "pid", "--bundle"]);
+    Outcome::of(command.arg(name).arg(&id)).ok();
+    let state = stage.call(&["state", &id]).ok().json();
+    assert_eq!(
+        std::fs::read_to_string(stage.path("pid")).unwrap(),
+        state["pid"].to_string()
+    );
+    assert_eq!(state["bundle"], json!(bundle.folder));
+}
+
+#[test]
 fn kill_ends_a_created_container() {
     let stage = stage!();
     let mut bundle = stage.bundle();

@@ -112,6 +112,50 @@ fn ps_prints_what_ps_prints_of_these_processes() {
 }
 
 #[test]
+fn ps_has_a_table_of_its_own_where_the_host_has_no_ps() {
+    let stage = stage!();
+    let container = stage.running();
+    let ps = |options: &[&str]| {
+        let mut command = stage.capsid();
+        command
+            .env("PATH", "/nowhere")
+            .args(["ps", &container.id])
+            .args(options);
+        Outcome::of(&mut command)
+    };
+    let outcome = ps(&[]).ok();
+    let lines: Vec<Vec<&str>> = outcome
+        .stdout
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    assert_eq!(lines[0], ["UID", "PID", "PPID", "STATE", "CMD"]);
+    assert!(
+        lines[1..]
+            .iter()
+            .any(|line| line[1] == container.pid().to_string()),
+        "{outcome}"
+    );
+    ps(&["-o", "pid"]).refuses(&[
+        "run ps: options after the id need the host's ps(1): no such file or directory",
+    ]);
+}
+
+#[test]
+fn each_root_has_its_own_containers() {
+    let stage = stage!();
+    let container = stage.running();
+    let other = stage.path("other");
+    std::fs::create_dir(&other).unwrap();
+    let elsewhere =
+        |words: &[&str]| Outcome::of(stage.bare().arg("--root").arg(&other).args(words));
+    assert_eq!(elsewhere(&["list", "--quiet"]).ok().stdout, "");
+    elsewhere(&["state", &container.id]).refuses(&["container does not exist"]);
+    elsewhere(&["delete", "--force", &container.id]).ok();
+    assert_eq!(container.status(), "running");
+}
+
+#[test]
 fn ps_of_a_stopped_container_is_empty() {
     let stage = stage!();
     if Outcome::of(Command::new("ps").arg("-ef")).code != 0 {

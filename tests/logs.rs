@@ -138,6 +138,37 @@ fn debug_logs_go_to_the_log_and_the_program_runs_the_same() {
 }
 
 #[test]
+fn debug_logs_are_on_stderr_without_a_log_and_each_names_its_place() {
+    let stage = stage!();
+    let mut bundle = stage.bundle();
+    bundle.sh("echo out");
+    for form in ["json", "text"] {
+        let id = stage.id();
+        bundle.write(&id);
+        let mut command = stage.capsid();
+        command.args(["--debug", "--log-format", form, "run", "--bundle"]);
+        let outcome = Outcome::of(command.arg(&bundle.folder).arg(&id)).ok();
+        assert_eq!(outcome.stdout, "out\n");
+        assert!(outcome.stderr.lines().count() > 10, "{outcome}");
+        for line in outcome.stderr.lines() {
+            match serde_json::from_str::<Value>(line) {
+                Ok(record) => {
+                    assert!(
+                        record["level"] == "debug" && record["msg"].is_string(),
+                        "{line}"
+                    );
+                    assert!(record["file"].as_str().unwrap().contains(".rs:"), "{line}");
+                }
+                Err(_) => assert!(
+                    form == "text" && line.contains(" level=debug msg=") && line.contains(".rs:"),
+                    "{line}"
+                ),
+            }
+        }
+    }
+}
+
+#[test]
 fn f16_a_full_stderr_that_nobody_reads_blocks_nothing() {
     let stage = stage!();
     let mut bundle = stage.bundle();
@@ -219,12 +250,12 @@ fn the_journal_and_syslog_are_told_in_the_name_that_is_given() {
     ] {
         assert!(text.lines().any(|it| it == line), "{line}: {text}");
     }
-    assert!(text.starts_with("MESSAGE=container absent: "), "{text}");
+    assert!(text.starts_with("MESSAGE=state absent: "), "{text}");
     fails("syslog:");
     let text = heard(&syslog);
     assert!(text.starts_with("<11>capsid["), "{text}");
     assert!(
-        text.contains("]: container absent: ") && text.ends_with("container does not exist"),
+        text.contains("]: state absent: ") && text.ends_with("container does not exist"),
         "{text}"
     );
     drop((journal, syslog));

@@ -58,4 +58,5 @@ mod tmpcopyup;
 mod unmounted;
 mod update;
 mod upgrade;
+mod usage;
 mod user_namespaces;

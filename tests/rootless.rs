@@ -1,6 +1,7 @@
 //! Promise: an ordinary user runs containers too, without any privilege and without being asked for a user
 //! namespace; what needs privilege says so.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -148,6 +149,9 @@ fn the_state_is_in_the_runtime_folder_of_the_user() {
         }
         crate::harness::Outcome::of(&mut command).ok();
         assert!(Path::new(root).join(&id).is_dir(), "{variable:?}");
+        // Sticky: those who clean up there take it for in use.
+        let mode = Path::new(root).metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o1700, "{variable:?}");
         let mut command = stage.bare();
         command.env_remove("XDG_RUNTIME_DIR").args(["delete", &id]);
         crate::harness::Outcome::of(&mut command).ok();

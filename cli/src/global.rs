@@ -7,6 +7,7 @@ use clap::{Args, Parser, ValueEnum};
 
 use crate::log::LogOptions;
 use crate::output;
+use crate::switches::is_on;
 use crate::verbs::Verb;
 
 const EXAMPLES: &str = "\
@@ -33,6 +34,7 @@ A foreground run or exec ends with the status of its process, or 128 plus its si
     bin_name = "capsid",
     after_help = EXAMPLES,
     arg_required_else_help = true,
+    args_override_self = true,
     disable_version_flag = true,
     subcommand_required = false,
     subcommand_value_name = "VERB",
@@ -52,6 +54,11 @@ pub struct CommandLine {
 }
 
 impl CommandLine {
+    /// Whether there is neither a verb nor the question for the version.
+    pub fn asks_nothing(&self) -> bool {
+        self.verb.is_none() && !self.version
+    }
+
     /// Does what was asked, and says the exit code.
     pub fn run(self) -> Result<u8> {
         match self.verb {
@@ -70,9 +77,12 @@ impl CommandLine {
     }
 }
 
+/// What is in it, in crun's words for that; `features` has the whole.
+const HAS: &str = "+SYSTEMD +SELINUX +APPARMOR +CAP +SECCOMP +EBPF";
+
 fn version_text() -> String {
     format!(
-        "capsid version {}\ncommit: {}\nspec: {}\n",
+        "capsid version {}\ncommit: {}\nspec: {}\n{HAS}\n",
         env!("CARGO_PKG_VERSION"),
         capsid_runtime::commit(),
         capsid_runtime::OCI_VERSION,
@@ -130,6 +140,14 @@ impl ExitCodeMap {
             (ExitCodeMap::Docker, Code::ExecNotFound) => 127,
             (ExitCodeMap::Docker, Code::ExecDenied | Code::ExecFailed) => 126,
             (ExitCodeMap::Docker, _) => 125,
+        }
+    }
+
+    /// What a panic ends with, which is a failure of the runtime's.
+    pub fn of_panic(self, usual: u8) -> u8 {
+        match self {
+            ExitCodeMap::Runc => usual,
+            ExitCodeMap::Docker => 125,
         }
     }
 
@@ -202,13 +220,10 @@ fn cgroup_driver(word: &str) -> std::result::Result<CgroupDriver, &'static str> 
     }
 }
 
-/// The words are Go's, as runc takes them.
 fn lenient(word: &str) -> std::result::Result<Lenient, &'static str> {
     Ok(Lenient(match word {
         "" | "auto" => None,
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => return Err("true, false or auto"),
+        word => Some(is_on(word).ok_or("true, false or auto")?),
     }))
 }
 
@@ -304,6 +319,17 @@ mod tests {
             assert_eq!(parsed.global.rootless(), meant, "{word}");
         }
         assert!(refusal("capsid --rootless maybe list").contains("true, false or auto"));
+    }
+
+    #[test]
+    fn the_last_of_an_option_counts() {
+        let twice =
+            "capsid --log-format text --root /a --log-format json --root /b --debug --debug list";
+        let global = parse(twice).map_err(|e| e.to_string()).ok().unwrap().global;
+        assert_eq!(global.root.as_deref(), Some(Path::new("/b")));
+        assert_eq!(global.log.format, crate::log::Format::Json);
+        assert!(parse("capsid run --bundle /a --bundle /b --detach -d web").is_ok());
+        assert!(parse("capsid exec --env A=1 --env B=2 --env C=3 web id").is_ok());
     }
 
     #[test]

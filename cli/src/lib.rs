@@ -14,6 +14,7 @@ mod notify;
 mod output;
 mod signal_names;
 mod size;
+mod switches;
 mod terminal;
 mod usage;
 mod verbs;
@@ -22,7 +23,6 @@ use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 
 use capsid_runtime::{Error, seal};
-use clap::Parser;
 
 use early::Early;
 pub use early::SEALED;
@@ -50,28 +50,37 @@ pub fn main(is_sealed: bool, clone: Option<OwnedFd>) -> u8 {
         let code = early.exit_code_map.code_of(&error, early.failure_code());
         return Log::open_or_stderr(&early.log).failed(&error, code);
     }
-    match CommandLine::try_parse_from(&arguments) {
-        Ok(command) => run(command, early.failure_code()),
-        Err(problem) => usage::answer(problem, &early, &arguments),
+    match switches::parse(&arguments) {
+        Ok(command) => run(command, &early),
+        Err(problem) => usage::answer(&problem, &early, &arguments),
     }
 }
 
-fn run(command: CommandLine, failure_code: u8) -> u8 {
+fn run(command: CommandLine, early: &Early) -> u8 {
     let map = command.global.exit_code_map;
+    let failure_code = early.failure_code();
     let log = match Log::open(&command.global.log) {
-        Ok(log) => log.install(),
+        Ok(log) => log.install(map.of_panic(failure_code)),
         Err(error) => {
             let code = map.code_of(&error, failure_code);
             return Log::stderr(&command.global.log).failed(&error, code);
         }
     };
+    let asks_nothing = command.asks_nothing();
     match command.run() {
         Ok(code) => code,
         Err(error) => {
             for notice in error.notices() {
                 notice.warn();
             }
-            let code = map.code_of(&error, failure_code);
+            let code = match asks_nothing {
+                true => map.wrong_usage(),
+                false => map.code_of(&error, failure_code),
+            };
+            let error = match (error.verb(), early.verb()) {
+                (None, Some(verb)) => error.during(verb),
+                _ => error,
+            };
             log.failed(&error, code)
         }
     }

@@ -12,43 +12,88 @@ use crate::global::CommandLine;
 use crate::log::{Format, Log};
 use crate::output;
 
-pub fn answer(mut problem: clap::Error, early: &Early, words: &[OsString]) -> u8 {
-    if problem.kind() == ErrorKind::UnknownArgument {
-        // "to pass '--x' as a value, use '-- --x'": no value of ours begins with a dash.
-        problem.remove(ContextKind::Suggested);
-    }
-    // What Rust says of a number.
-    let mut text = problem
-        .render()
-        .to_string()
-        .replace("invalid digit found in string", "not a whole number");
-    if let Some(tip) = tip(&problem, early.verb(), words) {
-        text.push_str(&format!("\n  tip: {tip}\n"));
-    }
+pub fn answer(problem: &clap::Error, early: &Early, words: &[OsString]) -> u8 {
     let options = &early.log;
     let map = early.exit_code_map;
     let log = Log::open_or_stderr(options);
+    let shows_help = options.file.is_none() && options.format == Format::Text;
     match problem.kind() {
-        ErrorKind::DisplayHelp => match output::print(&text) {
+        ErrorKind::DisplayHelp => match output::print(problem.render().to_string()) {
             Ok(()) => 0,
             Err(error) => log.failed(&error, map.code_of(&error, 1)),
         },
-        _ if options.file.is_none() && options.format == Format::Json => {
-            log.failed(&one_line(&text), map.wrong_usage())
-        }
-        _ => {
-            if options.file.is_some() {
-                log.record_error(&one_line(&text));
-            }
-            log.say(&text);
+        NOTHING_SAID if shows_help => {
+            log.say(&problem.render().to_string());
             map.wrong_usage()
         }
+        _ => log.failed(&error(problem, early.verb(), words), map.wrong_usage()),
     }
+}
+
+/// `capsid` alone, or a verb that has verbs of its own without one.
+const NOTHING_SAID: ErrorKind = ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+
+/// The complaint as every other error: its verb, what to do, and what is wrong, on one line.
+fn error(problem: &clap::Error, typed: Option<&str>, words: &[OsString]) -> Error {
+    let text = problem.render().to_string();
+    let tail = match problem.kind() {
+        NOTHING_SAID => "a verb is missing".to_owned(),
+        _ => first_paragraph(&text),
+    };
+    let verb = typed.filter(|typed| is_verb(typed));
+    let help = match verb {
+        Some(verb) => format!("see capsid {verb} --help"),
+        None => "see capsid --help".to_owned(),
+    };
+    let hint = match tip(problem, typed, words).or_else(|| parsers_tip(problem, &text)) {
+        Some(tip) => format!("{tip}; {help}"),
+        None => help,
+    };
+    let error = Error::new(Code::InvalidArgument, tail).hint(hint);
+    match verb {
+        Some(verb) => error.during(verb),
+        None => error,
+    }
+}
+
+fn is_verb(word: &str) -> bool {
+    let command = CommandLine::command();
+    command
+        .get_subcommands()
+        .any(|verb| verb.get_name() == word)
+}
+
+/// What the parser says is wrong, without its "error: ".
+fn first_paragraph(text: &str) -> String {
+    let first = text.split("\n\n").next().unwrap_or(text);
+    let words: Vec<&str> = first.split_whitespace().collect();
+    let line = words.join(" ");
+    let line = line.strip_prefix("error: ").unwrap_or(&line);
+    // What Rust says of a number.
+    line.replace("invalid digit found in string", "not a whole number")
+}
+
+/// What the parser thinks was meant.
+fn parsers_tip(problem: &clap::Error, text: &str) -> Option<String> {
+    let lines = text.lines();
+    let tips = lines.filter_map(|line| line.trim_start().strip_prefix("tip: "));
+    // "to pass '--x' as a value, use '-- --x'": no value of ours begins with a dash.
+    let tips = tips.filter(|tip| !tip.starts_with("to pass "));
+    let tips: Vec<&str> = match problem.kind() {
+        ErrorKind::InvalidSubcommand | ErrorKind::UnknownArgument | ErrorKind::InvalidValue => {
+            tips.collect()
+        }
+        _ => Vec::new(),
+    };
+    (!tips.is_empty()).then(|| tips.join("; "))
 }
 
 /// What the parser can't know: where an option of another place belongs, and what to do where
 /// another program has an option.
 fn tip(problem: &clap::Error, verb: Option<&str>, words: &[OsString]) -> Option<String> {
+    if problem.kind() == ErrorKind::InvalidSubcommand {
+        return other_verb(verb?).map(str::to_owned);
+    }
     let Some(ContextValue::String(word)) = problem.get(ContextKind::InvalidArg) else {
         return None;
     };
@@ -79,6 +124,30 @@ fn tip(problem: &clap::Error, verb: Option<&str>, words: &[OsString]) -> Option<
         return Some("a directory follows --lxcfs with a =: --lxcfs=DIR".to_owned());
     }
     habit(name, verb?).map(str::to_owned)
+}
+
+/// Verbs of other programs, and what does the same here.
+fn other_verb(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "rm" | "remove" => "capsid delete ID removes a container",
+        "ls" => "capsid list lists the containers",
+        "stop" => {
+            "capsid kill ID asks the program to end, capsid kill ID KILL makes it, and capsid delete ID removes what is left"
+        }
+        "inspect" | "status" => "capsid state ID prints a container's state",
+        "top" => "capsid ps ID lists a container's processes",
+        "stats" => "capsid events --stats ID prints what a container uses",
+        "unpause" | "continue" => "capsid resume ID lets a paused container go on",
+        "mount" | "umount" => {
+            "capsid mounts add and mounts remove change what a container has mounted"
+        }
+        "logs" | "attach" => {
+            "the program writes to where capsid create or run wrote, and capsid keeps none of it"
+        }
+        "checkpoint" | "restore" => "this version makes no checkpoints",
+        "version" => "capsid --version prints the version",
+        _ => return None,
+    })
 }
 
 /// What people bring along from other programs.
@@ -114,24 +183,6 @@ fn habit(name: &str, verb: &str) -> Option<&'static str> {
         }
         _ => return None,
     })
-}
-
-/// The first paragraph without the parser's "error: ", and what the tips say.
-fn one_line(text: &str) -> Error {
-    let first = text.split("\n\n").next().unwrap_or(text);
-    let words: Vec<&str> = first.split_whitespace().collect();
-    let line = words.join(" ");
-    let error = Error::new(
-        Code::InvalidArgument,
-        line.strip_prefix("error: ").unwrap_or(&line),
-    );
-    let tips = text
-        .lines()
-        .filter_map(|line| line.trim_start().strip_prefix("tip: "));
-    match tips.collect::<Vec<_>>().join("; ") {
-        tips if tips.is_empty() => error,
-        tips => error.hint(tips),
-    }
 }
 
 #[cfg(test)]
@@ -181,16 +232,44 @@ mod tests {
     }
 
     #[test]
-    fn the_record_is_the_first_paragraph_on_one_line() {
-        let error = one_line(
-            "error: the following required arguments were not provided:\n  <ID>\n\nUsage: capsid",
-        );
-        assert_eq!(
-            error.to_string(),
-            "the following required arguments were not provided: <ID>"
-        );
-        let error =
-            one_line("error: unexpected argument 'x'\n\n  tip: leave it out\n\nUsage: capsid");
-        assert_eq!(error.to_string(), "leave it out: unexpected argument 'x'");
+    fn a_complaint_is_one_line_with_the_verb_and_what_to_do() {
+        use clap::Parser;
+        for (line, expected) in [
+            (
+                "capsid state",
+                "state: see capsid state --help: the following required arguments were not provided: <ID>",
+            ),
+            (
+                "capsid create --bundel /b web",
+                "create: a similar argument exists: '--bundle'; see capsid create --help: unexpected argument '--bundel' found",
+            ),
+            (
+                "capsid --log-format xml list",
+                "list: see capsid list --help: invalid value 'xml' for '--log-format <FORMAT>' [possible values: text, json]",
+            ),
+            (
+                "capsid stat web",
+                "some similar subcommands exist: 'start', 'state'; see capsid --help: unrecognized subcommand 'stat'",
+            ),
+            (
+                "capsid rm web",
+                "capsid delete ID removes a container; see capsid --help: unrecognized subcommand 'rm'",
+            ),
+            (
+                "capsid run --preserve-fds 1x web",
+                "run: see capsid run --help: invalid value '1x' for '--preserve-fds <N>': not a whole number",
+            ),
+            (
+                "capsid mounts",
+                "mounts: see capsid mounts --help: a verb is missing",
+            ),
+        ] {
+            let problem = CommandLine::try_parse_from(line.split(' '))
+                .err()
+                .expect(line);
+            let words = words(line);
+            let typed = Early::read(&words);
+            assert_eq!(error(&problem, typed.verb(), &words).to_string(), expected);
+        }
     }
 }

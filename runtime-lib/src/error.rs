@@ -74,6 +74,8 @@ pub enum Code {
     Hook,
     /// Something did not happen within its deadline.
     Deadline,
+    /// A defect of the program itself.
+    Internal,
 }
 
 impl Code {
@@ -102,6 +104,7 @@ impl Code {
             Code::Cancelled => "cancelled",
             Code::Hook => "hook",
             Code::Deadline => "deadline",
+            Code::Internal => "internal",
         }
     }
 }

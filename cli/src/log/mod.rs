@@ -9,6 +9,8 @@ mod record;
 mod sink;
 mod trace;
 
+use std::io::ErrorKind;
+use std::panic;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -140,9 +142,14 @@ impl Log {
         Log::open(options).unwrap_or_else(|_| Log::stderr(options))
     }
 
-    /// Takes the library's and the verbs' events from here to the end of the process.
-    pub fn install(self) -> Arc<Log> {
+    /// Takes the library's and the verbs' events from here to the end of the process, and a panic, which ends
+    /// it with `code`: an abort would look like a program of a container's that was killed.
+    pub fn install(self, code: u8) -> Arc<Log> {
         let log = Arc::new(self);
+        let told = log.clone();
+        panic::set_hook(Box::new(move |info| {
+            std::process::exit(told.failed(&defect(info), code).into());
+        }));
         // Refused only if an embedder's own subscriber is there, which then has the events.
         let _ = tracing::dispatcher::set_global_default(Dispatch::new(log.clone()));
         log
@@ -186,10 +193,23 @@ impl Log {
     }
 }
 
+/// What a panic says, as an error.
+fn defect(info: &panic::PanicHookInfo<'_>) -> Error {
+    let place = info.location().map(ToString::to_string);
+    let place = place.unwrap_or_else(|| "an unknown place".to_owned());
+    let said = info.payload_as_str().unwrap_or("nothing");
+    Error::new(Code::Internal, format!("panicked at {place}: {said}"))
+        .hint("this is a defect of capsid, and worth a report")
+}
+
 fn cannot_open(path: &Path, error: &std::io::Error) -> Error {
-    Error::io(Code::Io, "open", error)
+    let opened = Error::io(Code::Io, "open", error)
         .doing("open the log")
-        .path(path)
+        .path(path);
+    match error.kind() {
+        ErrorKind::NotFound => opened.hint("--log makes the file, in a directory that exists"),
+        _ => opened,
+    }
 }
 
 impl Subscriber for Log {
@@ -286,8 +306,41 @@ mod tests {
         let text = error.err().unwrap().to_string();
         assert_eq!(
             text,
-            "open the log: /proc/no/log: no such file or directory"
+            "open the log: /proc/no/log: --log makes the file, in a directory that exists: no such file or directory"
         );
+    }
+
+    /// Where the test below runs this program again, and what it then writes to.
+    const PANICS: &str = "CAPSID_TEST_PANIC_LOG";
+
+    #[test]
+    fn a_panic_is_the_one_error_and_the_commands_failure() {
+        if let Some(path) = std::env::var_os(PANICS) {
+            let log = Log::open(&options(Path::new(&path), Level::Info)).unwrap();
+            log.install(255);
+            tracing::warn!("before");
+            panic!("on purpose,\nin two lines");
+        }
+        let path = scratch("panic");
+        let me = std::env::current_exe().unwrap();
+        let test = "log::tests::a_panic_is_the_one_error_and_the_commands_failure";
+        let ended = std::process::Command::new(me)
+            .args([test, "--exact", "--nocapture"])
+            .env(PANICS, &path)
+            .output()
+            .unwrap();
+        assert_eq!(ended.status.code(), Some(255));
+        let records = objects(&path);
+        let levels: Vec<&str> = records.iter().filter_map(|r| r["level"].as_str()).collect();
+        assert_eq!(levels, ["warning", "error"]);
+        assert_eq!(records[1]["code"], "internal");
+        let said = records[1]["msg"].as_str().unwrap();
+        assert!(
+            said.contains("log/mod.rs:") && said.ends_with("on purpose,\\nin two lines"),
+            "{said}"
+        );
+        let bare = String::from_utf8_lossy(&ended.stderr);
+        assert!(bare.contains(said), "{bare}");
     }
 
     #[test]

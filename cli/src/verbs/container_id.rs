@@ -17,7 +17,14 @@ impl Id {
         ContainerId::new(&self.id)
     }
 
-    pub fn open(&self, global: &Global) -> Result<Container> {
-        global.runtime()?.open(&self.checked()?)
+    /// The container, for a verb that an error then names.
+    pub fn open(&self, global: &Global, verb: &str) -> Result<Container> {
+        open(global, &self.checked()?, verb)
     }
+}
+
+/// The container of a checked id; `verb` is what an error says is being done.
+pub fn open(global: &Global, id: &ContainerId, verb: &str) -> Result<Container> {
+    let opened = global.runtime()?.open(id);
+    opened.map_err(|error| error.during(format!("{verb} {id}")))
 }

@@ -78,7 +78,7 @@ struct Line<'a> {
 
 impl Events {
     pub fn run(self, global: &Global) -> Result<u8> {
-        let container = self.id.open(global)?;
+        let container = self.id.open(global, "events")?;
         match self.stats {
             true => print_stats(&container, self.format)?,
             false => follow(&container, self.interval.0, self.format)?,

@@ -9,6 +9,7 @@ use capsid_runtime::{
 use clap::Args;
 use oci_spec::runtime::{BoxBuilder, Capability, LinuxCapabilities, Process};
 
+use super::container_id;
 use super::launch::{ProcessFlags, Stay, console, preserved, seccomp_receiver};
 use crate::foreground::{self, Reap, Signals};
 use crate::global::Global;
@@ -97,7 +98,7 @@ pub struct Exec {
 impl Exec {
     pub fn run(self, global: &Global) -> Result<u8> {
         let (id, command) = self.id_and_command()?;
-        let container = global.runtime()?.open(&id)?;
+        let container = container_id::open(global, &id, "exec in")?;
         let detach = self.detach;
         let is_option = command.first().is_some_and(|word| word.starts_with('-'));
         let options = self.options(&container, command);
@@ -169,8 +170,12 @@ impl Exec {
             let error = Error::new(Code::InvalidConfig, tail);
             Err(error.doing(format!("read {flag}")).hint(hint))
         };
-        if let Some(env) = self.env.iter().find(|env| !env.contains('=')) {
-            let tail = format!("invalid environment variable: {env:?}");
+        for env in &self.env {
+            let tail = match env.split_once('=') {
+                None => format!("invalid environment variable: {env:?}"),
+                Some(("", _)) => "environment variable name can't be empty".to_owned(),
+                Some(_) => continue,
+            };
             return wrong(tail, "--env", "it takes NAME=VALUE");
         }
         match &self.cwd {

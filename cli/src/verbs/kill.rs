@@ -1,8 +1,9 @@
 //! `kill`: sends a signal to a container's init process, or to all of its processes.
 
-use capsid_runtime::{ContainerId, Result, Runtime};
+use capsid_runtime::{ContainerId, Result};
 use clap::Args;
 
+use super::container_id::open;
 use super::matching::{each, matching};
 use crate::global::Global;
 use crate::signal_names;
@@ -38,17 +39,13 @@ pub struct Kill {
 
 impl Kill {
     pub fn run(self, global: &Global) -> Result<u8> {
-        let signal = signal_names::parse(&self.signal)?;
-        let runtime = global.runtime()?;
+        let signal =
+            signal_names::parse(&self.signal).map_err(|error| error.doing("read the signal"))?;
         let ids = match self.regex {
-            true => matching(&runtime, &self.id)?,
+            true => matching(&global.runtime()?, &self.id)?,
             false => vec![ContainerId::new(&self.id)?],
         };
-        each(ids, |id| send(&runtime, &id, signal, self.all))?;
+        each(ids, |id| open(global, &id, "kill")?.kill(signal, self.all))?;
         Ok(0)
     }
-}
-
-fn send(runtime: &Runtime, id: &ContainerId, signal: i32, all: bool) -> Result<()> {
-    runtime.open(id)?.kill(signal, all)
 }

@@ -140,7 +140,12 @@ pub struct ProcessFlags {
     pub pidfd_socket: Option<PathBuf>,
 
     /// Let the process keep the N descriptors that follow standard error: 3 to 2+N
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 0,
+        allow_negative_numbers = true
+    )]
     pub preserve_fds: u32,
 }
 

@@ -42,6 +42,9 @@ impl List {
             Err(error) if error.code() == Code::NotFound && !global.root_is_explicit() => {
                 Vec::new()
             }
+            Err(error) if error.code() == Code::NotFound => {
+                return Err(error.hint("no container was made with this --root"));
+            }
             listed => listed?,
         };
         let states = readable(listed);

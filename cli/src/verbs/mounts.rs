@@ -124,7 +124,7 @@ impl Mounts {
 
 impl Add {
     fn run(self, global: &Global) -> Result<()> {
-        let container = self.id.open(global)?;
+        let container = self.id.open(global, "mounts add")?;
         let mount = self.mount()?;
         container.mounts().add(&mount)
     }
@@ -146,7 +146,7 @@ impl Add {
 
 impl Remove {
     fn run(self, global: &Global) -> Result<()> {
-        let container = self.id.open(global)?;
+        let container = self.id.open(global, "mounts remove")?;
         let detach = match self.lazy {
             true => Detach::Lazily,
             false => Detach::Unused,
@@ -159,7 +159,7 @@ impl Remove {
 
 impl List {
     fn run(self, global: &Global) -> Result<()> {
-        let added = self.id.open(global)?.mounts().list()?;
+        let added = self.id.open(global, "mounts list")?.mounts().list()?;
         output::print(match self.format {
             Format::Table => table(&added),
             Format::Json => output::json_line(&added)?,

@@ -22,7 +22,7 @@ pub struct Pause {
 
 impl Pause {
     pub fn run(self, global: &Global) -> Result<u8> {
-        self.id.open(global)?.pause()?;
+        self.id.open(global, "pause")?.pause()?;
         Ok(0)
     }
 }

@@ -6,6 +6,7 @@ use std::process::Command;
 use capsid_runtime::{Code, ContainerId, Error, Result};
 use clap::{Args, ValueEnum};
 
+use super::container_id::open;
 use super::table::columns;
 use crate::global::Global;
 use crate::output;
@@ -42,7 +43,7 @@ impl Ps {
         let (id, rest) = id_first(self.id_and_options);
         let (format, ps_options) = own_format(self.format, rest);
         let id = ContainerId::new(&id)?;
-        let pids = global.runtime()?.open(&id)?.processes()?;
+        let pids = open(global, &id, "ps")?.processes()?;
         output::print(match format {
             Format::Json => output::json_line(&pids)?,
             Format::Table => table(&pids, &ps_options)?,
@@ -79,7 +80,11 @@ fn table(pids: &[i32], options: &[String]) -> Result<String> {
         Err(error) if error.kind() == ErrorKind::NotFound && options.is_empty() => {
             return Ok(own_table(pids));
         }
-        Err(error) => return Err(Error::io(Code::Io, "execve", &error).doing("run ps")),
+        Err(error) => {
+            return Err(Error::io(Code::Io, "execve", &error)
+                .doing("run ps")
+                .hint("options after the id need the host's ps(1)"));
+        }
         Ok(output) => output,
     };
     if !output.status.success() {

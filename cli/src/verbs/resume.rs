@@ -19,7 +19,7 @@ pub struct Resume {
 
 impl Resume {
     pub fn run(self, global: &Global) -> Result<u8> {
-        self.id.open(global)?.resume()?;
+        self.id.open(global, "resume")?.resume()?;
         Ok(0)
     }
 }

@@ -12,7 +12,8 @@ use nix::unistd::{getegid, geteuid};
 
 const NOTES: &str = "\
 The configuration runs `sh` on a terminal in DIR/rootfs. Edit process.args to run something
-else, and set process.terminal to false to run it without a terminal.
+else, and set process.terminal to false to run it without a terminal. A bundle of an image, with
+its files, is made by `rootfs-builder bundle DIR --oci IMAGE`.
 
 Examples:
   capsid spec --bundle /tmp/b

@@ -26,12 +26,13 @@ pub struct Start {
 
 impl Start {
     pub fn run(self, global: &Global) -> Result<u8> {
-        let container = self.id.open(global)?;
+        let container = self.id.open(global, "start")?;
         if container.start_joins() {
             // Its startContainer hooks run in sight of the container.
             crate::protect_executable()?;
         }
-        let proxy = Proxy::of(&container)?;
+        let proxy = Proxy::of(&container)
+            .map_err(|error| error.during(format!("start {}", container.id())))?;
         let init = proxy.is_some().then(|| container.init()).transpose()?;
         container.start(&Seal::AlreadySealed)?;
         if let (Some(proxy), Some(Some((pid, pidfd)))) = (proxy, init) {

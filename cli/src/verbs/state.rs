@@ -24,7 +24,7 @@ pub struct State {
 
 impl State {
     pub fn run(self, global: &Global) -> Result<u8> {
-        let state = self.id.open(global)?.state()?;
+        let state = self.id.open(global, "state")?.state()?;
         output::print(output::json(&state, b"  ")?)?;
         Ok(0)
     }

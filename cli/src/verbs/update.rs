@@ -115,7 +115,7 @@ pub struct Update {
 
 impl Update {
     pub fn run(self, global: &Global) -> Result<u8> {
-        let container = self.id.open(global)?;
+        let container = self.id.open(global, "update")?;
         for (flag, value) in [
             ("--kernel-memory", &self.kernel_memory),
             ("--kernel-memory-tcp", &self.kernel_memory_tcp),

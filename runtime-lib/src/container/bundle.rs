@@ -109,7 +109,15 @@ impl Bundle {
             true => Path::new("."),
             false => &options.bundle,
         };
-        let path = real_directory(bundle).map_err(|error| error.doing("open the bundle"))?;
+        let path = real_directory(bundle).map_err(|error| {
+            let error = error.doing("open the bundle");
+            match bundle.starts_with("~") {
+                true => {
+                    error.hint("a shell expands a ~ only where a word begins with it: write $HOME")
+                }
+                false => error,
+            }
+        })?;
         recordable(&path).map_err(|error| error.doing("open the bundle"))?;
         let config = match &options.config {
             Some(config) => config.clone(),

@@ -69,6 +69,7 @@ impl Container {
                 });
                 error.hint(format!("its init was OOM-killed while it waited{limit}"))
             }
+            false if error.tail() == STOPPED => error.hint("delete it, and create it again"),
             false => oom::explain(&self.journal.cgroup, error, 0, true),
         }
     }
@@ -94,11 +95,18 @@ impl Container {
 
     fn release(&self) -> Result<()> {
         let wrong = |tail| Err(Error::new(Code::WrongStatus, tail));
+        let instead = |tail, hint| wrong(tail).map_err(|error: Error| error.hint(hint));
         match self.status()? {
             Status::Created => {}
             Status::Stopped => return wrong(STOPPED),
-            Status::Running => return wrong("cannot start an already running container"),
-            Status::Paused => return wrong("cannot start a container in the paused state"),
+            Status::Running => {
+                let hint = "capsid exec runs a further command in it";
+                return instead("cannot start an already running container", hint);
+            }
+            Status::Paused => {
+                let hint = "capsid resume lets it go on";
+                return instead("cannot start a container in the paused state", hint);
+            }
             Status::Creating => return wrong("cannot start a container that is being created"),
         }
         let Some(record) = &self.record else {

@@ -415,12 +415,13 @@ pub trait Versioned {
     fn schema(&self) -> u32;
 }
 
-/// The state root, 0700 and made when it is missing.
+/// The state root, 0700 and made when it is missing; sticky, so that no cleaner of $XDG_RUNTIME_DIR or
+/// /tmp takes it for forgotten (XDG Base Directory Specification, tmpfiles.d(5)).
 fn make_root(root: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new()
         .recursive(true)
-        .mode(0o700)
+        .mode(0o1700)
         .create(root)
         .map_err(|error| {
             Error::io(Code::Io, "mkdir", &error)
