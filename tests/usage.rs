@@ -40,7 +40,11 @@ const WRONG: &[(&[&str], &[&str])] = &[
     ),
     (
         &["--log-format", "yaml", "list"],
-        &["'yaml'", "[possible values: text, json]"],
+        &[
+            "see capsid --help",
+            "'yaml'",
+            "[possible values: text, json]",
+        ],
     ),
     (
         &["--cgroup-manager", "no", "list"],
@@ -68,6 +72,11 @@ const WRONG: &[(&[&str], &[&str])] = &[
     ),
     (&["kill", "web", "-9"], &["kill: ", "capsid kill ID 9"]),
     (&["mounts", "ad", "web"], &["mounts: ", "'add'", "'ad'"]),
+    (
+        &["mounts", "add", "web"],
+        &["mounts add: see capsid mounts add --help", "<SOURCE>"],
+    ),
+    (&["help", "foo"], &["see capsid --help", "'foo'"]),
     (
         &["completion", "tcsh"],
         &["completion: ", "bash, zsh, fish"],

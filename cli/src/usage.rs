@@ -4,8 +4,8 @@
 use std::ffi::OsString;
 
 use capsid_runtime::{Code, Error};
-use clap::CommandFactory;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Arg, CommandFactory};
 
 use crate::early::Early;
 use crate::global::CommandLine;
@@ -40,8 +40,11 @@ fn error(problem: &clap::Error, typed: Option<&str>, words: &[OsString]) -> Erro
         NOTHING_SAID => "a verb is missing".to_owned(),
         _ => first_paragraph(&text),
     };
-    let verb = typed.filter(|typed| is_verb(typed));
-    let help = match verb {
+    let verb = match is_about_a_global_option(problem) {
+        true => None,
+        false => verb(typed, words),
+    };
+    let help = match &verb {
         Some(verb) => format!("see capsid {verb} --help"),
         None => "see capsid --help".to_owned(),
     };
@@ -56,11 +59,38 @@ fn error(problem: &clap::Error, typed: Option<&str>, words: &[OsString]) -> Erro
     }
 }
 
-fn is_verb(word: &str) -> bool {
+/// The verb, with the verb of its own that follows it: `mounts add`.
+fn verb(typed: Option<&str>, words: &[OsString]) -> Option<String> {
+    let typed = typed.filter(|typed| *typed != "help")?;
+    let mut command = CommandLine::command();
+    command.build();
+    let verb = command.find_subcommand(typed)?;
+    let mut after = words.iter().skip_while(|word| *word != typed).skip(1);
+    let below = after.find_map(|word| verb.find_subcommand(word));
+    Some(match below {
+        Some(below) => format!("{typed} {}", below.get_name()),
+        None => typed.to_owned(),
+    })
+}
+
+fn is_about_a_global_option(problem: &clap::Error) -> bool {
+    let Some(ContextValue::String(option)) = problem.get(ContextKind::InvalidArg) else {
+        return false;
+    };
+    let name = option.split([' ', '=', '[']).next().unwrap_or(option);
+    problem.kind() != ErrorKind::UnknownArgument && global(name).is_some()
+}
+
+/// The option that stands before the verb.
+fn global(name: &str) -> Option<Arg> {
     let command = CommandLine::command();
-    command
-        .get_subcommands()
-        .any(|verb| verb.get_name() == word)
+    let mut options = command.get_arguments();
+    let option = options.find(|option| {
+        option
+            .get_long()
+            .is_some_and(|long| name.strip_prefix("--") == Some(long))
+    });
+    option.cloned()
 }
 
 /// What the parser says is wrong, without its "error: ".
@@ -101,16 +131,7 @@ fn tip(problem: &clap::Error, verb: Option<&str>, words: &[OsString]) -> Option<
         return None;
     }
     let name = word.split('=').next().unwrap_or(word);
-    let command = CommandLine::command();
-    let mut before = command
-        .get_arguments()
-        .filter(|argument| !argument.is_positional());
-    let global = before.find(|argument| {
-        argument
-            .get_long()
-            .is_some_and(|long| name == format!("--{long}"))
-    });
-    if let Some(argument) = global {
+    if let Some(argument) = global(name) {
         let value = if argument.get_action().takes_values() {
             " …"
         } else {
@@ -245,7 +266,7 @@ mod tests {
             ),
             (
                 "capsid --log-format xml list",
-                "list: see capsid list --help: invalid value 'xml' for '--log-format <FORMAT>' [possible values: text, json]",
+                "see capsid --help: invalid value 'xml' for '--log-format <FORMAT>' [possible values: text, json]",
             ),
             (
                 "capsid stat web",
@@ -258,6 +279,10 @@ mod tests {
             (
                 "capsid run --preserve-fds 1x web",
                 "run: see capsid run --help: invalid value '1x' for '--preserve-fds <N>': not a whole number",
+            ),
+            (
+                "capsid --root=/r mounts add web",
+                "mounts add: see capsid mounts add --help: the following required arguments were not provided: <SOURCE> <DESTINATION>",
             ),
             (
                 "capsid mounts",

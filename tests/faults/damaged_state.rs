@@ -110,7 +110,7 @@ fn a_damaged_container_hides_no_other_from_list() {
     assert!(line(&damaged.id).is_none(), "{list}");
     assert!(
         list.stderr
-            .contains(&format!("load container {}", damaged.id)),
+            .contains(&format!("load container {}: read ", damaged.id)),
         "{list}"
     );
     let json = stage.call(&["list", "--format", "json"]).ok().json();

@@ -66,7 +66,8 @@ fn readable(listed: Vec<Listed>) -> Vec<State> {
         .filter_map(|Listed { id, state }| match state {
             Ok(state) => Some(state),
             Err(error) => {
-                tracing::warn!("load container {id}: {error}");
+                let error = error.during(format!("load container {id}"));
+                tracing::warn!("{error}");
                 None
             }
         });
