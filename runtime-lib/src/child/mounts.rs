@@ -10,7 +10,9 @@ use nix::sys::stat::{Mode, SFlag, fchmod, makedev};
 
 use super::fds::{Fd, clone_tree, clone_tree_with, fsmount, fsopen};
 use super::links::copy_link;
-use super::paths::{Missing, ensure, kind, open, open_place, open_target};
+use super::paths::{
+    Missing, ensure, is_same, kind, open, open_place, open_target, open_target_saying,
+};
 use super::{Child, copy_up, locked, procfs};
 use crate::report::{Refused, call};
 use crate::step::words::not_mapped;
@@ -230,15 +232,11 @@ impl<'plan> Child<'plan> {
 
     pub(super) fn read_only_path(&self, target: &Target) -> Result<(), Refused> {
         let root = self.root()?;
-        let (place, by_link) = match open(root, &target.path, libc::O_PATH, true) {
-            Err(Errno::ELOOP) => (open_target(root, target), true),
-            place => (place, false),
-        };
-        let place = match place {
+        let (place, by_link) = match open_target_saying(root, target, 0) {
             Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
-            place => place.map_err(call("openat2"))?,
+            found => found.map_err(call("openat2"))?,
         };
-        if target.is_root() || by_link && is_same(place.as_fd(), root)? {
+        if target.is_root() || by_link && is_same(place.as_fd(), root).map_err(call("fstat"))? {
             // A mount over the root is not the root.
             return set_attributes(place.as_fd(), libc::MOUNT_ATTR_RDONLY, 0, 0, false)
                 .map_err(call("mount_setattr"));
@@ -365,11 +363,6 @@ pub(super) fn attach_at(mount: BorrowedFd<'_>, place: BorrowedFd<'_>) -> Result<
             .noting(b"a directory can't be mounted on a file, nor a file on a directory"),
         (errno, _) => Refused::new("move_mount", errno),
     })
-}
-
-fn is_same(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> Result<bool, Refused> {
-    let (one, other) = (kind(one)?.0, kind(other)?.0);
-    Ok((one.st_dev, one.st_ino) == (other.st_dev, other.st_ino))
 }
 
 /// Whether one is a directory and the other is not.

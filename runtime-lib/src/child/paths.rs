@@ -56,16 +56,17 @@ fn open_saying(
 /// EBUSY: links of the image have led to the root itself. What is mounted there hides all of the
 /// container from whoever enters it later, and only the destination / asks for that.
 pub fn open_place(root: BorrowedFd<'_>, target: &Target, flags: i32) -> nix::Result<Fd> {
-    let flags = flags_of(target, libc::O_PATH | flags);
-    let plain = target.links == Links::Refuse;
-    let (found, by_link) = open_saying(root, &target.path, flags, plain)?;
-    if by_link {
-        let (place, root) = (fstat(&found)?, fstat(root)?);
-        if (place.st_dev, place.st_ino) == (root.st_dev, root.st_ino) {
-            return Err(Errno::EBUSY);
-        }
+    let (found, by_link) = open_target_saying(root, target, flags)?;
+    match by_link && is_same(found.as_fd(), root)? {
+        true => Err(Errno::EBUSY),
+        false => Ok(found),
     }
-    Ok(found)
+}
+
+/// Whether two descriptors are on one file.
+pub fn is_same(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> nix::Result<bool> {
+    let (one, other) = (fstat(one)?, fstat(other)?);
+    Ok((one.st_dev, one.st_ino) == (other.st_dev, other.st_ino))
 }
 
 fn walk(root: BorrowedFd<'_>, path: &CStr, flags: i32, links: u64) -> nix::Result<Fd> {
@@ -81,8 +82,17 @@ fn walk(root: BorrowedFd<'_>, path: &CStr, flags: i32, links: u64) -> nix::Resul
 
 /// Opens a target with O_PATH.
 pub fn open_target(root: BorrowedFd<'_>, target: &Target) -> nix::Result<Fd> {
-    let flags = flags_of(target, libc::O_PATH);
-    open(root, &target.path, flags, target.links == Links::Refuse)
+    open_target_saying(root, target, 0).map(|(found, _)| found)
+}
+
+/// The same with further `flags`, and whether links have led there.
+pub fn open_target_saying(
+    root: BorrowedFd<'_>,
+    target: &Target,
+    flags: i32,
+) -> nix::Result<(Fd, bool)> {
+    let flags = flags_of(target, libc::O_PATH | flags);
+    open_saying(root, &target.path, flags, target.links == Links::Refuse)
 }
 
 fn flags_of(target: &Target, flags: i32) -> i32 {
