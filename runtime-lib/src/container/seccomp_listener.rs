@@ -5,19 +5,25 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction};
+use oci_spec::runtime::LinuxSeccomp;
 use serde::Serialize;
 
 use super::handover::{dial, send};
 use super::told::{State, in_json};
 use crate::Notice;
 use crate::error::{Error, Result};
+use crate::seccomp;
 use crate::spec::{self, Spec};
 
 const POINTER: &str = "/linux/seccomp/listenerPath";
 
 /// The annotation that stands in for `listenerPath`, by the name that crun gave it.
 pub(crate) const RECEIVER: &str = "run.oci.seccomp.receiver";
+
+/// The JSON pointer of [`RECEIVER`].
+fn annotation() -> String {
+    spec::join("/annotations", RECEIVER)
+}
 
 /// Who said who listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +38,7 @@ impl Asker {
     fn pointer(self) -> Option<String> {
         match self {
             Asker::Profile => Some(POINTER.to_owned()),
-            Asker::Annotation => Some(spec::join("/annotations", RECEIVER)),
+            Asker::Annotation => Some(annotation()),
             Asker::Caller => None,
         }
     }
@@ -56,24 +62,17 @@ pub(super) fn name(spec: &mut Spec, receiver: Option<&Path>) -> Option<Asker> {
     let profile = linux.and_then(|linux| linux.seccomp_mut().as_mut());
     let Some(profile) = profile else {
         if annotated.is_some() {
-            let pointer = spec::join("/annotations", RECEIVER);
             let text = "there is no seccomp profile: nobody will call the receiver";
-            spec.notices.push(Notice::new(pointer, text));
+            spec.notices.push(Notice::new(annotation(), text));
         }
         return None;
     };
     if profile.listener_path().is_some() {
         return Some(Asker::Profile);
     }
-    let notify = LinuxSeccompAction::ScmpActNotify;
-    let asks = profile
-        .syscalls()
-        .iter()
-        .flatten()
-        .any(|it| it.action() == notify);
     let (path, asker) = match (annotated, receiver) {
         (Some(path), _) => (path, Asker::Annotation),
-        (None, Some(path)) if asks => (path.to_owned(), Asker::Caller),
+        (None, Some(path)) if seccomp::notifies(profile) => (path.to_owned(), Asker::Caller),
         (None, _) => return None,
     };
     profile.set_listener_path(Some(path));
