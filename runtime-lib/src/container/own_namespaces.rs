@@ -1,16 +1,14 @@
 //! What a configuration would set for the host, because a namespace that it joins by its path is
 //! the caller's own.
 
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
-
-use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use nix::sys::stat::stat;
+use oci_spec::runtime::Spec;
 
 use crate::error::{Code, Error, Result};
+use crate::launch::opens::is_own;
 use crate::plan::namespace_flag;
 use crate::plan::validate::sysctl;
 use crate::spec::{join, shorten};
-use crate::step::words::NAMESPACES;
 
 /// config-linux.md, "Sysctl": a parameter is never one of the host.
 ///
@@ -33,7 +31,8 @@ pub(super) fn refuse_sysctls(config: &Spec) -> Result<()> {
             .iter()
             .filter(|name| sysctl::path(name).as_deref().and_then(sysctl::namespace) == owner);
         if let Some(name) = of_it.next()
-            && is_own(path, namespace.typ())
+            // A path that leads nowhere is refused where it is opened.
+            && is_own(namespace_flag(namespace.typ()), stat(path))
         {
             return Err(
                 Error::new(Code::InvalidConfig, sysctl::of_the_host(name, owner))
@@ -46,18 +45,4 @@ pub(super) fn refuse_sysctls(config: &Spec) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// A path that leads nowhere is refused where it is opened.
-fn is_own(path: &Path, kind: LinuxNamespaceType) -> bool {
-    let mut all = NAMESPACES.iter();
-    let Some((_, _, name)) = all.find(|(flag, ..)| *flag == namespace_flag(kind)) else {
-        return false;
-    };
-    let file = |path: &Path| {
-        let file = std::fs::metadata(path).ok()?;
-        Some((file.dev(), file.ino()))
-    };
-    let own = format!("/proc/thread-self/ns/{name}");
-    file(path).is_some_and(|there| file(own.as_ref()) == Some(there))
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sched::CloneFlags;
-use nix::sys::stat::{Mode, fstat, stat};
+use nix::sys::stat::{FileStat, Mode, fstat, stat};
 
 use super::{Surroundings, launch, reap};
 use crate::error::{Code, Error, Result};
@@ -161,11 +161,16 @@ fn user_namespace(maps: &IdMaps) -> Result<OwnedFd> {
     file.ok_or_else(|| Error::new(Code::Died, "the holder of a user namespace is gone"))
 }
 
-/// Whether a file is the caller's own user namespace.
-fn is_own(file: &OwnedFd) -> bool {
-    let own = stat("/proc/thread-self/ns/user").map(|own| (own.st_dev, own.st_ino));
-    let file = fstat(file).map(|file| (file.st_dev, file.st_ino));
-    own.is_ok() && own == file
+/// Whether a file is the caller's own namespace of a kind.
+pub fn is_own(namespace: CloneFlags, file: nix::Result<FileStat>) -> bool {
+    let kind = words::NAMESPACES
+        .iter()
+        .find(|(kind, ..)| *kind == namespace);
+    let own = kind.map(|(_, _, name)| stat(format!("/proc/thread-self/ns/{name}").as_str()));
+    match (own, file) {
+        (Some(Ok(own)), Ok(file)) => (own.st_dev, own.st_ino) == (file.st_dev, file.st_ino),
+        _ => false,
+    }
 }
 
 /// The kind is asked of the kernel, so that a wrong path is refused before anything is made.
@@ -180,7 +185,9 @@ fn open_namespace(wanted: CloneFlags, path: &Path) -> Result<OwnedFd> {
     let file = open(path, flags, Mode::empty()).map_err(|errno| refused("open", errno))?;
     match ioctl::namespace_type(file.as_fd()) {
         // The others may be joined again and again.
-        Ok(CloneFlags::CLONE_NEWUSER) if wanted == CloneFlags::CLONE_NEWUSER && is_own(&file) => {
+        Ok(CloneFlags::CLONE_NEWUSER)
+            if wanted == CloneFlags::CLONE_NEWUSER && is_own(wanted, fstat(&file)) =>
+        {
             Err(refused("setns", Errno::EINVAL).hint(
                 "it is the caller's own user namespace, which nobody can join: leave it out, and \
                  the container stays in it",
