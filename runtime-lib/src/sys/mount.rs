@@ -2,7 +2,7 @@
 //! openat2(2).
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -51,7 +51,16 @@ pub fn openat2(
 /// open_tree(2) with OPEN_TREE_CLONE: a detached copy of the mount at `path`, or of
 /// `directory` itself when `path` is empty.
 pub fn clone_tree(directory: RawFd, path: &CStr, recursive: bool) -> Result<OwnedFd> {
-    let flags = clone_flags(path, recursive);
+    open_tree(directory, path, clone_flags(path, recursive))
+}
+
+/// As [`clone_tree`], of a symbolic link itself when `path` leads to one (AT_SYMLINK_NOFOLLOW).
+pub fn clone_tree_at_link(path: &CStr, recursive: bool) -> Result<OwnedFd> {
+    let itself = libc::AT_SYMLINK_NOFOLLOW as libc::c_uint;
+    open_tree(libc::AT_FDCWD, path, clone_flags(path, recursive) | itself)
+}
+
+fn open_tree(directory: RawFd, path: &CStr, flags: libc::c_uint) -> Result<OwnedFd> {
     // SAFETY: `path` is NUL-terminated; the call takes no other pointer.
     let fd =
         checked(unsafe { libc::syscall(libc::SYS_open_tree, directory, path.as_ptr(), flags) })?;
@@ -98,54 +107,42 @@ pub fn clone_tree_with(
         }
     }
     let tree = clone_tree(directory, path, recursive)?;
-    mount_setattr(tree.as_fd(), &attributes, recursive)?;
+    mount_setattr(tree.as_raw_fd(), c"", &attributes, recursive)?;
     Ok(tree)
 }
 
 fn clone_flags(path: &CStr, recursive: bool) -> libc::c_uint {
-    let mut flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
-    if path.is_empty() {
-        flags |= libc::AT_EMPTY_PATH as libc::c_uint;
-    }
-    if recursive {
-        flags |= libc::AT_RECURSIVE as libc::c_uint;
-    }
-    flags
+    libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | at_flags(path, recursive)
 }
 
-/// As [`clone_tree`], of a symbolic link itself when `path` leads to one (AT_SYMLINK_NOFOLLOW).
-pub fn clone_tree_at_link(path: &CStr, recursive: bool) -> Result<OwnedFd> {
-    let mut flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
-    flags |= libc::AT_SYMLINK_NOFOLLOW as libc::c_uint;
-    if recursive {
-        flags |= libc::AT_RECURSIVE as libc::c_uint;
+/// An empty path is the descriptor's own file.
+fn at_flags(path: &CStr, recursive: bool) -> libc::c_uint {
+    let mut flags = 0;
+    if path.is_empty() {
+        flags |= libc::AT_EMPTY_PATH;
     }
-    // SAFETY: `path` is NUL-terminated; the call takes no other pointer.
-    let fd = checked(unsafe {
-        libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags)
-    })?;
-    Ok(owned(fd))
+    if recursive {
+        flags |= libc::AT_RECURSIVE;
+    }
+    flags as libc::c_uint
 }
 
 /// move_mount(2): attaches `mount` at the place that `target` names.
 pub fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<()> {
-    let flags = libc::MOVE_MOUNT_F_EMPTY_PATH | libc::MOVE_MOUNT_T_EMPTY_PATH;
-    // SAFETY: both paths are the empty string; the descriptors are borrowed for the call.
-    checked(unsafe {
-        libc::syscall(
-            libc::SYS_move_mount,
-            mount.as_raw_fd(),
-            c"".as_ptr(),
-            target.as_raw_fd(),
-            c"".as_ptr(),
-            flags,
-        )
-    })?;
-    Ok(())
+    move_mount(mount, target, c"", libc::MOVE_MOUNT_T_EMPTY_PATH)
 }
 
 /// move_mount(2): attaches `mount` at a name in a directory, which isn't followed if it is a link.
 pub fn attach_in(mount: BorrowedFd<'_>, directory: BorrowedFd<'_>, name: &CStr) -> Result<()> {
+    move_mount(mount, directory, name, 0)
+}
+
+fn move_mount(
+    mount: BorrowedFd<'_>,
+    directory: BorrowedFd<'_>,
+    name: &CStr,
+    flags: libc::c_uint,
+) -> Result<()> {
     // SAFETY: both paths are NUL-terminated; the descriptors are borrowed for the call.
     checked(unsafe {
         libc::syscall(
@@ -154,7 +151,7 @@ pub fn attach_in(mount: BorrowedFd<'_>, directory: BorrowedFd<'_>, name: &CStr) 
             c"".as_ptr(),
             directory.as_raw_fd(),
             name.as_ptr(),
-            libc::MOVE_MOUNT_F_EMPTY_PATH,
+            libc::MOVE_MOUNT_F_EMPTY_PATH | flags,
         )
     })?;
     Ok(())
@@ -252,7 +249,7 @@ pub fn set_attributes(
         propagation,
         userns_fd: 0,
     };
-    mount_setattr(mount, &attributes, recursive)
+    mount_setattr(mount.as_raw_fd(), c"", &attributes, recursive)
 }
 
 /// mount_setattr(2) of the propagation of all mounts from `path` down, which is not opened first.
@@ -263,18 +260,7 @@ pub fn propagate_tree(path: &CStr, propagation: u64) -> Result<()> {
         propagation,
         userns_fd: 0,
     };
-    // SAFETY: `path` is NUL-terminated; `attributes` outlives the call and its size is passed.
-    checked(unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            libc::AT_FDCWD,
-            path.as_ptr(),
-            libc::AT_RECURSIVE,
-            &raw const attributes,
-            size_of_val(&attributes),
-        )
-    })?;
-    Ok(())
+    mount_setattr(libc::AT_FDCWD, path, &attributes, true)
 }
 
 /// mount_setattr(2) with MOUNT_ATTR_IDMAP: the owners of files are seen through the maps of a
@@ -286,25 +272,22 @@ pub fn map_owners(mount: BorrowedFd<'_>, user: BorrowedFd<'_>, recursive: bool) 
         propagation: 0,
         userns_fd: user.as_raw_fd() as u64,
     };
-    mount_setattr(mount, &attributes, recursive)
+    mount_setattr(mount.as_raw_fd(), c"", &attributes, recursive)
 }
 
 fn mount_setattr(
-    mount: BorrowedFd<'_>,
+    directory: RawFd,
+    path: &CStr,
     attributes: &libc::mount_attr,
     recursive: bool,
 ) -> Result<()> {
-    let mut flags = libc::AT_EMPTY_PATH;
-    if recursive {
-        flags |= libc::AT_RECURSIVE;
-    }
-    // SAFETY: `attributes` outlives the call and its size is passed.
+    // SAFETY: `path` is NUL-terminated; `attributes` outlives the call and its size is passed.
     checked(unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
-            mount.as_raw_fd(),
-            c"".as_ptr(),
-            flags,
+            directory,
+            path.as_ptr(),
+            at_flags(path, recursive),
             attributes as *const libc::mount_attr,
             size_of::<libc::mount_attr>(),
         )
