@@ -413,12 +413,11 @@ fn switched_off() -> Option<String> {
 
 /// The kinds of namespaces of which there may be none.
 fn none_allowed() -> Option<String> {
-    let kinds = ["user", "mnt", "pid", "net", "ipc", "uts", "cgroup", "time"];
     let none = |kind: &&str| {
         std::fs::read_to_string(format!("/proc/sys/user/max_{kind}_namespaces"))
             .is_ok_and(|value| value.trim() == "0")
     };
-    let kind = kinds.into_iter().find(none)?;
+    let kind = words::NAMESPACES.map(|(_, _, kind)| kind).into_iter().find(none)?;
     Some(format!(
         "no {kind} namespace may be made here: as root, sysctl user.max_{kind}_namespaces=15000"
     ))
