@@ -27,11 +27,11 @@ pub fn refused(plan: &Plan, step: usize, errno: Errno, call: &str, note: &str) -
                 .doing("execute the program")
                 .hint("config.json names none")
         }
-        Step::Mount(mount) | Step::MakeMount(mount) if call == NOT_PROCFS => {
-            let place = format!("/{}", mount.target.path.to_string_lossy());
-            Error::new(Code::InvalidConfig, words::not_procfs(&place))
-                .hint("only a whole procfs may be bound there")
-        }
+        Step::Mount(mount) | Step::MakeMount(mount) if call == NOT_PROCFS => Error::new(
+            Code::InvalidConfig,
+            words::not_procfs(&mount.target.to_string()),
+        )
+        .hint("only a whole procfs may be bound there"),
         Step::FindProgram | Step::Execute => {
             let error = program(&name_of_program(plan), call, errno, note);
             match error.code() {
@@ -417,7 +417,10 @@ fn none_allowed() -> Option<String> {
         std::fs::read_to_string(format!("/proc/sys/user/max_{kind}_namespaces"))
             .is_ok_and(|value| value.trim() == "0")
     };
-    let kind = words::NAMESPACES.map(|(_, _, kind)| kind).into_iter().find(none)?;
+    let kind = words::NAMESPACES
+        .map(|(_, _, kind)| kind)
+        .into_iter()
+        .find(none)?;
     Some(format!(
         "no {kind} namespace may be made here: as root, sysctl user.max_{kind}_namespaces=15000"
     ))
@@ -444,7 +447,7 @@ pub fn died(how: Option<WaitStatus>, who: &str, filtered: bool) -> Error {
 /// A filter has killed it before it could be seen whether its program was executed.
 pub fn killed_at_once(who: &str) -> Error {
     let end = WaitStatus::Signaled(Pid::from_raw(0), Signal::SIGSYS, false);
-    died(Some(end), who, false).at("/linux/seccomp").hint(
+    died(Some(end), who, false).at(seccomp::POINTER).hint(
         "the seccomp filter kills at once, perhaps for execve itself: allow what it starts with",
     )
 }
