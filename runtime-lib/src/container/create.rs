@@ -61,16 +61,15 @@ impl Runtime {
             notice.warn();
         }
         prepared.plan.trace();
-        let annotations = prepared.told(id).annotations;
+        let told = prepared.told(id);
         let handover = Handover::connect(
             &options.console,
-            PidfdReceiver::of(options.pidfd_socket.as_deref(), annotations),
+            PidfdReceiver::of(options.pidfd_socket.as_deref(), told.annotations),
             options.pid_file.as_deref(),
         )?;
         let listener = prepared.listener()?;
 
         let ground = Ground::lay(&self.root, id, &prepared, options, start)?;
-        let told = prepared.told(id);
         let birth = Birth::new(
             &prepared,
             &ground,
