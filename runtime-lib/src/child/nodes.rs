@@ -10,12 +10,12 @@ use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, makedev, mkdirat, mkn
 use nix::unistd::{Gid, Uid, fchownat, symlinkat};
 
 use super::Child;
-use super::fds::{Fd, clone_tree, openat2};
+use super::fds::{Fd, clone_tree_with, openat2};
 use super::paths::{Missing, ensure, kind};
 use crate::report::{Refused, call};
 use crate::step::{Existing, Node, Populate, Target, Way};
 use crate::sys::fd;
-use crate::sys::mount::{attach, resolve, set_attributes};
+use crate::sys::mount::{attach, resolve};
 
 const ANOTHER: &[u8] = b"what is there is not this device: ";
 
@@ -159,17 +159,14 @@ fn expect(there: BorrowedFd<'_>, node: &Node) -> Result<(), Refused> {
     }
 }
 
-/// And private: below a shared root, what the container mounts on it would reach the host.
-pub(super) fn make_read_only(node: BorrowedFd<'_>) -> Result<(), Refused> {
-    let read_only = libc::MOUNT_ATTR_RDONLY;
-    set_attributes(node, read_only, 0, libc::MS_PRIVATE, false).map_err(call("mount_setattr"))
-}
-
 /// Shows a node of the host's, read-only: root of the container may be its owner on the host,
 /// and must not change the mode that all of the machine needs.
 fn bind_node(directory: BorrowedFd<'_>, node: &Node, host: &CStr) -> Result<(), Refused> {
     let name = node.name.as_c_str();
-    let device = clone_tree(libc::AT_FDCWD, host, false).map_err(|errno| {
+    // And private: below a shared root, what the container mounts on it would reach the host.
+    let (read_only, private) = (libc::MOUNT_ATTR_RDONLY, libc::MS_PRIVATE);
+    let device = clone_tree_with(libc::AT_FDCWD, host, read_only, private, false);
+    let device = device.map_err(|errno| {
         let refused = Refused::new("open_tree", errno);
         match errno {
             Errno::ENOENT => refused.noting(b"the host has no such node to show: "),
@@ -190,6 +187,5 @@ fn bind_node(directory: BorrowedFd<'_>, node: &Node, host: &CStr) -> Result<(), 
         }
         Err(errno) => return Err(Refused::new("mknodat", errno)),
     };
-    make_read_only(device.as_fd())?;
     attach(device.as_fd(), place.as_fd()).map_err(call("move_mount"))
 }
