@@ -108,7 +108,7 @@ impl<'fd> Names<'fd> {
                 self.name = [0; 32];
                 // Ten digits at the most, so the last byte stays the NUL.
                 let _ = write!(&mut self.name[..31], ".names-{number}");
-                let name = CStr::from_bytes_until_nul(&self.name).unwrap_or(c".names");
+                let name = self.name();
                 let is_free = fstatat(self.from, name, AtFlags::AT_SYMLINK_NOFOLLOW).is_err();
                 match is_free.then(|| mkdirat(self.to, name, Mode::S_IRWXU)) {
                     Some(Ok(())) => break,
@@ -116,21 +116,25 @@ impl<'fd> Names<'fd> {
                     Some(Err(errno)) => return Err(Refused::new("mkdirat", errno)),
                 }
             }
-            let name = CStr::from_bytes_until_nul(&self.name).unwrap_or(c".names");
-            let folder = openat2(self.to, name, libc::O_PATH, 0, OWN).map_err(call("openat2"))?;
+            let folder =
+                openat2(self.to, self.name(), libc::O_PATH, 0, OWN).map_err(call("openat2"))?;
             self.folder = Some(folder);
         }
         let folder = self.folder.as_ref().map(AsFd::as_fd);
         folder.ok_or(Refused::new("openat2", Errno::EBADF))
     }
 
-    fn forget(self) -> Result<(), Refused> {
-        let Some(folder) = self.folder else {
+    /// What the folder is called.
+    fn name(&self) -> &CStr {
+        CStr::from_bytes_until_nul(&self.name).unwrap_or(c".names")
+    }
+
+    fn forget(mut self) -> Result<(), Refused> {
+        let Some(folder) = self.folder.take() else {
             return Ok(());
         };
         folder.close();
-        let name = CStr::from_bytes_until_nul(&self.name).unwrap_or(c".names");
-        tree::remove(self.to, name)
+        tree::remove(self.to, self.name())
     }
 }
 
