@@ -71,7 +71,7 @@ pub fn perform(
 }
 
 fn score_oom(score: i32, scorer: Scorer, at: &str, pid: i32) -> Result<()> {
-    let lowers = format!("{score} is below the caller's own, which takes CAP_SYS_RESOURCE");
+    let lowers = || format!("{score} is below the caller's own, which takes CAP_SYS_RESOURCE");
     let set = || write(pid, "oom_score_adj", &score.to_string());
     let unprivileged = |error: &Error| error.os_error() == Some(Errno::EACCES);
     let refused = match scorer {
@@ -85,13 +85,13 @@ fn score_oom(score: i32, scorer: Scorer, at: &str, pid: i32) -> Result<()> {
         },
         Scorer::Parent => {
             return set().map_err(|error| match unprivileged(&error) {
-                true => error.at(at).hint(lowers),
+                true => error.at(at).hint(lowers()),
                 false => error.at(at),
             });
         }
     };
     if refused {
-        tracing::warn!(pointer = at, "{at}: it stays as it is: {lowers}");
+        tracing::warn!(pointer = at, "{at}: it stays as it is: {}", lowers());
     }
     Ok(())
 }
