@@ -228,11 +228,7 @@ mod first {
             let mut path = *b"/proc/self/fd/0\0\0\0";
             let digits = path.len() - 1 - 14;
             let mut number = self.0;
-            let mut at = 14
-                + [10, 100, 1000]
-                    .iter()
-                    .filter(|least| number >= **least)
-                    .count();
+            let mut at = 14 + [10, 100].iter().filter(|least| number >= **least).count();
             if number >= 10_usize.pow(digits as u32) {
                 return None;
             }
