@@ -132,8 +132,9 @@ impl Container {
         retry(|| nix::unistd::write(&go, b"g"))
             .map_err(|errno| Error::call(Code::Io, "write", errno))?;
         match self.outcome(&result, &pidfd)? {
-            None if self.has_died(record)? => {
-                let end = progress::of(record.init.pid).and_then(|progress| progress.end());
+            None if self.has_died(record, &pidfd)? => {
+                let end = progress::of(record.init.pid, pidfd.as_fd());
+                let end = end.and_then(|progress| progress.end());
                 let end = end.or_else(|| reaped(&pidfd));
                 Err(refusal::died(end, refusal::INIT, record.seccomp))
             }
@@ -176,8 +177,8 @@ impl Container {
     }
 
     /// Whether the init whose descriptors are closed has died without executing its program.
-    fn has_died(&self, record: &Record) -> Result<bool> {
-        match progress::of(record.init.pid) {
+    fn has_died(&self, record: &Record, pidfd: &OwnedFd) -> Result<bool> {
+        match progress::of(record.init.pid, pidfd.as_fd()) {
             Some(progress) => Ok(!progress.has_executed()),
             // Reaped: all that is left is whether it was released at all.
             None => self.is_unread(),

@@ -270,10 +270,10 @@ impl Server<'_> {
 
     /// Only a filter keeps a process from saying that it wasn't executed.
     fn has_executed(&self) -> bool {
-        let pid = self.newborn.as_ref().map(|newborn| newborn.pid);
+        let newborn = self.newborn.as_ref();
         self.plan.filter().is_none()
-            || pid
-                .and_then(progress::of)
+            || newborn
+                .and_then(|newborn| progress::of(newborn.pid, newborn.pidfd.as_fd()))
                 .is_none_or(|progress| progress.has_executed())
     }
 

@@ -3,9 +3,13 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::fd::BorrowedFd;
 
+use nix::errno::Errno;
 use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
+
+use crate::sys::process::pidfd_send_signal;
 
 /// linux/sched.h: cloned, and no program executed since.
 const PF_FORKNOEXEC: u64 = 0x40;
@@ -18,13 +22,17 @@ pub struct Progress {
     exit: i32,
 }
 
-/// The progress of a process; None when there is no such process any more.
-pub fn of(pid: i32) -> Option<Progress> {
+/// The progress of the process of a pidfd; None when somebody has reaped it.
+pub fn of(pid: i32, pidfd: BorrowedFd<'_>) -> Option<Progress> {
     // procfs gives the whole line in one read: 52 numbers of at most 20 digits, and a short name.
     let mut line = [0; 1200];
     let length = File::open(format!("/proc/{pid}/stat"))
         .and_then(|mut file| file.read(&mut line))
         .ok()?;
+    // Only an unreaped process keeps its pid: another may have had it when the file was read.
+    if let Err(Errno::ESRCH) = pidfd_send_signal(pidfd, 0) {
+        return None;
+    }
     read(pid, std::str::from_utf8(line.get(..length)?).ok()?)
 }
 
@@ -56,7 +64,10 @@ impl Progress {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
     use super::*;
+    use crate::sys::process::pidfd_open;
 
     #[test]
     fn the_flags_and_the_end_are_read_past_any_name() {
@@ -76,8 +87,19 @@ mod tests {
 
     #[test]
     fn this_process_has_executed_its_program() {
-        let own = of(std::process::id() as i32).expect("a process");
+        let pid = std::process::id() as i32;
+        let pidfd = pidfd_open(pid).unwrap();
+        let own = of(pid, pidfd.as_fd()).expect("a process");
         assert!(own.has_executed() && own.end().is_none());
-        assert!(of(i32::MAX).is_none());
+        assert!(of(i32::MAX, pidfd.as_fd()).is_none());
+    }
+
+    #[test]
+    fn the_next_process_with_the_pid_is_not_taken_for_the_one_that_was_reaped() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pidfd = pidfd_open(child.id() as i32).unwrap();
+        child.wait().unwrap();
+        // A process that is there stands for the one that has the pid next.
+        assert!(of(std::process::id() as i32, pidfd.as_fd()).is_none());
     }
 }
