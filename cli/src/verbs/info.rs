@@ -49,7 +49,10 @@ impl Info {
 }
 
 fn facts(global: &Global) -> Result<Map<String, Value>> {
-    let host = Host::probe()?;
+    let mut host = Host::probe()?;
+    if let Some(ids) = &mut host.subordinate {
+        ids.ask_elsewhere();
+    }
     let system = nix::sys::utsname::uname().ok();
     let word = |text: &std::ffi::OsStr| text.to_string_lossy().into_owned();
     let mut facts = Map::new();

@@ -150,7 +150,15 @@ impl Runtime {
 /// The machine, as far as the configuration makes it worth a look.
 fn look(bundle: &Bundle, options: &CreateOptions) -> Result<Host> {
     let config = &bundle.spec.config;
-    let host = Host::probe()?;
+    let mut host = Host::probe()?;
+    let given = plan::given_maps(config);
+    if let (Some(ids), true, true) = (
+        &mut host.subordinate,
+        given.uid.is_empty(),
+        given.gid.is_empty(),
+    ) {
+        ids.ask_elsewhere();
+    }
     Ok(Host {
         modules: Modules::probe(config.process().as_ref(), config.linux().as_ref()),
         kernel_views: match options.no_pivot {

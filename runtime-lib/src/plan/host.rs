@@ -61,6 +61,24 @@ pub struct Subordinate {
     pub free: u32,
 }
 
+impl Subordinate {
+    /// Asks elsewhere for the ranges that no file gives the caller; for whoever maps them.
+    pub fn ask_elsewhere(&mut self) {
+        let (Some(name), true) = (&self.name, self.uid.is_empty() || self.gid.is_empty()) else {
+            return;
+        };
+        let Some(program) = getsubids() else {
+            return;
+        };
+        if self.uid.is_empty() {
+            self.uid = asked(&program, name, &[]);
+        }
+        if self.gid.is_empty() {
+            self.gid = asked(&program, name, &["-g"]);
+        }
+    }
+}
+
 impl Host {
     /// Looks at the machine: five system calls and those of [`Layout::probe`] for root, some
     /// more for an ordinary user.
@@ -144,32 +162,25 @@ fn subordinate(euid: u32) -> Subordinate {
     let name = name_of(&text("/etc/passwd"), euid).or_else(login);
     let (uids, gids) = (text("/etc/subuid"), text("/etc/subgid"));
     let free = free(&uids).max(free(&gids));
-    let read = |text: &str, option: &[&str]| {
-        let own = parse_subordinate(text, name.as_deref(), euid);
-        match &name {
-            Some(name) if own.is_empty() => asked(name, option),
-            _ => own,
-        }
-    };
     Subordinate {
-        uid: read(&uids, &[]),
-        gid: read(&gids, &["-g"]),
+        uid: parse_subordinate(&uids, name.as_deref(), euid),
+        gid: parse_subordinate(&gids, name.as_deref(), euid),
         helpers: find_program("newuidmap").zip(find_program("newgidmap")),
         free,
         name,
     }
 }
 
-/// The ranges that getsubids(1) finds where the machine keeps them elsewhere than in files: with
-/// `subid: sss` in nsswitch.conf(5), say. None without the program.
-fn asked(name: &str, option: &[&str]) -> Vec<(u32, u32)> {
-    let elsewhere = std::fs::read_to_string("/etc/nsswitch.conf").is_ok_and(|text| {
-        text.lines()
-            .any(|line| line.trim_start().starts_with("subid:"))
-    });
-    let Some(program) = elsewhere.then(|| find_program("getsubids")).flatten() else {
-        return Vec::new();
-    };
+/// getsubids(1), where the machine keeps the ranges elsewhere than in files: with `subid: sss` in
+/// nsswitch.conf(5), say.
+fn getsubids() -> Option<PathBuf> {
+    let text = std::fs::read_to_string("/etc/nsswitch.conf").ok()?;
+    let mut lines = text.lines();
+    let elsewhere = lines.any(|line| line.trim_start().starts_with("subid:"));
+    elsewhere.then(|| find_program("getsubids")).flatten()
+}
+
+fn asked(program: &Path, name: &str, option: &[&str]) -> Vec<(u32, u32)> {
     let mut command = std::process::Command::new(program);
     let output = command.args(option).arg(name).stdin(Stdio::null()).output();
     output.map_or_else(

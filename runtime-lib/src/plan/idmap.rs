@@ -35,7 +35,7 @@ pub(super) fn maps(config: &Spec, host: &Host, plan: &mut Plan) -> Result<IdMaps
 }
 
 /// The maps of config.json. Beside the path of a user namespace they say what it maps.
-pub(super) fn given(config: &Spec) -> IdMaps {
+pub(crate) fn given(config: &Spec) -> IdMaps {
     let linux = config.linux().as_ref();
     let list = |maps: Option<&Option<Vec<LinuxIdMapping>>>| {
         let maps = maps.and_then(Option::as_deref).unwrap_or_default();

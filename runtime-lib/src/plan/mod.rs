@@ -54,6 +54,7 @@ pub(crate) use cgroups::cgroup_owner;
 pub use confined::Program;
 pub(crate) use host::in_user_namespace;
 pub use host::{Host, OwnIds, Subordinate};
+pub(crate) use idmap::given as given_maps;
 pub use labels::Modules;
 pub(crate) use live::may_cover_proc;
 pub use live::{AddRequest, Place, add_mount, remove_mount, see_mounts};
