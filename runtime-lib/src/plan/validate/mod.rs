@@ -88,13 +88,10 @@ pub fn validate(spec: &Spec) -> Vec<Error> {
 /// The error that create reports; it says so when it isn't alone.
 pub fn first(errors: Vec<Error>) -> Option<Error> {
     let count = errors.len();
-    let first = errors.into_iter().next()?;
-    Some(match count {
-        1 => first,
-        _ => first.also(format!(
-            "one of {count} problems, capsid explain lists them"
-        )),
-    })
+    first_of(
+        errors,
+        format!("one of {count} problems, capsid explain lists them"),
+    )
 }
 
 /// The error that exec reports, of whose process nothing else lists what is wrong: it names the
@@ -102,7 +99,11 @@ pub fn first(errors: Vec<Error>) -> Option<Error> {
 pub fn first_named(errors: Vec<Error>) -> Option<Error> {
     let places: Vec<&str> = errors.iter().filter_map(Error::pointer).collect();
     let all = format!("one of {} problems: {}", places.len(), places.join(", "));
-    let several = places.len() > 1;
+    first_of(errors, all)
+}
+
+fn first_of(errors: Vec<Error>, all: String) -> Option<Error> {
+    let several = errors.len() > 1;
     let first = errors.into_iter().next()?;
     Some(match several {
         true => first.also(all),
