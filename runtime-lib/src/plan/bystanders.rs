@@ -10,11 +10,7 @@ use crate::step::{Barrier, Step};
 /// The plan of a child that removes what `name` is in a directory as root of a user namespace with
 /// these maps.
 pub fn removal(directory: CString, name: CString, maps: IdMaps) -> Plan {
-    let mut plan = Plan::empty();
-    plan.namespaces = CloneFlags::CLONE_NEWUSER;
-    plan.act(Barrier::Placed, ParentAction::MapIds(maps));
-    plan.step(Step::ResetSignals);
-    plan.step(Step::Meet(Barrier::Placed));
+    let mut plan = mapped(maps);
     plan.step(Step::BecomeRoot);
     plan.step(Step::RemoveTree { directory, name });
     plan.step(Step::Meet(Barrier::Ready));
@@ -23,11 +19,17 @@ pub fn removal(directory: CString, name: CString, maps: IdMaps) -> Plan {
 
 /// The plan of a child that does nothing but hold a user namespace with these maps.
 pub fn holder(maps: IdMaps) -> Plan {
+    let mut plan = mapped(maps);
+    plan.step(Step::Meet(Barrier::Ready));
+    plan
+}
+
+/// As far as its user namespace has these maps.
+fn mapped(maps: IdMaps) -> Plan {
     let mut plan = Plan::empty();
     plan.namespaces = CloneFlags::CLONE_NEWUSER;
     plan.act(Barrier::Placed, ParentAction::MapIds(maps));
     plan.step(Step::ResetSignals);
     plan.step(Step::Meet(Barrier::Placed));
-    plan.step(Step::Meet(Barrier::Ready));
     plan
 }
