@@ -35,8 +35,9 @@ pub struct Create {
 impl Create {
     pub fn run(self, global: &Global) -> Result<u8> {
         let id = self.id.checked()?;
-        let options = self.launch.options(self.bundle, Stay::Detached, global);
-        let options = options.map_err(|error| error.during(format!("create {id}")))?;
+        let doing = format!("create {id}");
+        let launch = self.launch;
+        let options = launch.options(doing, self.bundle, Stay::Detached, global)?;
         global
             .runtime()?
             .create(&id, &options, &Seal::AlreadySealed)?;

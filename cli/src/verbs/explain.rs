@@ -104,7 +104,8 @@ impl Explain {
             Some(_) => Stay::Detached,
             None => Stay::Foreground,
         };
-        let options = self.launch.options(self.bundle, stay, global)?;
+        let doing = format!("explain {}", self.bundle.display());
+        let options = (self.launch).options(doing, self.bundle, stay, global)?;
         let runtime = global.runtime()?;
         let problems = runtime.problems(&options)?;
         let unacting = problems.first().map_or(&[][..], Error::notices);

@@ -61,7 +61,19 @@ pub struct Launch {
 }
 
 impl Launch {
-    pub fn options(self, bundle: PathBuf, stay: Stay, global: &Global) -> Result<CreateOptions> {
+    /// `doing` is what an error says was being done.
+    pub fn options(
+        self,
+        doing: String,
+        bundle: PathBuf,
+        stay: Stay,
+        global: &Global,
+    ) -> Result<CreateOptions> {
+        let read = self.read(bundle, stay, global);
+        read.map_err(|error| error.during(doing))
+    }
+
+    fn read(self, bundle: PathBuf, stay: Stay, global: &Global) -> Result<CreateOptions> {
         let activation = Activation::of_this_process();
         let wanted = self.overlay || self.overlay_dir.is_some() || !self.overlay_lower.is_empty();
         Ok(CreateOptions {

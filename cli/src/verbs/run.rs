@@ -61,8 +61,9 @@ impl Run {
 
     fn detached(self, global: &Global) -> Result<u8> {
         let id = self.id.checked()?;
-        let options = self.launch.options(self.bundle, Stay::Detached, global);
-        let options = options.map_err(|error| error.during(format!("run {id}")))?;
+        let doing = format!("run {id}");
+        let launch = self.launch;
+        let options = launch.options(doing, self.bundle, Stay::Detached, global)?;
         let manager = manager(&id)?;
         let created = global.runtime()?.run(&id, &options, &Seal::AlreadySealed)?;
         if let (Some(manager), Some(listening)) = (manager, created.notify) {
@@ -75,8 +76,9 @@ impl Run {
 
     fn in_the_foreground(self, global: &Global) -> Result<u8> {
         let id = self.id.checked()?;
-        let options = self.launch.options(self.bundle, Stay::Foreground, global);
-        let options = options.map_err(|error| error.during(format!("run {id}")))?;
+        let doing = format!("run {id}");
+        let launch = self.launch;
+        let options = launch.options(doing, self.bundle, Stay::Foreground, global)?;
         let reap = match self.no_subreaper {
             true => Reap::ItsProcess,
             false => Reap::Orphans,
