@@ -94,7 +94,7 @@ fn cgroups(layout: &Layout) -> Value {
     match layout {
         Layout::Unified { mount, own } => {
             let below = mount.join(own.strip_prefix("/").unwrap_or(own));
-            let controllers = listed(&below.join("cgroup.controllers").to_string_lossy());
+            let controllers = listed(below.join("cgroup.controllers"));
             json!({"version": "v2", "mount": mount, "own": own, "controllers": controllers})
         }
         Layout::Legacy {
@@ -110,7 +110,7 @@ fn cgroups(layout: &Layout) -> Value {
     }
 }
 
-fn text(path: &str) -> String {
+fn text(path: impl AsRef<Path>) -> String {
     std::fs::read_to_string(path).unwrap_or_default()
 }
 
@@ -118,7 +118,7 @@ fn number(path: &str) -> Option<u64> {
     text(path).trim().parse().ok()
 }
 
-fn listed(path: &str) -> Vec<String> {
+fn listed(path: impl AsRef<Path>) -> Vec<String> {
     text(path).split_whitespace().map(str::to_owned).collect()
 }
 
@@ -139,13 +139,10 @@ fn modules() -> Vec<&'static str> {
 }
 
 fn capabilities(host: &Host) -> Vec<String> {
-    let mut names: Vec<(u8, String)> = caps::all()
-        .into_iter()
-        .filter(|capability| host.has(*capability))
-        .map(|capability| (capability.index(), capability.to_string()))
-        .collect();
-    names.sort();
-    names.into_iter().map(|(_, name)| name).collect()
+    let mut held: Vec<_> = caps::all().into_iter().collect();
+    held.retain(|capability| host.has(*capability));
+    held.sort_by_key(caps::Capability::index);
+    held.iter().map(ToString::to_string).collect()
 }
 
 /// `a.b  value`, one line each.
