@@ -111,43 +111,21 @@ pub(super) struct Kept {
 
 /// What the launch asks of a create, in the order in which it does.
 pub(super) struct Birth<'a> {
-    prepared: &'a Prepared,
-    ground: &'a Ground<'a>,
-    handover: &'a Handover<'a>,
-    listener: Option<&'a Listener<'a>>,
-    told: Told<'a>,
+    pub(super) prepared: &'a Prepared,
+    pub(super) ground: &'a Ground<'a>,
+    pub(super) handover: &'a Handover<'a>,
+    pub(super) listener: Option<&'a Listener<'a>>,
+    pub(super) told: Told<'a>,
     /// The state root.
-    root: &'a Path,
-    start: Start,
+    pub(super) root: &'a Path,
+    pub(super) start: Start,
     /// The state as it was staged.
-    record: RefCell<Option<Record>>,
+    pub(super) record: RefCell<Option<Record>>,
     /// A hook has begun.
-    hooked: Cell<bool>,
+    pub(super) hooked: Cell<bool>,
 }
 
-impl<'a> Birth<'a> {
-    pub(super) fn new(
-        prepared: &'a Prepared,
-        ground: &'a Ground<'a>,
-        handover: &'a Handover<'a>,
-        listener: Option<&'a Listener<'a>>,
-        told: Told<'a>,
-        root: &'a Path,
-        start: Start,
-    ) -> Birth<'a> {
-        Birth {
-            prepared,
-            ground,
-            handover,
-            listener,
-            told,
-            root,
-            start,
-            record: RefCell::new(None),
-            hooked: Cell::new(false),
-        }
-    }
-
+impl Birth<'_> {
     /// The process at its program, or waiting for start.
     pub(super) fn launch(&self) -> Result<Launched> {
         let around = Surroundings {

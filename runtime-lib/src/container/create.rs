@@ -1,5 +1,6 @@
 //! create and run: prepare everything, then claim, journal, place, launch, record.
 
+use std::cell::{Cell, RefCell};
 use std::os::fd::OwnedFd;
 
 use nix::libc;
@@ -70,15 +71,17 @@ impl Runtime {
         let listener = prepared.listener()?;
 
         let ground = Ground::lay(&self.root, id, &prepared, options, start)?;
-        let birth = Birth::new(
-            &prepared,
-            &ground,
-            &handover,
-            listener.as_ref(),
+        let birth = Birth {
+            prepared: &prepared,
+            ground: &ground,
+            handover: &handover,
+            listener: listener.as_ref(),
             told,
-            &self.root,
+            root: &self.root,
             start,
-        );
+            record: RefCell::default(),
+            hooked: Cell::default(),
+        };
         let launched = match birth.launch() {
             Ok(launched) => launched,
             Err(error) => {
