@@ -286,6 +286,32 @@ fn f10_few_descriptors_are_enough_for_many_devices() {
     }
 }
 
+#[test]
+fn f10_a_table_without_room_for_the_cgroups_ends_a_create_instead_of_hanging_it() {
+    let stage = stage!();
+    let mut bundle = stage.bundle();
+    bundle.sleeps();
+    let folder = bundle.folder.to_string_lossy().into_owned();
+    let script = r#"ulimit -S -n $1; shift; exec timeout -s KILL 20 $capsid "$@""#;
+    let mut named = 0;
+    for limit in 4..40 {
+        let id = stage.id();
+        bundle.write(&id);
+        let limit = limit.to_string();
+        let words = [&limit, "create", "--bundle", &folder, &id];
+        let outcome = stage.shell(script, &words.map(|word| word));
+        match outcome.code {
+            0 => drop(stage.call(&["delete", "--force", &id]).ok()),
+            _ => {
+                // What is too low for the caller itself is refused before there is a child.
+                named += usize::from(outcome.stderr.contains("(ulimit -n)"));
+                outcome.refuses(&["too many open files"]);
+            }
+        }
+    }
+    assert!(named > 0, "no limit was too low for the child alone");
+}
+
 /// The pid of the pidfd that somebody sends to a socket.
 fn sent_pid(socket: &UnixListener) -> i32 {
     use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};

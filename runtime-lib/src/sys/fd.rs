@@ -224,6 +224,9 @@ pub fn send(socket: RawFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<()> {
 
 /// recvmsg(2) of a message of one byte with descriptors: how many of them are in `numbers` now.
 /// None at the end of the stream.
+///
+/// # Errors
+/// EMFILE: some of them have found no place in the process's table.
 pub fn receive(socket: RawFd, numbers: &mut [RawFd; AT_ONCE]) -> Result<Option<usize>> {
     let mut byte = 0_u8;
     let mut part = libc::iovec {
@@ -248,6 +251,10 @@ pub fn receive(socket: RawFd, numbers: &mut [RawFd; AT_ONCE]) -> Result<Option<u
     };
     if bytes == 0 {
         return Ok(None);
+    }
+    if message.msg_flags & libc::MSG_CTRUNC != 0 {
+        // There is room for all in the message: it is the table that has none (unix(7)).
+        return Err(nix::errno::Errno::EMFILE);
     }
     // SAFETY: the kernel has filled in the message, whose control data is `control`.
     let header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
