@@ -72,6 +72,51 @@ fn s07_nothing_is_mounted_into_proc_by_any_path() {
 }
 
 #[test]
+fn s07_a_link_of_the_image_is_no_way_to_mount_on_proc() {
+    let stage = stage!();
+    let plain = stage.path("plain");
+    std::fs::create_dir(&plain).unwrap();
+    for (links, place) in [
+        (&[("led", "/proc")][..], "/led"),
+        (&[("led", "far"), ("far", "etc/../proc/.")], "/led"),
+        (&[("led", "/")], "/led/proc"),
+    ] {
+        for (there, fresh) in [(true, true), (true, false), (false, true), (false, false)] {
+            let mut bundle = stage.own_bundle();
+            without_mounts_at(&mut bundle, "/proc");
+            let rootfs = bundle.folder.join("rootfs");
+            for (name, to) in links {
+                symlink(to, rootfs.join(name)).unwrap();
+            }
+            if !there {
+                std::fs::remove_dir(rootfs.join("proc")).unwrap();
+            }
+            let last = bundle.config["mounts"].as_array().unwrap().len();
+            match fresh {
+                true => bundle.push(
+                    "/mounts",
+                    json!({"destination": place, "type": "tmpfs", "source": "tmpfs"}),
+                ),
+                false => bundle.bind(&plain, place, &["rbind"]),
+            };
+            let pointer = format!("/mounts/{last}");
+            let words = [
+                &*pointer,
+                "not of type proc",
+                "links lead from there to /proc",
+            ];
+            stage.try_create(&bundle).refuses(&words);
+        }
+    }
+    // Where links lead elsewhere, or what is bound is a procfs.
+    let mut bundle = stage.own_bundle();
+    symlink("tmp", bundle.folder.join("rootfs/led")).unwrap();
+    std::fs::write(plain.join("file"), "mine\n").unwrap();
+    bundle.bind(&plain, "/led/proc", &["rbind"]);
+    assert_eq!(stage.prints(&mut bundle, "cat /tmp/proc/file"), "mine");
+}
+
+#[test]
 fn s07_only_a_whole_procfs_is_bound_on_proc() {
     let stage = stage!();
     let plain = stage.path("plain");

@@ -14,7 +14,7 @@ use super::Child;
 use super::fds::{Fd, clone_tree, openat2};
 use super::mounts::{attach_at, give_flags, give_propagation, new_mount};
 use super::path_text::PathText;
-use super::paths::{Missing, OWN, deepest, ensure, kind, open_target};
+use super::paths::{Missing, OWN, deepest, ensure_saying, kind, open_target};
 use super::procfs;
 use crate::report::{self, Refused, call};
 use crate::step::{Attributes, Mount, Source, Target};
@@ -64,16 +64,19 @@ impl<'plan> Child<'plan> {
                 let inherit = covered.as_ref().map(AsFd::as_fd);
                 let made = new_mount(fstype, label, options, inherit, 0)?;
                 let made = fd::borrow(self.held.insert(made).as_raw_fd());
-                (made, self.place_of(Missing::Directory, &mount.target)?)
+                (
+                    made,
+                    self.place_of(made, Missing::Directory, &mount.target)?,
+                )
             }
             Source::Opened { tree, .. } => {
                 let tree = self.opened(*tree)?;
-                (tree, self.place_of(like(tree)?, &mount.target)?)
+                (tree, self.place_of(tree, like(tree)?, &mount.target)?)
             }
             Source::Held { .. } => {
                 let held = self.held.as_ref().map(|held| fd::borrow(held.as_raw_fd()));
                 let held = held.ok_or(Refused::new("open_tree", Errno::EBADF))?;
-                (held, self.place_of(like(held)?, &mount.target)?)
+                (held, self.place_of(held, like(held)?, &mount.target)?)
             }
             Source::Bind { .. } | Source::Made { .. } => {
                 return Err(Refused::new("open_tree", Errno::EBADF));
@@ -91,7 +94,12 @@ impl<'plan> Child<'plan> {
     }
 
     /// The place, made if it is missing. What is made is remembered first.
-    fn place_of(&mut self, missing: Missing, target: &'plan Target) -> Result<Fd, Refused> {
+    fn place_of(
+        &mut self,
+        made: BorrowedFd<'_>,
+        missing: Missing,
+        target: &'plan Target,
+    ) -> Result<Fd, Refused> {
         if open_target(self.root()?, target).err() == Some(Errno::ENOENT) {
             let (above, end) = deepest(self.root()?, target)?;
             let path = target.path.to_bytes_with_nul();
@@ -103,7 +111,11 @@ impl<'plan> Child<'plan> {
                 missing,
             });
         }
-        ensure(self.root()?, target, missing)
+        let (place, by_link) = ensure_saying(self.root()?, target, missing)?;
+        if by_link {
+            procfs::only_on_linked_proc(made, self.root()?, place.as_fd())?;
+        }
+        Ok(place)
     }
 
     /// Removes the place again, and the directories above it that were made with it, as far as

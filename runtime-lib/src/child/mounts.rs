@@ -11,7 +11,8 @@ use nix::sys::stat::{Mode, SFlag, fchmod, makedev};
 use super::fds::{Fd, clone_tree, clone_tree_with, fsmount, fsopen};
 use super::links::copy_link;
 use super::paths::{
-    Missing, ensure, is_same, kind, open, open_place, open_target, open_target_saying,
+    Missing, ensure_saying, is_same, kind, open, open_place, open_place_saying, open_target,
+    open_target_saying,
 };
 use super::{Child, copy_up, locked, procfs};
 use crate::report::{Refused, call};
@@ -33,10 +34,10 @@ impl<'plan> Child<'plan> {
             } => {
                 // What is made only now has no mode that anybody chose.
                 let covered = match mount.inherit_mode || mount.copy_up {
-                    true => open_place(self.root()?, &mount.target, 0).ok(),
+                    true => open_place_saying(self.root()?, &mount.target, 0).ok(),
                     false => None,
                 };
-                let below = covered.as_ref().map(AsFd::as_fd);
+                let below = covered.as_ref().map(|(covered, _)| covered.as_fd());
                 let inherit = below.filter(|_| mount.inherit_mode);
                 let mounted = new_mount(fstype, label, options, inherit, attributes.set)?;
                 if let Some(below) = below.filter(|_| mount.copy_up) {
@@ -52,10 +53,14 @@ impl<'plan> Child<'plan> {
                 };
                 give_flags(mounted.as_fd(), &rest)?;
                 if !self.attach_by_name(mounted.as_fd(), &mount.target) {
-                    let place = match covered {
+                    let root = self.root()?;
+                    let (place, by_link) = match covered {
                         Some(covered) => covered,
-                        None => ensure(self.root()?, &mount.target, Missing::Directory)?,
+                        None => ensure_saying(root, &mount.target, Missing::Directory)?,
                     };
+                    if by_link {
+                        procfs::only_on_linked_proc(mounted.as_fd(), root, place.as_fd())?;
+                    }
                     attach_at(mounted.as_fd(), place.as_fd())?;
                 }
                 give_propagation(mounted.as_fd(), attributes)?;
@@ -122,7 +127,10 @@ impl<'plan> Child<'plan> {
             _ => Missing::File,
         };
         give_flags(tree, &mount.attributes)?;
-        let place = ensure(self.root()?, &mount.target, missing)?;
+        let (place, by_link) = ensure_saying(self.root()?, &mount.target, missing)?;
+        if by_link {
+            procfs::only_on_linked_proc(tree, self.root()?, place.as_fd())?;
+        }
         attach_at(tree, place.as_fd())?;
         give_propagation(tree, &mount.attributes)?;
         if mount.target.is_root() {

@@ -56,10 +56,19 @@ fn open_saying(
 /// EBUSY: links of the image have led to the root itself. What is mounted there hides all of the
 /// container from whoever enters it later, and only the destination / asks for that.
 pub fn open_place(root: BorrowedFd<'_>, target: &Target, flags: i32) -> nix::Result<Fd> {
+    open_place_saying(root, target, flags).map(|(place, _)| place)
+}
+
+/// The same, and whether links have led there.
+pub fn open_place_saying(
+    root: BorrowedFd<'_>,
+    target: &Target,
+    flags: i32,
+) -> nix::Result<(Fd, bool)> {
     let (found, by_link) = open_target_saying(root, target, flags)?;
     match by_link && is_same(found.as_fd(), root)? {
         true => Err(Errno::EBUSY),
-        false => Ok(found),
+        false => Ok((found, by_link)),
     }
 }
 
@@ -104,7 +113,16 @@ fn flags_of(target: &Target, flags: i32) -> i32 {
 
 /// Opens a target with O_PATH; what is missing is made first: directories 0755, a file 0644.
 pub fn ensure(root: BorrowedFd<'_>, target: &Target, missing: Missing) -> Result<Fd, Refused> {
-    match open_place(root, target, 0) {
+    ensure_saying(root, target, missing).map(|(place, _)| place)
+}
+
+/// The same, and whether links may have led to /proc.
+pub fn ensure_saying(
+    root: BorrowedFd<'_>,
+    target: &Target,
+    missing: Missing,
+) -> Result<(Fd, bool), Refused> {
+    match open_place_saying(root, target, 0) {
         Err(Errno::ENOENT) => {}
         result => return result.map_err(|errno| describe("openat2", errno, target)),
     }
@@ -116,11 +134,14 @@ pub fn ensure(root: BorrowedFd<'_>, target: &Target, missing: Missing) -> Result
         Ok(()) | Err(Errno::EEXIST) => {}
         Err(errno) => return Err(describe("mkdirat", errno, target)),
     }
+    // Links in the directory's path change no name but those before the last.
+    let may_be_elsewhere = name == c"proc";
     match openat2(parent.as_fd(), name, libc::O_PATH, 0, OWN) {
         Err(Errno::ELOOP) if target.links != Links::Refuse => {
-            links::ensure(root, &target.path, missing).map_err(refused("openat2"))
+            let made = links::ensure(root, &target.path, missing).map_err(refused("openat2"))?;
+            Ok((made, true))
         }
-        made => made.map_err(refused("openat2")),
+        made => Ok((made.map_err(refused("openat2"))?, may_be_elsewhere)),
     }
 }
 

@@ -12,7 +12,7 @@ use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use super::Child;
 use super::fds::{Fd, openat2};
 use super::mounts::new_mount;
-use super::paths::kind;
+use super::paths::{is_same, kind};
 use crate::report::{NOT_PROCFS, Refused, call};
 use crate::step::Target;
 use crate::sys::mount::resolve;
@@ -57,6 +57,23 @@ fn is_root(file: BorrowedFd<'_>) -> Result<bool, Refused> {
 pub(super) fn only_on_proc(tree: BorrowedFd<'_>, target: &Target) -> Result<(), Refused> {
     match target.path.as_c_str() == c"proc" && !is_root(tree)? {
         true => Err(Refused::new(NOT_PROCFS, Errno::EINVAL)),
+        false => Ok(()),
+    }
+}
+
+/// The same of a place that links of the image may have led to.
+pub(super) fn only_on_linked_proc(
+    tree: BorrowedFd<'_>,
+    root: BorrowedFd<'_>,
+    place: BorrowedFd<'_>,
+) -> Result<(), Refused> {
+    let proc = super::paths::open(root, c"proc", libc::O_PATH, false);
+    let is_there = proc.is_ok_and(|proc| is_same(proc.as_fd(), place) == Ok(true));
+    match is_there && !is_root(tree)? {
+        true => {
+            let refused = Refused::new(NOT_PROCFS, Errno::EINVAL);
+            Err(refused.noting(b"symbolic links lead from there to /proc"))
+        }
         false => Ok(()),
     }
 }

@@ -31,7 +31,10 @@ pub fn refused(plan: &Plan, step: usize, errno: Errno, call: &str, note: &str) -
             Code::InvalidConfig,
             words::not_procfs(&mount.target.to_string()),
         )
-        .hint("only a whole procfs may be bound there"),
+        .hint(match note {
+            "" => "only a whole procfs may be bound there".to_owned(),
+            note => format!("{note}, where only a whole procfs may be"),
+        }),
         Step::FindProgram | Step::Execute => {
             let error = program(&name_of_program(plan), call, errno, note);
             match error.code() {
