@@ -92,6 +92,40 @@ fn a_folder_that_is_named_keeps_what_was_written() {
 }
 
 #[test]
+fn a_folder_belongs_to_one_living_container_at_a_time() {
+    let stage = stage!();
+    let mut bundle = stage.own_bundle();
+    bundle.set("/root/readonly", json!(false)).sleeps();
+    let kept = stage.path("kept");
+    let link = stage.path("link");
+    std::os::unix::fs::symlink(&kept, &link).unwrap();
+    let (kept, link) = (kept.to_string_lossy(), link.to_string_lossy());
+    let first = stage.create_with(&bundle, &["--overlay-dir", &kept]);
+    let words = ["overlay directory", "device or resource busy", &first.id];
+    for directory in [&kept, &link] {
+        let (id, outcome) = stage.try_create_with(&bundle, &["--overlay-dir", directory]);
+        outcome.refuses(&words);
+        assert!(stage.remains(&id).is_empty());
+    }
+    // Another folder is nobody's.
+    let other = stage.path("other").to_string_lossy().into_owned();
+    let second = stage.create_with(&bundle, &["--overlay-dir", &other]);
+    // Who is killed blocks nobody, nor does what a killed create has left.
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(first.pid()),
+        nix::sys::signal::Signal::SIGKILL,
+    )
+    .unwrap();
+    first.becomes("stopped");
+    std::fs::remove_file(stage.state_root().join(&first.id).join("state.json")).unwrap();
+    stage.create_with(&bundle, &["--overlay-dir", &kept]);
+    stage
+        .try_create_with(&bundle, &["--overlay-dir", &other])
+        .1
+        .refuses(&["device or resource busy", &second.id]);
+}
+
+#[test]
 fn lower_folders_lie_over_each_other_in_their_order() {
     let stage = stage!();
     let mut bundle = stage.bundle();

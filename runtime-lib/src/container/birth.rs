@@ -6,18 +6,18 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use super::ContainerId;
 use super::cgroups::Cgroups;
 use super::fifos::Fifos;
 use super::handover::Handover;
 use super::identity::Identity;
-use super::notify;
 use super::options::CreateOptions;
 use super::prepared::Prepared;
 use super::seccomp_listener::Listener;
 use super::state::{Journal, Record, Status};
 use super::store::{CONFIG, JOURNAL, STATE, StateDir};
 use super::told::Told;
+use super::{ContainerId, Runtime};
+use super::{notify, overlay_dir};
 use crate::error::{Code, Error, Result};
 use crate::launch::{Launched, Meanwhile, Surroundings, launch};
 use crate::overlay;
@@ -42,17 +42,22 @@ pub(super) struct Ground<'plan> {
 impl<'plan> Ground<'plan> {
     /// Claims the id, writes down what there may be to take back, and makes it.
     pub(super) fn lay(
-        root: &Path,
+        runtime: &Runtime,
         id: &ContainerId,
         prepared: &'plan Prepared,
         options: &CreateOptions,
         start: Start,
     ) -> Result<Ground<'plan>> {
-        let mut state_dir = StateDir::claim(root, id)?;
+        let mut state_dir = StateDir::claim(runtime.root(), id)?;
         prepared.cgroup.manager().claim()?;
+        let overlay_dir = prepared.overlay_dir.as_deref();
+        let claimed = overlay_dir
+            .map(|directory| overlay_dir::claim(runtime, id, directory))
+            .transpose()?;
         let journal = prepared.journal();
         state_dir.belongs_to(journal.overlay_ids.clone());
         let written = state_dir.record(JOURNAL, &journal)?;
+        drop(claimed);
         let cgroups = Cgroups::begin(prepared)?;
         let rdt = prepared.rdt.as_ref().map(rdt::Group::make).transpose()?;
         if let Some(directories) = &prepared.plan.overlay {

@@ -136,7 +136,7 @@ fn name_the_option(error: Error, options: &CreateOptions) -> Error {
 }
 
 /// Whether the state can name a path.
-fn recordable(path: &Path) -> Result<()> {
+pub(super) fn recordable(path: &Path) -> Result<()> {
     match path.to_str() {
         Some(_) => Ok(()),
         None => {

@@ -70,7 +70,7 @@ impl Runtime {
         )?;
         let listener = prepared.listener()?;
 
-        let ground = Ground::lay(&self.root, id, &prepared, options, start)?;
+        let ground = Ground::lay(self, id, &prepared, options, start)?;
         let birth = Birth {
             prepared: &prepared,
             ground: &ground,

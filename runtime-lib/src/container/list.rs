@@ -18,6 +18,17 @@ impl Runtime {
     /// # Errors
     /// [`Code::NotFound`] when the state root does not exist.
     pub fn list(&self) -> Result<Vec<Listed>> {
+        let describe = |id: ContainerId| Listed {
+            state: self.open(&id).and_then(|container| container.listed()),
+            id: id.to_string(),
+        };
+        let listed = self.ids()?.into_iter().map(describe);
+        // A container that is deleted while we look is no longer one.
+        Ok(listed.filter(|entry| !is_gone(entry)).collect())
+    }
+
+    /// The ids below the state root, sorted.
+    pub(super) fn ids(&self) -> Result<Vec<ContainerId>> {
         let entries = std::fs::read_dir(&self.root).map_err(|error| {
             let code = match error.kind() {
                 std::io::ErrorKind::NotFound => Code::NotFound,
@@ -36,13 +47,7 @@ impl Runtime {
             .filter_map(|name| ContainerId::new(&name).ok())
             .collect();
         ids.sort_unstable();
-        let describe = |id: ContainerId| Listed {
-            state: self.open(&id).and_then(|container| container.listed()),
-            id: id.to_string(),
-        };
-        let listed = ids.into_iter().map(describe);
-        // A container that is deleted while we look is no longer one.
-        Ok(listed.filter(|entry| !is_gone(entry)).collect())
+        Ok(ids)
     }
 }
 

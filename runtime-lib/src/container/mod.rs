@@ -26,6 +26,7 @@ mod notify;
 mod occupants;
 mod oom;
 mod options;
+mod overlay_dir;
 mod own_namespaces;
 mod pause;
 mod prepared;

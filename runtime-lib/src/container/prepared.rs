@@ -1,13 +1,13 @@
 //! All that is decided about a container before anything of it is made. It must not touch
 //! the machine: what the plan says is what `explain` shows.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use nix::sched::CloneFlags;
 use oci_spec::runtime::LinuxSeccomp;
 
-use super::bundle::Bundle;
+use super::bundle::{Bundle, recordable};
 use super::exec::Joined;
 use super::filters::{self, Found};
 use super::hooks::copy;
@@ -39,6 +39,8 @@ pub(super) struct Prepared {
     pub inherits_keyring: bool,
     pub conditions: Conditions,
     pub rdt: Option<rdt::Group>,
+    /// The directory that the caller has named for what an overlay root writes.
+    pub overlay_dir: Option<PathBuf>,
     /// The caller's.
     euid: u32,
     filter: Option<Prefiltered>,
@@ -82,6 +84,9 @@ impl Runtime {
             overlay: overlay::resolve(options.overlay.as_ref(), &bundle.path)?,
             ..options.clone()
         };
+        if let Some(kept) = options.overlay.as_ref().and_then(|it| it.keep.as_deref()) {
+            recordable(kept).map_err(|error| error.doing("open the overlay directory"))?;
+        }
         if options.notify {
             options.env.push(notify::variable());
         }
@@ -141,6 +146,7 @@ impl Runtime {
             inherits_keyring: options.no_new_keyring,
             conditions,
             rdt,
+            overlay_dir: options.overlay.as_ref().and_then(|it| it.keep.clone()),
             euid: host.euid,
             filter,
         })
@@ -269,6 +275,7 @@ impl Prepared {
             cgroup: self.cgroup.clone(),
             rdt: self.rdt.clone(),
             hooks: self.plan.later.clone(),
+            overlay_dir: self.overlay_dir.clone(),
             overlay_ids: match self.plan.overlay {
                 Some(_) if self.euid != 0 => self.plan.id_maps().cloned(),
                 _ => None,

@@ -104,6 +104,9 @@ pub struct Journal {
     /// not the caller's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overlay_ids: Option<IdMaps>,
+    /// The caller's directory of an overlay root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlay_dir: Option<PathBuf>,
     /// The hooks that start and delete run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hooks: Vec<Hook>,
