@@ -52,6 +52,8 @@ macro_rules! changes {
 
 rows! {
     b03_relative_cwd: ["/process/cwd", "tmp", "/process/cwd"], ["/process/cwd", "", "/process/cwd"];
+    b03_more_additional_groups_than_a_process_can_have:
+        ["/process/user/additionalGids", (1..=70_000).collect::<Vec<u32>>(), "/process/user/additionalGids", "70000 groups", "65536 at the most"];
     b05_unknown_namespace_type: ["/linux/namespaces/0/type", "planet", "/linux/namespaces/0/type", "planet"];
     b08_path_too_long_or_with_nul:
         ["/process/cwd", format!("/{}", "x/".repeat(3000)), "/process/cwd"],

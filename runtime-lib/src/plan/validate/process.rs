@@ -9,6 +9,9 @@ use crate::spec::shorten;
 /// What uid_t and gid_t keep for "leave it as it is" (setresuid(2)).
 const NO_ID: u32 = u32::MAX;
 
+/// NGROUPS_MAX of linux/limits.h.
+const GROUPS_MAX: usize = 65_536;
+
 /// The bits that umask(2) knows.
 const UMASK_MAX: u32 = 0o777;
 
@@ -26,6 +29,7 @@ const RULES: &[Rule] = &[
     strings_fit_the_kernel,
     environment_is_names_with_values,
     ids_are_in_range,
+    groups_are_not_too_many,
     umask_is_in_range,
     rlimits_are_set_once,
     rlimits_are_not_above_their_own_maximum,
@@ -110,6 +114,22 @@ fn environment_is_names_with_values(process: &Process, at: &str) -> Vec<Error> {
         Some(refuse(format!("{at}/env/{n}"), tail))
     };
     env.iter().enumerate().filter_map(judge).collect()
+}
+
+/// setgroups(2): no process has more (NGROUPS_MAX).
+fn groups_are_not_too_many(process: &Process, at: &str) -> Vec<Error> {
+    let count = process
+        .user()
+        .additional_gids()
+        .as_ref()
+        .map_or(0, Vec::len);
+    match count > GROUPS_MAX {
+        true => vec![refuse(
+            format!("{at}/user/additionalGids"),
+            format!("{count} groups are too many, a process has {GROUPS_MAX} at the most"),
+        )],
+        false => vec![],
+    }
 }
 
 /// setresuid(2), setgroups(2): the last value of the type is not an id.
