@@ -59,11 +59,11 @@ pub struct Exec {
     env: Vec<String>,
 
     /// Run the command as this user, and group, each by number or by its name in the container
-    #[arg(short, long, value_name = "USER[:GROUP]", value_parser = user)]
+    #[arg(short, long, value_name = "USER[:GROUP]", value_parser = user, allow_negative_numbers = true)]
     user: Option<User>,
 
     /// Put the command into a further group, by number or name; may repeat
-    #[arg(short = 'g', long, value_name = "GROUP", value_parser = who)]
+    #[arg(short = 'g', long, value_name = "GROUP", value_parser = who, allow_negative_numbers = true)]
     additional_gids: Vec<Who>,
 
     /// Give the command a capability, such as CAP_NET_ADMIN; may repeat
@@ -451,6 +451,15 @@ mod tests {
     impl Strings for &[&str] {
         fn map_to_strings(&self) -> Vec<String> {
             self.iter().map(|word| (*word).to_owned()).collect()
+        }
+    }
+
+    #[test]
+    fn a_number_below_zero_is_refused_as_an_id_and_not_as_an_option() {
+        for option in ["-u", "--user", "-g", "--additional-gids"] {
+            let refused = parse(&[option, "-1", "web", "id"]).err().unwrap();
+            let said = refused.to_string();
+            assert!(said.contains("neither a number from 0 to"), "{said}");
         }
     }
 
