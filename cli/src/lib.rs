@@ -36,8 +36,12 @@ use log::Log;
 /// status, or 128 and the signal's number.
 ///
 /// `is_sealed`: the caller has seen to it that the executable can't be written through /proc, by
-/// `clone`, if that is still to be closed.
-pub fn main(is_sealed: bool, clone: Option<OwnedFd>) -> u8 {
+/// `clone`, if that is still to be closed. `has_output`: standard output is one that its caller
+/// was given.
+pub fn main(is_sealed: bool, clone: Option<OwnedFd>, has_output: bool) -> u8 {
+    if !has_output {
+        output::is_closed();
+    }
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let early = Early::read(&arguments);
     if let Some(clone) = clone.filter(|_| early.makes_a_container()) {

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use capsid_runtime::{Code, Error, Result};
 use nix::errno::Errno;
@@ -11,10 +12,22 @@ use nix::unistd::write;
 use serde::Serialize;
 use serde_json::ser::PrettyFormatter;
 
+/// What is open as standard output was not the caller's: nobody reads it.
+static CLOSED: AtomicBool = AtomicBool::new(false);
+
+/// Says that the caller gave no standard output.
+pub fn is_closed() {
+    CLOSED.store(true, Ordering::Relaxed);
+}
+
 /// Writes all of it, waiting for the reader where need be.
 pub fn print(text: impl AsRef<[u8]>) -> Result<()> {
-    write_all(io::stdout().as_fd(), text.as_ref())
-        .map_err(|errno| Error::call(Code::Io, "write", errno).doing("write to standard output"))
+    let text = text.as_ref();
+    let written = match !text.is_empty() && CLOSED.load(Ordering::Relaxed) {
+        true => Err(Errno::EBADF),
+        false => write_all(io::stdout().as_fd(), text),
+    };
+    written.map_err(|errno| Error::call(Code::Io, "write", errno).doing("write to standard output"))
 }
 
 /// A document as the verbs print it: indented, and with a newline at the end.

@@ -17,7 +17,7 @@ pub use arena::Arena;
 /// The C library's entry into the program.
 #[unsafe(no_mangle)]
 extern "C" fn main(_count: c_int, _words: *const *const c_char) -> c_int {
-    open_streams();
+    let has_output = open_streams();
     // A closed pipe is an error to report, not the end of the process.
     // SAFETY: SIG_IGN installs no handler.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
@@ -31,7 +31,7 @@ extern "C" fn main(_count: c_int, _words: *const *const c_char) -> c_int {
         crate::ARENA.populate();
     }
     // It also writes what is left in the buffer of standard output.
-    std::process::exit(c_int::from(capsid_cli::main(sealed, clone())))
+    std::process::exit(c_int::from(capsid_cli::main(sealed, clone(), has_output)))
 }
 
 /// Asks for the pages of the stack that a command touches, with one call instead of a page fault
@@ -73,7 +73,8 @@ fn clone() -> Option<OwnedFd> {
 }
 
 /// Opens /dev/null as each standard stream that is closed, so that no file of ours gets its number.
-fn open_streams() {
+/// Whether standard output was open.
+fn open_streams() -> bool {
     let stream = |fd| libc::pollfd {
         fd,
         events: 0,
@@ -82,11 +83,12 @@ fn open_streams() {
     let mut streams = [stream(0), stream(1), stream(2)];
     // SAFETY: the pointer and the count are those of the array.
     unsafe { libc::poll(streams.as_mut_ptr(), 3, 0) };
-    let closed = streams.iter().filter(|it| it.revents & libc::POLLNVAL != 0);
-    for _ in closed {
+    let closed = streams.map(|it| it.revents & libc::POLLNVAL != 0);
+    for _ in closed.iter().filter(|closed| **closed) {
         // SAFETY: the path ends with a NUL. The lowest free number is the stream's.
         unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) };
     }
+    !closed[1]
 }
 
 #[cfg(target_arch = "x86_64")]
