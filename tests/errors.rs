@@ -83,7 +83,7 @@ fn s22_a_closed_stdout_is_no_panic() {
     let folder = bundle.folder.to_string_lossy();
     for (words, argument) in [
         ("state", container.id.as_str()),
-        ("ps", &container.id),
+        ("ps --format json", &container.id),
         ("events --stats", &container.id),
         ("mounts list", &container.id),
         ("explain", &folder),
