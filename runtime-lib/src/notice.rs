@@ -1,12 +1,14 @@
-//! A setting that will not act as it was written: what `explain` lists, `--strict` refuses, and the
-//! log warns of.
+//! A setting that will not act as it was written: what `explain` lists, `--strict` refuses, the log
+//! warns of, and the state keeps.
 
 use std::fmt;
+
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Code, Error, Result};
 
 /// A setting that is ignored or downgraded, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notice {
     /// JSON pointer (RFC 6901) of the setting; empty for the whole file.
     pub pointer: String,
@@ -14,6 +16,7 @@ pub struct Notice {
     pub text: String,
     /// It is a member that the specification doesn't have and that is like none of it: others may
     /// put there what they like (config.md, "Extensibility"), so the log is silent about it.
+    #[serde(skip)]
     pub unknown: bool,
 }
 

@@ -9,8 +9,8 @@ use crate::output;
 
 const NOTES: &str = "\
 Prints one JSON object with the keys ociVersion, id, pid (0 when stopped), status (creating,
-created, running, paused or stopped), bundle, rootfs, created, annotations and owner; for a
-container that ran out of memory, x-capsid says so.
+created, running, paused or stopped), bundle, rootfs, created, annotations and owner. x-capsid is
+there for a container that ran out of memory, and for settings that do not act as they were written.
 
 Example:
   capsid state web";

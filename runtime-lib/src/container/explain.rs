@@ -8,6 +8,7 @@ use super::bundle::Bundle;
 use super::options::CreateOptions;
 use super::prepared::Prepared;
 use super::{ContainerId, Runtime};
+use crate::Notice;
 use crate::error::{Error, Result};
 use crate::plan::Start;
 use crate::step::Step;
@@ -20,7 +21,7 @@ pub struct Explanation {
     /// The child's steps, with the parent's actions where the child waits for them.
     pub steps: Vec<ExplainedStep>,
     /// Settings that will not act as they were written.
-    pub notices: Vec<ExplainedNotice>,
+    pub notices: Vec<Notice>,
     #[serde(skip)]
     plan: String,
 }
@@ -38,13 +39,6 @@ pub struct ExplainedStep {
     /// What the parent does while the child waits at this step.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub parent: Vec<String>,
-}
-
-/// A setting that will not act as it was written.
-#[derive(Clone, Debug, Serialize)]
-pub struct ExplainedNotice {
-    pub pointer: String,
-    pub text: String,
 }
 
 impl Runtime {
@@ -84,14 +78,10 @@ fn explanation(prepared: &Prepared) -> Explanation {
         calls: planned.step.calls(),
         parent: meanwhile(&planned.step),
     });
-    let notices = plan.notices.iter().map(|notice| ExplainedNotice {
-        pointer: notice.pointer.clone(),
-        text: notice.text.clone(),
-    });
     Explanation {
         cgroup: before_the_clone(prepared),
         steps: steps.collect(),
-        notices: notices.collect(),
+        notices: plan.notices.clone(),
         plan: format!("{plan:#}"),
     }
 }

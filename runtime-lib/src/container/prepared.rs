@@ -284,6 +284,7 @@ impl Prepared {
     }
 
     pub(super) fn record(&self, init: Identity) -> Record {
+        let notices = self.plan.notices.iter();
         Record {
             schema: SCHEMA,
             init,
@@ -298,6 +299,7 @@ impl Prepared {
                 .annotations()
                 .clone()
                 .unwrap_or_default(),
+            notices: notices.filter(|notice| !notice.unknown).cloned().collect(),
         }
     }
 }

@@ -12,6 +12,7 @@ use super::Container;
 use super::identity::Identity;
 use super::oom::OomKilled;
 use super::store::{GO, Versioned};
+use crate::Notice;
 use crate::cgroup::CgroupPlan;
 use crate::error::{Code, Error, Result};
 use crate::plan::hooks::Hook;
@@ -82,7 +83,11 @@ pub struct State {
 #[serde(rename_all = "camelCase")]
 pub struct More {
     /// Of a stopped container: that memory was what it has died of.
-    pub oom_killed: OomKilled,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oom_killed: Option<OomKilled>,
+    /// Settings of its configuration that do not act as they were written.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<Notice>,
 }
 
 /// Written before the first side effect of create: what there may be to take back.
@@ -129,6 +134,9 @@ pub struct Record {
     pub seccomp: bool,
     #[serde(default, skip_serializing_if = "HashMap::is_empty")]
     pub annotations: HashMap<String, String>,
+    /// What the log was told of settings that do not act as they were written.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<Notice>,
 }
 
 impl Versioned for Journal {
@@ -167,11 +175,20 @@ impl Container {
                 .as_ref()
                 .map_or_else(HashMap::new, |r| r.annotations.clone()),
             owner: String::new(),
-            more: match status {
-                Status::Stopped => self.oom_killed().map(|oom_killed| More { oom_killed }),
-                _ => None,
-            },
+            more: self.more(status),
         })
+    }
+
+    fn more(&self, status: Status) -> Option<More> {
+        let stopped = status == Status::Stopped;
+        let more = More {
+            oom_killed: stopped.then(|| self.oom_killed()).flatten(),
+            notices: self
+                .record
+                .as_ref()
+                .map_or_else(Vec::new, |r| r.notices.clone()),
+        };
+        (more.oom_killed.is_some() || !more.notices.is_empty()).then_some(more)
     }
 
     /// The status alone.
