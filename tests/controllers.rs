@@ -73,7 +73,49 @@ limits! {
         v1 [("cpu.idle", "1")], v2 [("cpu.idle", "1")];
     swappiness_is_v1s: "memory", {"memory": {"swappiness": 10, "limit": 134217728}},
         v1 [("memory.swappiness", "10")], v2 [("memory.max", "134217728")];
+    the_network_class_is_written: "net_cls", {"network": {"classID": 1048577}},
+        v1 [("net_cls.classid", "1048577")], v2 [];
+    the_priority_on_a_network_interface_is_written: "net_prio",
+        {"network": {"priorities": [{"name": "lo", "priority": 5}]}},
+        v1 [("net_prio.ifpriomap", "lo 5")], v2 [];
 }
+
+#[test]
+fn rdma_limits_are_written() {
+    let stage = stage!();
+    if !machine::has_controller("rdma") {
+        skip!("no rdma controller here");
+    }
+    let devices = std::fs::read_dir("/sys/class/infiniband").into_iter();
+    let Some(device) = devices.flatten().flatten().next() else {
+        skip!("no RDMA device here");
+    };
+    let device = device.file_name().into_string().unwrap();
+    let mut bundle = stage.bundle();
+    bundle.sleeps().set(
+        "/linux/resources/rdma",
+        json!({device.clone(): {"hcaHandles": 3, "hcaObjects": 100}}),
+    );
+    let limit = stage.create(&bundle).limit("rdma", "rdma.max");
+    let expected = format!("{device} hca_handle=3 hca_object=100");
+    assert!(limit.lines().any(|line| line == expected), "{limit}");
+}
+
+#[test]
+fn miscellaneous_limits_are_written() {
+    let stage = stage!();
+    let capacity = std::fs::read_to_string("/sys/fs/cgroup/misc.capacity").unwrap_or_default();
+    let Some((resource, _)) = capacity.split_once(' ') else {
+        skip!("no misc controller with a resource here");
+    };
+    let settings = json!({"misc.max": format!("{resource} 1")});
+    let limit = stage
+        .create(&unified(&stage, settings))
+        .limit("misc", "misc.max");
+    let expected = format!("{resource} 1");
+    assert!(limit.lines().any(|line| line == expected), "{limit}");
+}
+
 #[test]
 fn swap_is_memory_and_swap_on_v1_and_swap_alone_on_v2() {
     let stage = stage!();
@@ -174,6 +216,24 @@ fn what_the_version_lacks_is_an_error_with_strict() {
 }
 
 #[test]
+fn the_state_keeps_what_does_not_act_as_it_is_written() {
+    let stage = stage!();
+    let mut bundle = stage.bundle();
+    bundle
+        .sleeps()
+        .set("/linux/resources/blockIO", json!({"leafWeight": 500}))
+        .set("/x-mine", json!(1));
+    let container = stage.create(&bundle);
+    let notices = &container.state()["x-capsid"]["notices"];
+    assert_eq!(notices.as_array().map(Vec::len), Some(1), "{notices}");
+    assert_eq!(notices[0]["pointer"], "/linux/resources/blockIO/leafWeight");
+    let text = notices[0]["text"].as_str().unwrap();
+    assert!(text.contains("no leaf weights"), "{text}");
+    bundle.remove("/linux/resources/blockIO");
+    assert_eq!(stage.create(&bundle).state().get("x-capsid"), None);
+}
+
+#[test]
 fn rates_of_disks_are_written_and_one_that_is_not_there_is_named() {
     let stage = stage!();
     let controller = if stage.view.is_v2() { "io" } else { "blkio" };
@@ -255,7 +315,7 @@ fn weights_go_to_the_scheduler_that_weighs() {
     let outcome = stage.try_create(&bundle);
     if outcome.code != 0 {
         outcome.refuses(&["/linux/resources/blockIO/weight", "bfq"]);
-        return;
+        skip!("nothing weighs disks here (and that was said)");
     }
     let (id, outcome) = stage.try_create_with(&bundle, &[]);
     outcome.ok();
@@ -268,6 +328,32 @@ fn weights_go_to_the_scheduler_that_weighs() {
         false => (container.limit("blkio", "blkio.bfq.weight"), "500"),
     };
     assert_eq!(said.0, said.1);
+}
+
+#[test]
+fn a_weight_for_a_disk_on_which_nothing_weighs_is_refused_with_the_file_and_the_reason() {
+    let stage = stage!();
+    let controller = if stage.view.is_v2() { "io" } else { "blkio" };
+    let Some((major, minor)) = machine::disk().filter(|_| machine::has_controller(controller))
+    else {
+        skip!("no disk, or no controller for disks");
+    };
+    let mut bundle = stage.bundle();
+    bundle.sleeps().set(
+        "/linux/resources/blockIO/weightDevice",
+        json!([{"major": major, "minor": minor, "weight": 300}]),
+    );
+    let (id, outcome) = stage.try_create_with(&bundle, &[]);
+    if outcome.code == 0 {
+        drop(Container { id, stage: &stage });
+        skip!("the first disk is scheduled by bfq, or its costs are counted");
+    }
+    // A kernel that never weighs has no file at all.
+    let file = match stage.view.is_v2() {
+        false => format!("set blkio.bfq.weight_device to {major}:{minor} 300"),
+        true => format!("set io.weight to {major}:{minor} 2930"),
+    };
+    outcome.refuses(&[&file, "/linux/resources/blockIO/weightDevice/0", "bfq"]);
 }
 
 #[test]

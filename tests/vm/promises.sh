@@ -29,7 +29,7 @@ if [ "${1-}" = --systemd ]; then
   # Of the cgroups' own, what is about paths of directories is not asked of systemd.
   in_systemd v2 systemd:: lifecycle::delete lifecycle::pause faults::killed::a_create_that_was \
     cgroups:: controllers:: --skip cgroups::a_cgroup_of_several --skip cgroups::f17_ --skip cgroups::below_a_ --skip cgroups::without_ &&
-    in_systemd v1 systemd:: controllers::memory_limit controllers::cpu_shares cgroups::every_verb cgroups::f18_
+    in_systemd v1 systemd:: controllers::memory_limit controllers::cpu_shares controllers::the_network cgroups::every_verb cgroups::f18_
   status=$?
 else
   CAPSID_SKIPS=/guest/skips GUEST_OUT=$out GUEST_ENV="CAPSID CAPSID_SKIPS CAPSID_SKIP_PREFIX CAPSID_GUEST CAPSID_PROBE CAPSID_SOAK" \

@@ -89,14 +89,22 @@ impl Writer<'_> {
         }
     }
 
+    /// The file that was written to at last, and what: the other one only where there is no first.
+    fn tried_last<'s>(&self, setting: &'s Setting) -> (&'s str, &'s str) {
+        match &setting.otherwise {
+            Some((file, value)) if !self.dir.join(&*setting.file).exists() => (file, value),
+            _ => (&setting.file, &setting.value),
+        }
+    }
+
     /// An error that says all about a write.
     fn refused(&self, setting: &Setting, errno: Errno) -> Error {
-        let file = setting.otherwise.as_ref().map_or(&*setting.file, |it| it.0);
+        let (file, value) = self.tried_last(setting);
         let path = self.dir.join(file);
         let error = Error::new(Code::Cgroup, self.tail(setting, &path, errno))
             .syscall("write")
             .errno(errno)
-            .doing(format!("set {file} to {}", setting.value))
+            .doing(format!("set {file} to {value}"))
             .at(setting.pointer())
             .path(path);
         let controller = setting.controller();
@@ -106,6 +114,11 @@ impl Writer<'_> {
                 None => missing(setting, controller),
             },
             Errno::EBUSY => "more is in use already".to_owned(),
+            Errno::EOPNOTSUPP if setting.controller_v2() == "io" => {
+                "nothing weighs on this disk: its scheduler (queue/scheduler in /sys/block) is not \
+                 bfq, nor are its costs counted (io.cost.qos)"
+                    .to_owned()
+            }
             Errno::EOPNOTSUPP => "the parent is in a threaded subtree (cgroup.type)".to_owned(),
             Errno::ENODEV => match setting.row.range {
                 "" => "there is no such device".to_owned(),
@@ -199,4 +212,133 @@ fn huge_page_sizes() -> Vec<String> {
         kib => format!("{kib}KB"),
     };
     sizes.into_iter().map(name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::cgroup::Group;
+    use crate::cgroup::limits::{Limits, Version};
+
+    /// What is written for these resources into a directory that stands in for a controller's, and has
+    /// these files.
+    fn written(
+        version: Version,
+        controller: &str,
+        files: &[&str],
+        resources: &Value,
+    ) -> Result<Vec<(String, String)>> {
+        let place = tempfile::tempdir().unwrap();
+        for file in files {
+            std::fs::write(place.path().join(file), "").unwrap();
+        }
+        let typed = serde_json::from_value(resources.clone()).unwrap();
+        let limits = Limits::read(version, Some(&typed), Some(resources))?;
+        let group = Group {
+            controllers: vec![controller.to_owned()],
+            mount: place.path().to_owned(),
+            path: "/".into(),
+        };
+        write_all(place.path(), &limits.of(&group), None)?;
+        let text = |file: &&str| {
+            let text = std::fs::read_to_string(place.path().join(file)).unwrap();
+            (!text.is_empty()).then(|| ((*file).to_owned(), text))
+        };
+        Ok(files.iter().filter_map(text).collect())
+    }
+
+    #[test]
+    fn controllers_that_no_kernel_of_ours_has_get_their_values_in_their_files() {
+        let class = json!({"network": {"classID": 1_048_577}});
+        let priority = json!({"network": {"priorities": [{"name": "lo", "priority": 5}]}});
+        let rdma = json!({"rdma": {"mlx5_1": {"hcaHandles": 3, "hcaObjects": 100}}});
+        let handles = json!({"rdma": {"mlx5_1": {"hcaHandles": 3}}});
+        let misc = json!({"unified": {"misc.max": "sev 1"}});
+        let weight = json!({"blockIO": {"weight": 500}});
+        let device =
+            json!({"blockIO": {"weightDevice": [{"major": 8, "minor": 0, "weight": 300}]}});
+        let both = &["io.bfq.weight", "io.weight"][..];
+        for (version, controller, files, resources, file, value) in [
+            (
+                Version::V1,
+                "net_cls",
+                &["net_cls.classid"][..],
+                &class,
+                "net_cls.classid",
+                "1048577",
+            ),
+            (
+                Version::V1,
+                "net_prio",
+                &["net_prio.ifpriomap"],
+                &priority,
+                "net_prio.ifpriomap",
+                "lo 5",
+            ),
+            (
+                Version::V1,
+                "rdma",
+                &["rdma.max"],
+                &rdma,
+                "rdma.max",
+                "mlx5_1 hca_handle=3 hca_object=100",
+            ),
+            (
+                Version::V2,
+                "",
+                &["rdma.max"],
+                &handles,
+                "rdma.max",
+                "mlx5_1 hca_handle=3",
+            ),
+            (Version::V2, "", &["misc.max"], &misc, "misc.max", "sev 1"),
+            (Version::V2, "", both, &weight, "io.bfq.weight", "500"),
+            (
+                Version::V2,
+                "",
+                &["io.weight"],
+                &weight,
+                "io.weight",
+                "4950",
+            ),
+            (Version::V2, "", both, &device, "io.bfq.weight", "8:0 300"),
+            (
+                Version::V2,
+                "",
+                &["io.weight"],
+                &device,
+                "io.weight",
+                "8:0 2930",
+            ),
+            (
+                Version::V1,
+                "blkio",
+                &["blkio.weight"],
+                &weight,
+                "blkio.weight",
+                "500",
+            ),
+        ] {
+            let found = written(version, controller, files, resources).unwrap();
+            assert_eq!(found, [(file.to_owned(), value.to_owned())], "{resources}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_named_with_the_value_that_it_would_get() {
+        let weight = json!({"blockIO": {"weight": 500}});
+        let error = written(Version::V2, "", &[], &weight)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("set io.weight to 4950"), "{error}");
+        assert!(
+            error.contains("no scheduler that weighs is loaded"),
+            "{error}"
+        );
+        let class = json!({"network": {"classID": 7}});
+        let error = written(Version::V1, "net_cls", &[], &class).unwrap_err();
+        assert_eq!(error.pointer(), Some("/linux/resources/network/classID"));
+    }
 }
