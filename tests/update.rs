@@ -412,11 +412,28 @@ fn s15_a_document_that_is_wrong_is_told_by_its_place() {
             json!({"memory": {"limit": -7}}),
             ["/memory/limit", "invalid value: -7"],
         ),
+        (json!([]), ["read the resources", "expected an object"]),
+        (
+            json!({"pids": {"limit": "x"}}),
+            [
+                "read the resources (/pids/limit)",
+                "expected a whole number",
+            ],
+        ),
     ] {
-        update(&container, "-r -", &document).refuses(&needles);
+        let outcome = update(&container, "-r -", &document).refuses(&needles);
+        let named = format!("update {}: ", container.id);
+        assert!(outcome.stderr.contains(&named), "{outcome}");
     }
     let outcome = update(&container, "-r -", &json!({"pids": {"limits": 5}})).ok();
     assert!(outcome.stderr.contains("limit may be meant"), "{outcome}");
+    let outcome = update(&container, "-r -", &json!({"nonsense": {"limit": 5}})).ok();
+    assert!(
+        outcome
+            .stderr
+            .contains("unknown setting \\\"nonsense\\\" is ignored"),
+        "{outcome}"
+    );
     stage
         .shell("$capsid update -r - $1 < /dev/zero", &[&container.id])
         .refuses(&["larger than 16 MiB"]);

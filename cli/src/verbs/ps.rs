@@ -46,7 +46,9 @@ impl Ps {
         let pids = open(global, &id, "ps")?.processes()?;
         output::print(match format {
             Format::Json => output::json_line(&pids)?,
-            Format::Table => table(&pids, &ps_options)?,
+            Format::Table => {
+                table(&pids, &ps_options).map_err(|error| error.during(format!("ps {id}")))?
+            }
         })?;
         Ok(0)
     }

@@ -124,16 +124,12 @@ impl Update {
                 tracing::warn!("{flag} is ignored: the kernel has no such limit any more");
             }
         }
-        let mut object = match self.resources.as_deref() {
-            Some(path) => read(path).map_err(|error| {
-                let error = error.doing("read the resources");
-                error.during(format!("update {}", container.id()))
-            })?,
-            None => Value::Object(Map::new()),
-        };
-        self.put_into(&mut object)?;
+        let resources = self.resources().map_err(|error| {
+            let error = error.doing("read the resources");
+            error.during(format!("update {}", container.id()))
+        })?;
         let update = capsid_runtime::Update {
-            resources: Resources::new(object)?,
+            resources,
             rdt: Schemata {
                 l3_cache: asked(self.l3_cache_schema),
                 memory_bandwidth: asked(self.mem_bw_schema),
@@ -144,6 +140,16 @@ impl Update {
             notice.warn();
         }
         Ok(0)
+    }
+
+    /// The document, with the flags.
+    fn resources(&self) -> Result<Resources> {
+        let mut object = match self.resources.as_deref() {
+            Some(path) => read(path)?,
+            None => Value::Object(Map::new()),
+        };
+        self.put_into(&mut object)?;
+        Resources::new(object)
     }
 
     /// The flags, over what the document says.
@@ -181,7 +187,7 @@ impl Update {
                 Some(section) => drop(section.insert(member.to_owned(), value)),
                 None => {
                     let tail = "invalid type, expected an object";
-                    return Err(Error::new(Code::InvalidConfig, tail).doing("read the resources"));
+                    return Err(Error::new(Code::InvalidConfig, tail));
                 }
             }
         }

@@ -89,6 +89,8 @@ impl Resources {
         notices.extend(tolerate::config(&mut document));
         for notice in &mut notices {
             unknown::within(notice, AT);
+            // Nobody may put here what they like: it is no configuration, to be kept and extended.
+            notice.unknown = false;
         }
         if let Some(error) = shape::config(&document).into_iter().next() {
             return Err(error.within(AT));
@@ -314,6 +316,19 @@ mod tests {
         }
         let near = Resources::new(json!({"memory": {"limits": 5}})).unwrap();
         assert_eq!(near.notices()[0].pointer, "/memory/limits");
+    }
+
+    #[test]
+    fn a_member_that_is_like_no_other_is_warned_of_too() {
+        let far = Resources::new(json!({"nonsense": {"x": 1}, "pids": {"zzz": 1}})).unwrap();
+        let told = far
+            .notices()
+            .iter()
+            .map(|it| (it.pointer.as_str(), it.unknown));
+        assert_eq!(
+            told.collect::<Vec<_>>(),
+            [("/nonsense", false), ("/pids/zzz", false)]
+        );
     }
 
     #[test]
