@@ -137,7 +137,7 @@ fn print_stats(container: &Container, format: Format) -> Result<()> {
         Format::Json => Data::Runcs(Box::new(stats)),
         Format::JsonV2 => Data::Whole(
             stats
-                .whole()
+                .with(&container.further_stats()?)
                 .map_err(|error| Error::new(Code::Io, error.to_string()).doing("write JSON"))?,
         ),
     };

@@ -44,7 +44,7 @@ pub use nested::NESTED;
 pub use oom::OomWatch;
 pub use plan::{CgroupPlan, Group};
 pub use resolve::CgroupRequest;
-pub use stats::Stats;
+pub use stats::{Further, Stats};
 pub use systemd::{Facts as SystemdFacts, SYSTEMD_ANNOTATIONS, Unit, ask as ask_systemd};
 pub use trigger::{Resource, Trigger, Waiting};
 pub use update::Change;

@@ -7,7 +7,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use super::Container;
 use super::identity::has_ended;
 use super::state::Status;
-use crate::cgroup::{OomWatch, Stats, Trigger};
+use crate::cgroup::{CgroupPlan, Further, OomWatch, Stats, Trigger};
 use crate::error::{Code, Error, Result};
 
 /// Something that has happened.
@@ -37,6 +37,16 @@ impl Container {
     /// [`Code::NotRunning`]; a container without a cgroup, which nothing counts.
     pub fn stats(&self) -> Result<Stats> {
         self.count()
+            .map_err(|error| error.during(format!("stats of {}", self.id)))
+    }
+
+    /// What its cgroups count that runc's document has no place for.
+    ///
+    /// # Errors
+    /// As [`Container::stats`].
+    pub fn further_stats(&self) -> Result<Further> {
+        self.counting()
+            .map(CgroupPlan::further)
             .map_err(|error| error.during(format!("stats of {}", self.id)))
     }
 
@@ -73,16 +83,21 @@ impl Container {
     }
 
     fn count(&self) -> Result<Stats> {
+        let mut stats = self.counting()?.stats();
+        if let Some(group) = &self.journal.rdt {
+            stats.intel_rdt = group.stats();
+        }
+        Ok(stats)
+    }
+
+    /// The cgroups of a container that runs, if it has any.
+    fn counting(&self) -> Result<&CgroupPlan> {
         self.running()?;
         if self.journal.cgroup.is_empty() {
             return Err(Error::new(Code::Cgroup, "cgroup not exist")
                 .hint("the container has no cgroup of its own, and only a cgroup counts"));
         }
-        let mut stats = self.journal.cgroup.stats();
-        if let Some(group) = &self.journal.rdt {
-            stats.intel_rdt = group.stats();
-        }
-        Ok(stats)
+        Ok(&self.journal.cgroup)
     }
 
     fn watch(&self) -> Result<Events> {

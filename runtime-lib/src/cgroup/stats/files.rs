@@ -55,6 +55,26 @@ impl Files {
         text.lines().filter_map(entry).collect()
     }
 
+    /// Lines of a disk and then keys with numbers (`8:0 rbytes=1 wbytes=2`): what to do with each.
+    pub fn keyed_disks(&self, name: &str, mut each: impl FnMut(&str, BlockIoEntry)) {
+        for line in self.text(name).unwrap_or_default().lines() {
+            let mut words = line.split(' ');
+            let numbers = words.next().and_then(|disk| disk.split_once(':'));
+            let Some((Ok(major), Ok(minor))) = numbers.map(|(a, b)| (a.parse(), b.parse())) else {
+                continue;
+            };
+            for (key, value) in words.filter_map(|word| word.split_once('=')) {
+                let entry = BlockIoEntry {
+                    major,
+                    minor,
+                    op: String::new(),
+                    value: value.parse().unwrap_or_default(),
+                };
+                each(key, entry);
+            }
+        }
+    }
+
     /// The sizes for which there is a file `hugetlb.SIZE` with this ending.
     pub fn page_sizes(&self, ending: &str) -> Vec<String> {
         let entries = std::fs::read_dir(&self.0).into_iter().flatten().flatten();

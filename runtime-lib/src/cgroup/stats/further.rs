@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::super::file;
 use super::files::Files;
 use super::{BlockIoEntry, Stats};
 
@@ -82,28 +83,16 @@ pub(super) fn read(of: impl Fn(&str) -> Option<Files>) -> Further {
 
 fn io_cost(files: &Files) -> IoCost {
     let mut cost = IoCost::default();
-    for line in files.text("io.stat").unwrap_or_default().lines() {
-        let mut words = line.split(' ');
-        let numbers = words.next().and_then(|disk| disk.split_once(':'));
-        let Some((Ok(major), Ok(minor))) = numbers.map(|(a, b)| (a.parse(), b.parse())) else {
-            continue;
+    files.keyed_disks("io.stat", |key, entry| {
+        let list = match key {
+            "cost.usage" => &mut cost.io_cost_usage,
+            "cost.wait" => &mut cost.io_cost_wait,
+            "cost.indebt" => &mut cost.io_cost_indebt,
+            "cost.indelay" => &mut cost.io_cost_indelay,
+            _ => return,
         };
-        for (key, value) in words.filter_map(|word| word.split_once('=')) {
-            let list = match key {
-                "cost.usage" => &mut cost.io_cost_usage,
-                "cost.wait" => &mut cost.io_cost_wait,
-                "cost.indebt" => &mut cost.io_cost_indebt,
-                "cost.indelay" => &mut cost.io_cost_indelay,
-                _ => continue,
-            };
-            list.push(BlockIoEntry {
-                major,
-                minor,
-                op: String::new(),
-                value: value.parse().unwrap_or_default(),
-            });
-        }
-    }
+        list.push(entry);
+    });
     cost
 }
 
@@ -138,7 +127,7 @@ fn rdma(files: &Files) -> Option<Rdma> {
 }
 
 fn misc(files: &Files) -> Option<BTreeMap<String, Misc>> {
-    files.text("misc.current")?;
+    let current = file::table(&files.text("misc.current")?);
     let limits = files.text("misc.max").unwrap_or_default();
     let limit = |name: &str| {
         let mut pairs = limits.lines().filter_map(|line| line.split_once(' '));
@@ -157,13 +146,7 @@ fn misc(files: &Files) -> Option<BTreeMap<String, Misc>> {
         };
         (name, misc)
     };
-    Some(
-        files
-            .table("misc.current")
-            .into_iter()
-            .map(resource)
-            .collect(),
-    )
+    Some(current.into_iter().map(resource).collect())
 }
 
 impl Stats {
@@ -171,9 +154,8 @@ impl Stats {
     ///
     /// # Errors
     /// None, in fact: these are numbers under names.
-    pub fn whole(&self) -> serde_json::Result<serde_json::Value> {
+    pub fn with(&self, further: &Further) -> serde_json::Result<serde_json::Value> {
         let mut document = serde_json::to_value(self)?;
-        let further = &self.further;
         document["cpu"]["burst"] = serde_json::to_value(&further.burst)?;
         if let serde_json::Value::Object(cost) = serde_json::to_value(&further.io_cost)? {
             for (key, list) in cost {

@@ -69,34 +69,22 @@ fn memory(files: &Files) -> Memory {
     }
 }
 
-/// io.stat: a line for each disk, of keys and numbers.
 fn block_io(files: &Files) -> BlockIo {
     let mut counted = BlockIo {
         psi: pressure::read(files, "io.pressure"),
         ..BlockIo::default()
     };
-    for line in files.text("io.stat").unwrap_or_default().lines() {
-        let mut words = line.split(' ');
-        let numbers = words.next().and_then(|disk| disk.split_once(':'));
-        let Some((Ok(major), Ok(minor))) = numbers.map(|(a, b)| (a.parse(), b.parse())) else {
-            continue;
+    files.keyed_disks("io.stat", |key, entry| {
+        let (list, op) = match key {
+            "rbytes" => (&mut counted.io_service_bytes_recursive, "Read"),
+            "wbytes" => (&mut counted.io_service_bytes_recursive, "Write"),
+            "rios" => (&mut counted.io_serviced_recursive, "Read"),
+            "wios" => (&mut counted.io_serviced_recursive, "Write"),
+            _ => return,
         };
-        for (key, value) in words.filter_map(|word| word.split_once('=')) {
-            let (list, op) = match key {
-                "rbytes" => (&mut counted.io_service_bytes_recursive, "Read"),
-                "wbytes" => (&mut counted.io_service_bytes_recursive, "Write"),
-                "rios" => (&mut counted.io_serviced_recursive, "Read"),
-                "wios" => (&mut counted.io_serviced_recursive, "Write"),
-                _ => continue,
-            };
-            list.push(BlockIoEntry {
-                major,
-                minor,
-                op: op.to_owned(),
-                value: value.parse().unwrap_or_default(),
-            });
-        }
-    }
+        let op = op.to_owned();
+        list.push(BlockIoEntry { op, ..entry });
+    });
     counted
 }
 
