@@ -46,6 +46,7 @@ engine! { ENGINE, "containerd", Containerd, ["containerd", "ctr", "umoci"],
     more_memory_than_allowed_is_an_oom_kill
     containers_outlive_their_daemon
     a_killed_shim_leaves_nothing_that_blocks_the_name
+    a_private_daemon_is_tried_as_the_page_says
     a_crowd_comes_and_goes_without_a_trace
     nothing_is_left_of_them
     a_stranger_with_a_pid_of_the_boot_before_is_spared
@@ -81,7 +82,7 @@ impl Daemon {
         Daemon(child)
     }
 
-    fn stop(&mut self) {
+    pub fn stop(&mut self) {
         self.0.kill().expect("kill");
         self.0.wait().expect("wait");
     }
@@ -607,6 +608,15 @@ fn a_stranger_with_a_pid_of_the_boot_before_is_spared(engine: &Containerd) {
     stranger.lives();
     drop(running);
     nothing_is_left_of_them(engine);
+}
+
+fn a_private_daemon_is_tried_as_the_page_says(engine: &Containerd) {
+    let script = snippet("a private containerd", &engine.runtime);
+    let mut command = program("sh", &["-e", "-c", &script.replace("image.tar", IMAGE)]);
+    Outcome::of(&mut command).ok().prints("it ended with 42\n");
+    // What it made is not the other daemon's.
+    let list = engine.ctr(&["container", "ls", "--quiet"]).ok();
+    assert!(!list.stdout.contains("first"), "{list}");
 }
 
 fn a_crowd_comes_and_goes_without_a_trace(engine: &Containerd) {

@@ -1,10 +1,12 @@
 //! containerd as a kubelet drives it, over the Container Runtime Interface: pods, their containers, probes, logs.
 //! The numbers are those of the fields in its runtime.v1.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::path::Path;
 
-use crate::containerd;
+use crate::channels::Channels;
+use crate::containerd::{self, Daemon};
+use crate::docs::snippet;
 use crate::goods::IMAGE;
 use crate::grpc::{Answer, Message, call};
 use crate::harness::{Outcome, until};
@@ -24,7 +26,7 @@ const NETWORK: &str = r#"{"cniVersion": "0.4.0", "name": "pods", "type": "bridge
 const SLEEPS: &str = "trap 'exit 5' TERM; echo ready; while :; do sleep 600 & wait $!; done";
 
 pub struct Cri {
-    _daemon: containerd::Daemon,
+    daemon: RefCell<Daemon>,
     runtime: String,
     next: Cell<u32>,
 }
@@ -37,13 +39,20 @@ engine! { ENGINE, "containerd-cri", Cri, ["containerd", "ctr", "umoci", "curl"],
     a_pod_may_share_its_pid_namespace
     a_probe_has_its_status_and_output
     a_probe_that_takes_too_long_is_ended
+    exec_streams_its_output_and_its_status
+    exec_streams_a_terminal_with_its_keys_and_its_size
+    attach_streams_to_and_from_what_runs
+    attach_streams_a_terminal
     logs_are_written_to_the_pods_folder
+    a_log_is_rotated_while_it_is_written
     stop_signals_and_then_kills
     an_update_leaves_the_devices_alone
     stats_count_what_a_container_uses
     users_capabilities_and_a_read_only_root
     a_volume_and_the_environment_arrive
     more_memory_than_allowed_is_told
+    a_pod_has_its_own_user_namespace
+    pods_outlive_their_daemon
     nothing_is_left_of_the_pods
 }
 
@@ -54,7 +63,7 @@ impl Begin for Cri {
         }
         std::fs::write("/etc/cni/net.d/10-pods.conf", NETWORK).expect("a network");
         std::os::unix::fs::symlink("/usr/lib/cni", "/opt/cni/bin").expect("a link");
-        let daemon = containerd::Daemon::start(runtime);
+        let daemon = RefCell::new(Daemon::start(runtime));
         let ctr = |args: &[&str]| {
             Outcome::of(&mut program(
                 "ctr",
@@ -83,7 +92,7 @@ impl Begin for Cri {
             pause.expect("an image").trim_matches('"'),
         ]);
         let engine = Cri {
-            _daemon: daemon,
+            daemon,
             runtime: runtime.to_owned(),
             next: Cell::new(0),
         };
@@ -128,6 +137,10 @@ impl Cri {
     }
 
     fn try_pod(&self, handler: &str, namespaces: [u64; 3]) -> Result<Pod<'_>, String> {
+        self.try_pod_with(handler, options(namespaces))
+    }
+
+    fn try_pod_with(&self, handler: &str, options: Message) -> Result<Pod<'_>, String> {
         let name = self.name();
         let folder = format!("/run/pods/{name}");
         let metadata = Message::default()
@@ -135,7 +148,6 @@ impl Cri {
             .text(2, &name)
             .text(3, "default")
             .number(4, 0);
-        let options = options(namespaces);
         let linux = Message::default()
             .text(1, "/pods")
             .message(2, &Message::default().message(1, &options));
@@ -154,7 +166,7 @@ impl Cri {
             name,
             folder,
             config,
-            namespaces,
+            options,
         })
     }
 
@@ -172,6 +184,11 @@ fn options(namespaces: [u64; 3]) -> Message {
         .number(3, ipc)
 }
 
+/// Stdin, and a terminal.
+fn interactive(config: Message) -> Message {
+    config.number(12, 1).number(14, 1)
+}
+
 /// It is stopped and removed when it goes, with its containers.
 struct Pod<'a> {
     cri: &'a Cri,
@@ -179,7 +196,8 @@ struct Pod<'a> {
     name: String,
     folder: String,
     config: Message,
-    namespaces: [u64; 3],
+    /// Its namespaces.
+    options: Message,
 }
 
 impl<'a> Pod<'a> {
@@ -192,7 +210,7 @@ impl<'a> Pod<'a> {
         other: &dyn Fn(Message) -> Message,
     ) -> Result<Inside<'a>, String> {
         let name = self.cri.name();
-        let context = context.message(3, &options(self.namespaces));
+        let context = context.message(3, &self.options);
         let linux = Message::default()
             .message(1, resources)
             .message(2, &context);
@@ -260,6 +278,33 @@ impl Inside<'_> {
         (answer.number(3), answer.text(1))
     }
 
+    /// The channels of a command; with a terminal, stderr is none of them.
+    fn exec(&self, words: &[&str], terminal: bool) -> Channels {
+        let request = Message::default()
+            .text(1, &self.id)
+            .texts(2, words)
+            .number(3, terminal.into())
+            .number(4, 1)
+            .number(5, 1)
+            .number(6, (!terminal).into());
+        Channels::open(&self.cri.asks("Exec", &request).text(1))
+    }
+
+    fn attach(&self, terminal: bool) -> Channels {
+        let request = Message::default()
+            .text(1, &self.id)
+            .number(2, 1)
+            .number(3, terminal.into())
+            .number(4, 1)
+            .number(5, (!terminal).into());
+        Channels::open(&self.cri.asks("Attach", &request).text(1))
+    }
+
+    fn stops(&self, seconds: u64) {
+        let request = Message::default().text(1, &self.id).number(2, seconds);
+        self.cri.asks("StopContainer", &request);
+    }
+
     fn status(&self) -> Answer {
         self.cri
             .asks("ContainerStatus", &Message::default().text(1, &self.id))
@@ -305,7 +350,12 @@ fn a_program_that_is_not_there_is_the_reason(cri: &Cri) {
 }
 
 fn the_handler_of_a_runtime_class_is_found(cri: &Cri) {
-    let pod = cri.try_pod(&cri.runtime, POD_NAMESPACES);
+    // What the page's RuntimeClass hands to the kubelet.
+    let class = snippet("runtime class", &cri.runtime);
+    let handler = class
+        .lines()
+        .find_map(|line| line.strip_prefix("handler: "));
+    let pod = cri.try_pod(handler.expect("a handler"), POD_NAMESPACES);
     pod.unwrap_or_else(|text| panic!("{text}"))
         .starts("exit 3")
         .ends();
@@ -348,10 +398,7 @@ fn a_pod_may_share_its_pid_namespace(cri: &Cri) {
         "{list}"
     );
     // Whoever is stopped takes only its own along.
-    cri.asks(
-        "StopContainer",
-        &Message::default().text(1, &first.id).number(2, 30),
-    );
+    first.stops(30);
     let (_, list) = second.probe(&["ps"]);
     assert!(
         list.contains("sleep 600") && list.contains("sleep 86400"),
@@ -387,6 +434,104 @@ fn a_probe_that_takes_too_long_is_ended(cri: &Cri) {
     assert!(!list.contains("sleep 613"), "{list}");
 }
 
+fn exec_streams_its_output_and_its_status(cri: &Cri) {
+    let pod = cri.pod();
+    let inside = pod.sleeps();
+    let script = "read line; echo \"<$line>\"; echo err >&2; exit 3";
+    let mut channels = inside.exec(&["sh", "-c", script], false);
+    channels.types("typed\n");
+    let shown = channels.ends();
+    assert_eq!(
+        (shown.stdout.as_str(), shown.stderr.as_str()),
+        ("<typed>\n", "err\n")
+    );
+    assert_eq!(shown.status(), 3);
+    assert_eq!(inside.exec(&["true"], false).ends().status(), 0);
+    let shown = inside.exec(&["nosuch"], false).ends();
+    assert!(
+        shown.verdict.contains("executable file not found in $PATH"),
+        "{shown:?}"
+    );
+}
+
+/// Waits for a terminal of 31 lines with 97 columns, and says its size and name.
+const LOOKS: &str = "n=0; until [ \"$(stty size)\" = '31 97' ] || [ $n = 99 ]; do n=$((n+1)); sleep 0.05; done; stty size; tty";
+
+fn exec_streams_a_terminal_with_its_keys_and_its_size(cri: &Cri) {
+    let pod = cri.pod();
+    let inside = pod.sleeps();
+    let script = format!("read line; echo \"<$line>\"; {LOOKS}; exit 4");
+    let mut channels = inside.exec(&["sh", "-c", &script], true);
+    channels.types("typed\n");
+    channels.shows("<typed>");
+    channels.resizes(97, 31);
+    channels.shows("31 97\r\n");
+    channels.shows("/dev/pts/");
+    assert_eq!(channels.ends().status(), 4);
+    // The interrupt key is the terminal's.
+    let mut channels = inside.exec(&["sh", "-c", "echo ready; exec sleep 600"], true);
+    channels.shows("ready");
+    channels.types("\x03");
+    assert_eq!(channels.ends().status(), 130);
+}
+
+fn attach_streams_to_and_from_what_runs(cri: &Cri) {
+    let pod = cri.pod();
+    let script = "echo ready; while read line; do echo \"<$line>\"; done; exit 6";
+    let made = pod.try_starts(
+        &["sh", "-c", script],
+        &Message::default(),
+        Message::default(),
+        &|config| config.number(12, 1),
+    );
+    let inside = made.unwrap_or_else(|text| panic!("{text}"));
+    inside.says("ready");
+    // Who goes away takes nothing along, and the next one finds it as it was.
+    for word in ["one", "two"] {
+        let mut channels = inside.attach(false);
+        channels.types(&format!("{word}\n"));
+        channels.shows(&format!("<{word}>\n"));
+    }
+    inside.says("F <two>");
+    let channels = inside.attach(false);
+    inside.stops(0);
+    channels.ends();
+    assert_eq!(inside.ends().0, 137);
+}
+
+fn attach_streams_a_terminal(cri: &Cri) {
+    let pod = cri.pod();
+    let script = format!("read line; echo \"<$line>\"; {LOOKS}; exit 6");
+    let made = pod.try_starts(
+        &["sh", "-c", &script],
+        &Message::default(),
+        Message::default(),
+        &interactive,
+    );
+    let inside = made.unwrap_or_else(|text| panic!("{text}"));
+    let mut channels = inside.attach(true);
+    channels.types("typed\n");
+    channels.shows("<typed>");
+    channels.resizes(97, 31);
+    channels.shows("31 97\r\n");
+    channels.shows("/dev/pts/0");
+    channels.ends();
+    assert_eq!(inside.ends().0, 6);
+}
+
+fn a_log_is_rotated_while_it_is_written(cri: &Cri) {
+    let pod = cri.pod();
+    let inside = pod.starts("while :; do echo tick; sleep 0.1; done");
+    inside.says("F tick");
+    let old = format!("{}.1", inside.log);
+    std::fs::rename(&inside.log, &old).expect("a rotated log");
+    cri.asks(
+        "ReopenContainerLog",
+        &Message::default().text(1, &inside.id),
+    );
+    inside.says("F tick");
+}
+
 fn logs_are_written_to_the_pods_folder(cri: &Cri) {
     let pod = cri.pod();
     let inside = pod.starts("echo to out; echo to err >&2; exit 0");
@@ -398,17 +543,11 @@ fn logs_are_written_to_the_pods_folder(cri: &Cri) {
 fn stop_signals_and_then_kills(cri: &Cri) {
     let pod = cri.pod();
     let inside = pod.sleeps();
-    cri.asks(
-        "StopContainer",
-        &Message::default().text(1, &inside.id).number(2, 30),
-    );
+    inside.stops(30);
     assert_eq!(inside.ends().0, 5);
     let deaf = pod.starts("trap '' TERM; echo ready; while :; do sleep 1; done");
     deaf.says("ready");
-    cri.asks(
-        "StopContainer",
-        &Message::default().text(1, &deaf.id).number(2, 1),
-    );
+    deaf.stops(1);
     assert_eq!(deaf.ends().0, 137);
 }
 
@@ -514,14 +653,63 @@ fn a_volume_and_the_environment_arrive(cri: &Cri) {
 fn more_memory_than_allowed_is_told(cri: &Cri) {
     let pod = cri.pod();
     let resources = Message::default().number(4, 20 << 20);
+    // containerd listens for it when the runtime's start has returned: who is killed before that was not seen.
+    let script = "until [ -e /tmp/go ]; do sleep 0.1; done; exec tail /dev/zero";
     let made = pod.try_starts(
-        &["tail", "/dev/zero"],
+        &["sh", "-c", script],
         &resources,
         Message::default(),
         &|config| config,
     );
     let inside = made.unwrap_or_else(|text| panic!("{text}"));
+    inside.probe(&["touch", "/tmp/go"]);
     assert_eq!(inside.ends(), (137, "OOMKilled".to_owned()));
+}
+
+fn a_pod_has_its_own_user_namespace(cri: &Cri) {
+    let map = |first: u64| {
+        Message::default()
+            .number(1, first)
+            .number(2, 0)
+            .number(3, 65536)
+    };
+    let namespace = Message::default()
+        .number(1, POD)
+        .message(2, &map(100_000))
+        .message(3, &map(100_000));
+    let pod = cri
+        .try_pod_with("", options(POD_NAMESPACES).message(5, &namespace))
+        .unwrap_or_else(|text| panic!("{text}"));
+    let (_, map) = pod.sleeps().probe(&["cat", "/proc/self/uid_map"]);
+    let map: Vec<&str> = map.split_whitespace().collect();
+    assert_eq!(
+        map,
+        ["0", "100000", "65536"],
+        "error: this containerd takes a pod's user namespace and gives it none (1.7 is the first that has them)"
+    );
+}
+
+fn pods_outlive_their_daemon(cri: &Cri) {
+    let pod = cri.pod();
+    let inside = pod.starts(
+        "trap 'exit 5' TERM; echo ready; while :; do [ ! -e /tmp/go ] || echo heard; sleep 0.1; done",
+    );
+    inside.says("ready");
+    cri.daemon.borrow_mut().stop();
+    cri.daemon.replace(Daemon::start(&cri.runtime));
+    const RUNNING: u64 = 1;
+    until("the plugin has found the container", || {
+        let request = Message::default().text(1, &inside.id);
+        let answer = cri.calls("ContainerStatus", &request);
+        answer.is_ok_and(|answer| answer.message(1).number(3) == RUNNING)
+    });
+    assert_eq!(
+        inside.probe(&["sh", "-c", "echo >/tmp/go; exit 3"]),
+        (3, String::new())
+    );
+    inside.says("F heard");
+    inside.stops(30);
+    assert_eq!(inside.ends().0, 5);
 }
 
 fn nothing_is_left_of_the_pods(_: &Cri) {

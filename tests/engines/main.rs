@@ -14,6 +14,7 @@ mod harness;
 mod session;
 mod alike;
 mod boxes;
+mod channels;
 mod containerd;
 mod cri;
 mod crowd;
