@@ -49,6 +49,10 @@ pub struct Args {
     #[arg(long)]
     pub quick: bool,
 
+    /// Instead of all else: so many containers at once under containerd, with each runtime in turn
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "200")]
+    pub density: Option<usize>,
+
     /// Where the raw samples, medians, ratios and machine facts go
     #[arg(long, value_name = "FILE", default_value = "benches/out/bench.json")]
     pub json: PathBuf,

@@ -7,6 +7,8 @@ mod args;
 mod bundle;
 mod chart;
 mod contender;
+mod crowd;
+mod density;
 mod figure;
 mod hierarchy;
 mod home;

@@ -76,6 +76,14 @@ impl Site {
         format!("{}/{}-{id}", self.cgroup, contender.name)
     }
 
+    /// The benchmark's own cgroups.
+    pub fn cgroups(&self) -> Vec<PathBuf> {
+        let hierarchies = self.entered.hierarchies.iter();
+        hierarchies
+            .map(|h| h.mount.join(self.cgroup.trim_start_matches('/')))
+            .collect()
+    }
+
     /// The hierarchies' names as the floor program takes them.
     pub fn hierarchies(&self) -> String {
         let names: Vec<String> = self.entered.hierarchies.iter().map(|h| h.name()).collect();

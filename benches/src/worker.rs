@@ -17,7 +17,7 @@ use crate::report::Report;
 use crate::results::REFERENCE;
 use crate::site::Site;
 use crate::view::{Entered, View};
-use crate::{chart, table};
+use crate::{chart, density, table};
 
 /// The C programs beside this crate, and what is built of them.
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/floor");
@@ -66,6 +66,14 @@ pub fn run(args: &Args, scratch: &Path, cgroup: &str) -> Result<()> {
             }
         };
         let site = Site::furnish(entered, scratch, cgroup, &stopwatch, &guest)?;
+        if let Some(size) = args.density {
+            return density(
+                &site,
+                &contenders,
+                size,
+                &json.with_file_name("density.json"),
+            );
+        }
         let bench = Bench {
             site: &site,
             args,
@@ -90,6 +98,20 @@ pub fn run(args: &Args, scratch: &Path, cgroup: &str) -> Result<()> {
     print!("{}", table::render(&report));
     println!("\nsamples: {}\nchart:   {}", json.display(), svg.display());
     Ok(())
+}
+
+/// Containers at once, in the first view that is to be had.
+fn density(site: &Site, contenders: &[Contender], size: usize, json: &Path) -> Result<()> {
+    anyhow::ensure!(size > 0, "--density 0 is no crowd");
+    let found = density::measure(site, contenders, size)?;
+    let text = format!("{:#}\n", density::json(&found, size));
+    fs::write(json, text).with_context(|| format!("write {}", json.display()))?;
+    print!("{}", density::render(&found, size));
+    println!("\nsamples: {}", json.display());
+    let failed = found.iter().find(|density| density.failure.is_some());
+    failed.map_or(Ok(()), |density| {
+        anyhow::bail!("{} did not hold {size} containers", density.contender)
+    })
 }
 
 fn build(directory: &Path, name: &str) -> Result<PathBuf> {

@@ -101,6 +101,38 @@ fn the_floor_is_measured_and_its_samples_are_written() {
 }
 
 #[test]
+fn a_crowd_under_containerd_is_measured_and_leaves_nothing() {
+    let installed = |name: &&str| {
+        ["/usr/bin", "/usr/sbin"]
+            .iter()
+            .any(|folder| Path::new(folder).join(name).exists())
+    };
+    if let Some(name) = ["containerd", "ctr", "runc"]
+        .iter()
+        .find(|name| !installed(name))
+    {
+        return record_skip("density", &format!("{name} is not installed"));
+    }
+    let Some((child, out)) = start("density", &["--density", "4", "--runtimes", "runc"]) else {
+        return;
+    };
+    let pid = child.id();
+    let output = child.wait_with_output().expect("the benchmark ends");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let json = fs::read_to_string(out.join("density.json")).expect("the samples are written");
+    let report: Value = serde_json::from_str(&json).expect("the samples are JSON");
+    assert_eq!(report["containers"], 4);
+    let runc = &report["contenders"][0];
+    assert!(runc["failure"].is_null(), "{runc}");
+    for step in ["start", "exec", "removal"] {
+        let samples = runc["milliseconds"][step].as_array();
+        assert_eq!(samples.map(Vec::len), Some(4), "{step}: {runc}");
+    }
+    assert_eq!(cgroups(pid), [] as [PathBuf; 0]);
+}
+
+#[test]
 fn an_interrupted_benchmark_leaves_no_cgroup_behind() {
     let Some((mut child, _)) = start("interrupt", &["--only", "run", "--runs", "100000"]) else {
         return;

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::process::{Child, Command, Stdio};
 
-use crate::crowd::{self, Traces};
+use crate::crowd;
 use crate::docs::snippet;
 use crate::goods::IMAGE;
 use crate::harness::terminal::Screen;
@@ -623,7 +623,10 @@ fn a_crowd_comes_and_goes_without_a_trace(engine: &Containerd) {
     // Its own cgroup's parent, and what an engine makes once, are there already.
     drop(engine.sleeps());
     let daemon = engine.daemon.borrow().0.id();
-    let before = Traces::now(daemon);
+    crowd::leaves_nothing(daemon, || a_crowd_comes_and_goes(engine));
+}
+
+fn a_crowd_comes_and_goes(engine: &Containerd) {
     let ids: Vec<String> = (0..crowd::size()).map(|_| engine.id()).collect();
     let one = |id: &String| Running {
         engine,
@@ -663,7 +666,6 @@ fn a_crowd_comes_and_goes_without_a_trace(engine: &Containerd) {
         well,
     );
     std::mem::forget(removed_whatever_comes);
-    before.are_all();
 }
 
 fn nothing_is_left_of_them(engine: &Containerd) {
