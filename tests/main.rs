@@ -51,6 +51,7 @@ mod running;
 mod scheduling;
 mod seccomp;
 mod settings;
+mod shim;
 mod systemd;
 mod systemd_bus;
 mod terminals;
