@@ -473,10 +473,12 @@ fn a_paused_container_stands_still(engine: &Containerd) {
     let running = engine.sleeps();
     running.task("pause", &[]).ok();
     assert_eq!(running.status(), "PAUSED");
+    assert_eq!(running.cgroup("freezer", "freezer.state"), "FROZEN");
     let refused = running.exec(&["true"]);
     assert!(refused.code != 0, "{refused}");
     running.task("resume", &[]).ok();
     assert_eq!(running.status(), "RUNNING");
+    assert_eq!(running.cgroup("freezer", "freezer.state"), "THAWED");
     running.exec(&["true"]).ok();
 }
 
@@ -499,7 +501,16 @@ fn kill_all_ends_every_process(engine: &Containerd) {
             "sleep 611 & echo >/tmp/ready; sleep 612",
         )
         .ready();
+    let others = || {
+        let is_one = |pid: &String| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline"));
+            line.is_ok_and(|line| line == b"sleep\x00611\0")
+        };
+        processes().iter().filter(|pid| is_one(pid)).count()
+    };
+    assert_eq!(others(), 1);
     running.task("kill", &["--all", "--signal", "SIGKILL"]).ok();
+    until("the other process is gone", || others() == 0);
     running.becomes("STOPPED");
     running.ended_with(137);
 }
