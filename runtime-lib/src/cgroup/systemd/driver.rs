@@ -34,10 +34,10 @@ pub(in crate::cgroup) struct Systemd<'a> {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Start {
-    /// Perhaps by an earlier process: the unit is the container's.
-    Ours,
-    /// Somebody else's unit has this name.
-    Foreign,
+    /// It was asked for, perhaps by an earlier process: systemd knows whether it has it.
+    Asked,
+    /// systemd was not asked, or somebody else's unit has the name: there is none to take back.
+    None,
     /// systemd did not answer.
     Silent,
 }
@@ -48,7 +48,7 @@ impl<'a> Systemd<'a> {
         unit: &'a Unit,
         directories: Box<dyn CgroupManager + 'a>,
     ) -> Self {
-        let start = Cell::new(Start::Ours);
+        let start = Cell::new(Start::Asked);
         Systemd {
             plan,
             unit,
@@ -68,11 +68,12 @@ impl<'a> Systemd<'a> {
             let pids = Value::array("u", vec![Value::Uint32(pid.cast_unsigned())]);
             properties.push(("PIDs".to_owned(), pids));
         }
-        let started = Manager::connect(&self.unit.manager)
-            .and_then(|mut manager| manager.start(&self.unit.name, &properties));
+        let mut manager = Manager::connect(&self.unit.manager)?;
+        self.start.set(Start::Asked);
+        let started = manager.start(&self.unit.name, &properties);
         started.inspect_err(|error| match (error.code(), error.os_error()) {
             (Code::Deadline, _) => self.start.set(Start::Silent),
-            (_, Some(Errno::EEXIST)) => self.start.set(Start::Foreign),
+            (_, Some(Errno::EEXIST)) => self.start.set(Start::None),
             _ => {}
         })
     }
@@ -101,7 +102,7 @@ impl<'a> Systemd<'a> {
             _ => super::bus::LIMIT,
         };
         let stopped = Manager::connect_within(&self.unit.manager, limit)
-            .and_then(|mut manager| manager.stop(&self.unit.name));
+            .and_then(|mut manager| self.stop_by(&mut manager));
         match stopped {
             // There is no systemd (any more) that could have the unit.
             Err(error) if matches!(error.os_error(), Some(Errno::ENOENT | Errno::ECONNREFUSED)) => {
@@ -110,6 +111,23 @@ impl<'a> Systemd<'a> {
             }
             result => result,
         }
+    }
+
+    /// A unit of this name in another slice is another's: whoever asked for this one was killed
+    /// before that, or was refused.
+    fn stop_by(&self, manager: &mut Manager) -> Result<()> {
+        let Unit { name, slice, .. } = self.unit;
+        if !self.unit.is_slice() {
+            match manager.slice_of(name)? {
+                Some(other) if other == *slice => {}
+                Some(other) => {
+                    tracing::debug!("unit {name} is not stopped: it is another's, in {other}");
+                    return Ok(());
+                }
+                None => return Ok(()),
+            }
+        }
+        manager.stop(name)
     }
 }
 
@@ -135,6 +153,7 @@ impl CgroupManager for Systemd<'_> {
 
     /// A unit needs a process; only v1's directories can be there before it.
     fn begin(&self, limits: &Limits) -> Result<Made> {
+        self.start.set(Start::None);
         match self.plan.legacy.is_empty() {
             true => Ok(Made::default()),
             false => V1::new(self.plan).make(limits),
@@ -213,15 +232,19 @@ impl CgroupManager for Systemd<'_> {
 
     /// The processes first, whom systemd would give a minute and a half.
     fn remove(&self) -> Result<()> {
-        if self.start.get() == Start::Foreign {
-            // What was made here is empty; what is not is somebody else's.
-            for group in self.plan.groups() {
+        if self.start.get() == Start::None {
+            // What was made here is empty; what is not is somebody else's. On v2 nothing was.
+            let made = match self.plan.legacy.is_empty() {
+                true => None,
+                false => Some(self.plan.groups()),
+            };
+            for group in made.into_iter().flatten() {
                 let _ = unlinkat(AT_FDCWD, &group.dir(), UnlinkatFlags::RemoveDir);
             }
-            return Ok(());
+        } else {
+            self.directories.remove()?;
+            self.stop()?;
         }
-        self.directories.remove()?;
-        self.stop()?;
         self.unit.program.as_deref().map_or(Ok(()), devices::remove)
     }
 }

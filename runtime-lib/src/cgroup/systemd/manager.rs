@@ -34,11 +34,13 @@ pub struct Facts {
 }
 
 const MANAGER: &str = "org.freedesktop.systemd1.Manager";
+const SCOPE: &str = "org.freedesktop.systemd1.Scope";
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 const PLACE: &str = "/org/freedesktop/systemd1";
 const NAME: &str = "org.freedesktop.systemd1";
 const UNIT_EXISTS: &str = "org.freedesktop.systemd1.UnitExists";
 const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
+const UNKNOWN_OBJECT: &str = "org.freedesktop.DBus.Error.UnknownObject";
 
 /// A connection to systemd.
 pub struct Manager {
@@ -164,8 +166,11 @@ impl Manager {
     /// It doesn't answer.
     pub fn facts(&mut self, address: Address) -> Result<Facts> {
         let doing = |error: Error| error.doing("ask systemd for its version and cgroup");
-        let version = self.property("Version").map_err(doing)?;
-        let cgroup = self.property("ControlGroup").map_err(doing)?;
+        let mut own = |name| {
+            self.property(PLACE, MANAGER, name)
+                .map_err(|refusal| doing(refusal.into()))
+        };
+        let (version, cgroup) = (own("Version")?, own("ControlGroup")?);
         Ok(Facts {
             address,
             version: version_number(&version),
@@ -173,11 +178,17 @@ impl Manager {
         })
     }
 
-    fn property(&mut self, name: &str) -> Result<String> {
-        let arguments = [Value::text(MANAGER), Value::text(name)];
+    /// A property that is text; empty where it has none.
+    fn property(
+        &mut self,
+        of: &str,
+        interface: &str,
+        name: &str,
+    ) -> std::result::Result<String, Refusal> {
+        let arguments = [Value::text(interface), Value::text(name)];
         let reply = self.bus.call(&Call {
             destination: self.name,
-            path: PLACE,
+            path: of,
             interface: PROPERTIES,
             member: "Get",
             arguments: &arguments,
@@ -185,6 +196,27 @@ impl Manager {
         match reply.values.as_slice() {
             [Value::Variant(value)] => Ok(value.as_text().unwrap_or_default().to_owned()),
             _ => Ok(String::new()),
+        }
+    }
+
+    /// The slice that a scope is in. None: there is no such scope.
+    ///
+    /// # Errors
+    /// systemd's own words.
+    pub fn slice_of(&mut self, scope: &str) -> Result<Option<String>> {
+        let found = match self.call("GetUnit", &[Value::text(scope)]) {
+            Ok(reply) => match reply.values.as_slice() {
+                [Value::Path(path)] => self.property(path, SCOPE, "Slice"),
+                _ => Ok(String::new()),
+            },
+            Err(refusal) => Err(refusal),
+        };
+        match found {
+            Ok(slice) => Ok(Some(slice)),
+            Err(refusal) if refusal.is(NO_SUCH_UNIT) => Ok(None),
+            // It went between the two questions.
+            Err(refusal) if refusal.is(UNKNOWN_OBJECT) => Ok(None),
+            Err(refusal) => Err(Error::from(refusal).doing(format!("ask for unit {scope}"))),
         }
     }
 
