@@ -1,5 +1,7 @@
 //! Device rules are systemd's as well, so that it doesn't undo them when it loads its units again.
 
+use std::os::unix::fs::DirEntryExt;
+
 use serde_json::json;
 
 use crate::harness::Container;
@@ -60,6 +62,48 @@ fn devices_stay_allowed_and_denied_when_systemd_reloads() {
     systemctl(&["daemon-reload"]).ok();
     assert_eq!(opens(&container), "0 0 1");
     container.delete_force().ok();
-    let programs = std::fs::read_dir("/sys/fs/bpf").expect("a bpffs");
-    assert_eq!(programs.count(), 0, "a program was left");
+    assert_eq!(programs(), [], "a program was left");
+}
+
+#[test]
+fn a_create_that_is_refused_leaves_the_rules_of_a_unit_of_the_same_name_alone() {
+    let stage = systemd_stage!();
+    let name = stage.id();
+    let bundle = |slice: &str, minor: u32| {
+        let mut bundle = sleeping(&stage, Some(&format!("capsidtest-{slice}.slice:x:{name}")));
+        let rule = json!({"allow": true, "type": "c", "major": 1, "minor": minor, "access": "r"});
+        bundle
+            .mount("/mnt", "tmpfs", "tmpfs", &["dev"])
+            .capabilities(&["CAP_MKNOD", "CAP_SYSLOG", "CAP_SYS_RAWIO"])
+            .set(
+                "/linux/resources/devices",
+                json!([{"allow": false, "access": "rwm"}, rule]),
+            );
+        bundle
+    };
+    let container = stage.create(&bundle("a", 11));
+    container.start().ok();
+    let before = programs();
+    stage
+        .try_create(&bundle("b", 1))
+        .refuses(&[&format!("start unit x-{name}.scope")]);
+    assert_eq!(container.status(), "running");
+    assert_eq!(programs(), before);
+    systemctl(&["daemon-reload"]).ok();
+    assert_eq!(opens(&container), "0 0 1");
+    container.delete_force().ok();
+    assert_eq!(programs(), []);
+    systemctl(&["stop", "capsidtest.slice"]).ok();
+}
+
+/// The programs that are kept, each by its name and what the file system calls it.
+fn programs() -> Vec<(String, u64)> {
+    let files = std::fs::read_dir("/sys/fs/bpf").expect("a bpffs");
+    let named = files.map(|file| {
+        let file = file.expect("a file");
+        (file.file_name().to_string_lossy().into_owned(), file.ino())
+    });
+    let mut programs: Vec<_> = named.collect();
+    programs.sort();
+    programs
 }

@@ -1,11 +1,13 @@
 //! The device rules as systemd takes them: the program itself, kept in a file that it loads
 //! again whenever it loads its units; or, where it can't, a list (systemd.resource-control(5)).
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
+use super::names::escaped;
 use super::value::Value;
 use super::{BPF, Property};
 use crate::cgroup::device_program::assemble;
@@ -13,15 +15,33 @@ use crate::cgroup::devices::{DevicePolicy, DeviceRules, Exceptions, Kind, MKNOD,
 use crate::error::{Code, Error, Result};
 use crate::sys::bpf;
 
-/// The program's file. bpffs takes no dots, systemd's settings no backslashes; neither sign that
-/// stands for them can be part of a unit's name.
-pub fn place_of(unit: &str) -> PathBuf {
-    let name = unit.replace('.', "+").replace('\\', "=");
-    Path::new(BPF).join(format!("capsid,{name}"))
+/// The longest name of a file.
+const LONGEST: usize = 255;
+
+/// The program's file, which no other container has: not one whose unit has the same name in another
+/// slice, and not one that is created at this moment for the same unit.
+pub fn place_of(slice: &str, unit: &str, id: &str) -> PathBuf {
+    // bpffs takes no dots, systemd's settings no backslashes; no sign that stands for them, or between
+    // the three, can be part of a unit's name.
+    let whole = [slice, unit, &escaped(id)].join(",");
+    let name = format!("capsid,{}", whole.replace('.', "+").replace('\\', "="));
+    let name = match name.len() <= LONGEST {
+        true => name,
+        false => {
+            let mut hasher = DefaultHasher::new();
+            whole.hash(&mut hasher);
+            format!(
+                "{},{:016x}",
+                name.get(..LONGEST - 17).unwrap_or_default(),
+                hasher.finish()
+            )
+        }
+    };
+    Path::new(BPF).join(name)
 }
 
-/// Loads the program and keeps it at `path`. One that is there is of a container that was not
-/// deleted, under the same unit's name.
+/// Loads the program and keeps it at `path`. One that is there is of a container of this id that was
+/// not deleted.
 pub fn keep(rules: &DeviceRules, path: &Path) -> Result<()> {
     let refused = |call, errno| {
         Error::call(Code::Cgroup, call, errno)
@@ -87,4 +107,37 @@ fn allowed(exceptions: &Exceptions) -> Vec<Value> {
         ]))
     };
     granted.filter_map(entry).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_has_a_file_of_its_own_that_can_be_there() {
+        let long = |c: &str| format!("{}.scope", c.repeat(249));
+        let cases = [
+            ("system.slice", "capsid-a.scope".to_owned(), "a".to_owned()),
+            ("other.slice", "capsid-a.scope".to_owned(), "a".to_owned()),
+            ("system.slice", "capsid-a.scope".to_owned(), "b".to_owned()),
+            ("system.slice", "x-y.scope".to_owned(), "a.b".to_owned()),
+            ("system.slice", "x-y.scope".to_owned(), "a+b".to_owned()),
+            (
+                "system.slice",
+                "x-a\\x2bb.scope".to_owned(),
+                "a+b".to_owned(),
+            ),
+            ("system.slice", long("a"), "a".repeat(255)),
+            ("system.slice", long("a"), "b".repeat(255)),
+            ("system.slice", long("\\"), "+".repeat(255)),
+        ];
+        let mut seen = std::collections::BTreeSet::new();
+        for (slice, unit, id) in &cases {
+            let path = place_of(slice, unit, id);
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap();
+            assert!(name.len() <= 255 && !name.contains(['.', '\\']), "{name}");
+            assert_eq!(path.parent(), Some(Path::new(BPF)));
+            assert!(seen.insert(name.to_owned()), "{name} is another's as well");
+        }
+    }
 }

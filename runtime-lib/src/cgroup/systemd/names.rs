@@ -60,8 +60,8 @@ impl Names {
                 components(name)?;
                 name.to_owned()
             }
-            (None, "") => format!("{}.scope", escaped(name)?),
-            (None, prefix) => format!("{}-{}.scope", escaped(prefix)?, escaped(name)?),
+            (None, "") => format!("{}.scope", part(name)?),
+            (None, prefix) => format!("{}-{}.scope", part(prefix)?, part(name)?),
         };
         if unit.len() > LONGEST {
             return refuse(format!("unit name {:?} is too long", shorten(&unit)));
@@ -141,20 +141,23 @@ fn plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b":-_.\\@".contains(&byte)
 }
 
-/// A name as a part of a unit's, as systemd-escape(1) writes the bytes that can't be there. (An
-/// id may have a `+`.)
-fn escaped(name: &str) -> Result<String> {
+/// A name as a part of a unit's. (An id may have a `+`.)
+fn part(name: &str) -> Result<String> {
     if name.contains(['/', '\0', '\n']) {
         let name = shorten(name);
         return refuse(format!("{name:?} cannot be part of a unit's name"));
     }
-    Ok(name
-        .bytes()
+    Ok(escaped(name))
+}
+
+/// As systemd-escape(1) writes the bytes that can't be there.
+pub fn escaped(name: &str) -> String {
+    name.bytes()
         .map(|byte| match plain(byte) {
             true => char::from(byte).to_string(),
             false => format!("\\x{byte:02x}"),
         })
-        .collect())
+        .collect()
 }
 
 fn refuse<T>(tail: String) -> Result<T> {

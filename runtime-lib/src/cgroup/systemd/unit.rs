@@ -188,7 +188,7 @@ impl Limits {
             _ => None,
         };
         if program.is_some() && facts.takes_programs() {
-            let path = devices::place_of(&unit.name);
+            let path = devices::place_of(&unit.slice, &unit.name, id);
             let pair = [Value::text("device"), Value::text(path.to_string_lossy())];
             let programs = Value::array("(ss)", vec![Value::Struct(pair.to_vec())]);
             told.push(("BPFProgram".to_owned(), programs));
