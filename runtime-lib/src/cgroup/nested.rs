@@ -63,10 +63,13 @@ impl CgroupPlan {
         Ok(())
     }
 
-    /// The directory that is given away.
-    pub(super) fn delegated_dir(&self) -> Option<PathBuf> {
-        let delegated = self.delegated.as_ref()?;
-        Some(self.unified.as_ref()?.dir().join(delegated))
+    /// The cgroup that is given away.
+    pub(super) fn given_away(&self) -> Option<Group> {
+        let (delegated, own) = (self.delegated.as_ref()?, self.unified.as_ref()?);
+        Some(Group {
+            path: own.path.join(delegated),
+            ..own.clone()
+        })
     }
 
     /// Makes the directory that is given away, and moves the process there, whose cgroup
@@ -75,19 +78,12 @@ impl CgroupPlan {
     /// # Errors
     /// The kernel's; the directory stays for [`super::CgroupManager::remove`].
     pub(crate) fn enter_delegated(&self, limits: &Limits, pid: i32) -> Result<()> {
-        let (Some(dir), Some(group)) = (self.delegated_dir(), &self.unified) else {
+        let Some(group) = self.given_away() else {
             return Ok(());
         };
-        let pointer = join("/annotations", DELEGATE);
+        let (dir, pointer) = (group.dir(), join("/annotations", DELEGATE));
         let mut made = Made::default();
-        let path = group
-            .path
-            .join(self.delegated.as_deref().unwrap_or(Path::new("")));
-        let below = Group {
-            path,
-            ..group.clone()
-        };
-        made.leaf(&below)
+        made.leaf(&group)
             .map_err(|error| error.at(pointer.clone()))?;
         made.keep();
         if let Some(owner) = limits.owner {

@@ -154,7 +154,8 @@ impl CgroupPlan {
                 lines.push(line);
             }
         }
-        if let Some(dir) = self.delegated_dir() {
+        if let Some(group) = self.given_away() {
+            let dir = group.dir();
             let dir = dir.display();
             lines.push(format!("mkdir {dir}, and move the waiting process there"));
         }

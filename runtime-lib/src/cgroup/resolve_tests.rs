@@ -359,7 +359,10 @@ fn annotations_put_a_cgroup_below_the_units_and_one_below_that() {
     ] {
         let (plan, notices) = nested(&v2(), true, annotations).unwrap();
         assert_eq!((dirs(&plan), notices), (vec![own.clone()], Vec::new()));
-        assert_eq!(plan.delegated_dir(), delegated.clone().map(PathBuf::from));
+        assert_eq!(
+            plan.given_away().map(|group| group.dir()),
+            delegated.clone().map(PathBuf::from)
+        );
         let unit = plan.systemd.as_ref().unwrap();
         assert_eq!(unit.dir(Path::new(&own)), Path::new(scope));
         let lines = plan.describe(&Limits::default());
@@ -381,7 +384,7 @@ fn without_systemd_a_cgroup_is_delegated_and_the_subgroup_is_a_notice() {
     let both = [(SUBGROUP, "box"), (DELEGATE, "in")];
     let (plan, notices) = nested(&v2(), false, &both).unwrap();
     assert_eq!(dirs(&plan), ["/cg/a/web"]);
-    assert_eq!(plan.delegated_dir(), Some("/cg/a/web/in".into()));
+    assert_eq!(plan.given_away().map(|group| group.dir()), Some("/cg/a/web/in".into()));
     let pointers: Vec<_> = notices.iter().map(|it| it.pointer.as_str()).collect();
     assert_eq!(pointers, [format!("/annotations/{SUBGROUP}")]);
 }

@@ -128,7 +128,7 @@ fn looks_double(text: &str) -> bool {
 }
 
 fn number(text: &str, kind: Option<&str>) -> Result<Value, String> {
-    let wrong = || format!("{text} is no {}", kind.map_or("number", word_of));
+    let wrong = || format!("{text} is no {}", kind.map_or("number", name_of));
     let whole = || {
         let (negative, digits) = match text.strip_prefix('-') {
             Some(digits) => (true, digits),
@@ -167,19 +167,31 @@ fn number(text: &str, kind: Option<&str>) -> Result<Value, String> {
     }
 }
 
-fn word_of(kind: &str) -> &str {
-    match kind {
-        "y" => "byte",
-        "n" => "int16",
-        "q" => "uint16",
-        "i" => "int32",
-        "u" => "uint32",
-        "x" => "int64",
-        "t" => "uint64",
-        "d" => "double",
-        "b" => "boolean",
-        kind => kind,
-    }
+/// What the text format calls the types, and their signatures.
+const NAMED: [(&str, &str); 12] = [
+    ("boolean", "b"),
+    ("byte", "y"),
+    ("int16", "n"),
+    ("uint16", "q"),
+    ("int32", "i"),
+    ("uint32", "u"),
+    ("int64", "x"),
+    ("uint64", "t"),
+    ("double", "d"),
+    ("string", "s"),
+    ("objectpath", "o"),
+    ("signature", "g"),
+];
+
+/// The type of this name.
+pub fn named(name: &str) -> Option<&'static str> {
+    let found = NAMED.iter().find(|(named, _)| *named == name);
+    found.map(|(_, kind)| *kind)
+}
+
+fn name_of(kind: &str) -> &str {
+    let found = NAMED.iter().find(|(_, named)| *named == kind);
+    found.map_or(kind, |(name, _)| name)
 }
 
 /// Whether this is one complete type that can be sent.

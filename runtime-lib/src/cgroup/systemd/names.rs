@@ -55,13 +55,13 @@ impl Names {
             (slice, _) => slice,
         };
         components(slice)?;
-        let unit = match (name.strip_suffix(".slice"), prefix) {
-            (Some(_), _) => {
+        let unit = match (is_slice(name), prefix) {
+            (true, _) => {
                 components(name)?;
                 name.to_owned()
             }
-            (None, "") => format!("{}.scope", part(name)?),
-            (None, prefix) => format!("{}-{}.scope", part(prefix)?, part(name)?),
+            (false, "") => format!("{}.scope", part(name)?),
+            (false, prefix) => format!("{}-{}.scope", part(prefix)?, part(name)?),
         };
         if unit.len() > LONGEST {
             return refuse(format!("unit name {:?} is too long", shorten(&unit)));
@@ -72,19 +72,13 @@ impl Names {
         })
     }
 
-    /// Whether the unit is a slice itself: it has a Wants= for the slice that it names, and lies
-    /// where its own name says.
-    pub fn is_slice(&self) -> bool {
-        self.unit.ends_with(".slice")
-    }
-
     /// The unit's cgroup below that of the manager.
     ///
     /// # Errors
     /// As for [`Names::read`].
     pub fn path(&self) -> Result<PathBuf> {
         let mut path = PathBuf::from("/");
-        match self.is_slice() {
+        match is_slice(&self.unit) {
             true => path.extend(components(&self.unit)?.iter().map(|it| directory(it))),
             false => {
                 path.extend(components(&self.slice)?.iter().map(|it| directory(it)));
@@ -93,6 +87,12 @@ impl Names {
         }
         Ok(path)
     }
+}
+
+/// Whether the unit is a slice itself: it has a Wants= for the slice that it names, lies where its own
+/// name says, and holds no process of systemd's.
+pub fn is_slice(unit: &str) -> bool {
+    unit.ends_with(".slice")
 }
 
 /// The slices that lie in each other, the outermost first: `a-b.slice` lies in `a.slice`, and

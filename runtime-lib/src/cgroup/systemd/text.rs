@@ -1,7 +1,7 @@
 //! Values as people write them: GVariant's text format (GLib, "GVariant Text Format"), in which
 //! the annotations `org.systemd.property.*` are. Text in, value out.
 
-use super::draft::{Draft, is_type};
+use super::draft::{Draft, is_type, named};
 use super::value::Value;
 
 /// How deep values may lie in each other.
@@ -111,19 +111,9 @@ impl<'a> Text<'a> {
             "true" => return Ok(Draft::Known(Value::Bool(true))),
             "false" => return Ok(Draft::Known(Value::Bool(false))),
             "inf" | "nan" => return Ok(Draft::Number(word.to_owned())),
-            "boolean" => "b",
-            "byte" => "y",
-            "int16" => "n",
-            "uint16" => "q",
-            "int32" => "i",
-            "uint32" => "u",
-            "int64" => "x",
-            "uint64" => "t",
-            "double" => "d",
-            "string" => "s",
-            "objectpath" => "o",
-            "signature" => "g",
-            _ => return Err(format!("{word:?} is no value; strings are quoted")),
+            word => {
+                named(word).ok_or_else(|| format!("{word:?} is no value; strings are quoted"))?
+            }
         };
         self.value(depth + 1)?.settled(Some(kind)).map(Draft::Known)
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::manager::{Address, Facts, Manager};
-use super::names::Names;
+use super::names::{Names, is_slice};
 use super::value::Value;
 use super::{Property, annotations, devices, properties};
 use crate::cgroup::device_program::assemble;
@@ -55,9 +55,9 @@ impl Unit {
         own.ancestors().nth(depth).unwrap_or(own)
     }
 
-    /// Whether it is a slice, which holds no process of systemd's.
+    /// Whether it is a slice, which no process is in when it begins.
     pub fn is_slice(&self) -> bool {
-        self.name.ends_with(".slice")
+        is_slice(&self.name)
     }
 
     /// What [`crate::cgroup::CgroupManager::place`] will do, as `explain` prints it.
