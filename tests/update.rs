@@ -396,6 +396,19 @@ fn a_container_without_a_cgroup_can_not_be_limited() {
 }
 
 #[test]
+fn limits_are_of_the_machines_version_also_where_the_container_has_no_cgroup() {
+    let stage = stage!();
+    let container = stage.without_cgroup();
+    let document = json!({"unified": {"memory.high": "1000000"}});
+    let why = match stage.view.is_v2() {
+        true => "cgroup not exist",
+        false => "cannot use unified on cgroup v1",
+    };
+    let refused = update(&container, "--resources=-", &document);
+    refused.refuses(&["/unified", why]);
+}
+
+#[test]
 fn s15_a_document_that_is_wrong_is_told_by_its_place() {
     let stage = stage!(View::Host);
     let container = stage.running();

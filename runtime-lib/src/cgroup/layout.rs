@@ -13,6 +13,7 @@ use nix::unistd::{AccessFlags, access};
 use procfs::process::MountInfo;
 use procfs::{FromBufRead, ProcessCGroup, ProcessCGroups};
 
+use super::limits::Version;
 use crate::error::{Code, Error, Result};
 
 const ROOT: &str = "/sys/fs/cgroup";
@@ -80,6 +81,14 @@ impl Hierarchy {
 }
 
 impl Layout {
+    /// The version that has the controllers: v1's on a hybrid machine.
+    pub(super) fn version(&self) -> Version {
+        match self {
+            Layout::Legacy { .. } => Version::V1,
+            Layout::Unified { .. } | Layout::None => Version::V2,
+        }
+    }
+
     /// Looks at this machine: at the places where distributions mount the hierarchies, and
     /// only where those are not as usual at /proc/self/mountinfo, which takes the longer the
     /// more containers there are.

@@ -52,6 +52,7 @@ pub use update::Change;
 use nix::sys::signal::Signal;
 
 use crate::error::Result;
+use limits::Version;
 
 /// What can be done with a container's cgroups. Every method works from the plan alone, in
 /// any process, and treats a directory that does not exist (any more) as empty.
@@ -124,8 +125,8 @@ impl CgroupPlan {
 
     /// The operations on these directories.
     pub fn manager(&self) -> Box<dyn CgroupManager + '_> {
-        let directories: Box<dyn CgroupManager + '_> = match &self.unified {
-            Some(group) if self.legacy.is_empty() => Box::new(v2::V2::new(group)),
+        let directories: Box<dyn CgroupManager + '_> = match (&self.unified, self.version()) {
+            (Some(group), Version::V2) => Box::new(v2::V2::new(group)),
             _ => Box::new(v1::V1::new(self)),
         };
         match &self.systemd {

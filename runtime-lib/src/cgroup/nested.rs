@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
 
-use super::limits::Limits;
+use super::limits::{Limits, Version};
 use super::made::Made;
 use super::plan::{CgroupPlan, Group};
 use super::{delegate, members};
@@ -32,13 +32,14 @@ impl CgroupPlan {
         annotations: Option<&HashMap<String, String>>,
         notices: &mut Vec<Notice>,
     ) -> Result<()> {
+        let version = self.version();
         if let Some(subgroup) = asked(annotations, SUBGROUP)? {
             match (&mut self.systemd, &mut self.unified) {
                 (None, _) => {
                     let text = "ignored: only systemd's units have a cgroup below their own";
                     notices.push(Notice::new(join("/annotations", SUBGROUP), text));
                 }
-                (Some(unit), Some(group)) if self.legacy.is_empty() => {
+                (Some(unit), Some(group)) if version == Version::V2 => {
                     group.path.push(&subgroup);
                     unit.subgroup = subgroup;
                 }
@@ -48,7 +49,7 @@ impl CgroupPlan {
         if let Some(delegated) = asked(annotations, DELEGATE)? {
             let pointer = join("/annotations", DELEGATE);
             match (driver, &self.unified) {
-                _ if !self.legacy.is_empty() => return Err(of_v1(DELEGATE)),
+                _ if version == Version::V1 => return Err(of_v1(DELEGATE)),
                 (CgroupDriver::Disabled, _) => {
                     let text = "ignored: the cgroup manager is disabled";
                     notices.push(Notice::new(pointer, text));

@@ -30,6 +30,7 @@ pub(super) fn permitted(
     let plan = CgroupPlan {
         legacy: may,
         unified,
+        v1: wanted.v1,
         ..CgroupPlan::default()
     };
     let refused: Vec<Group> = may_not.into_iter().chain(no_unified).collect();

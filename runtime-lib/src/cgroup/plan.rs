@@ -8,7 +8,8 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::limits::Limits;
+use super::layout::Layout;
+use super::limits::{Limits, Version};
 use super::systemd::Unit;
 use crate::container::SubCgroup;
 use crate::error::{Code, Error, Result};
@@ -16,6 +17,10 @@ use crate::error::{Code, Error, Result};
 /// Which cgroups a container gets. Empty: it stays in those of its creator.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CgroupPlan {
+    /// The machine has cgroup v1, and limits are v1's: also where the container has no directory in it.
+    /// (The states of earlier versions leave this to `legacy`.)
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub v1: bool,
     /// v1: one for each mounted hierarchy, `name=systemd` and those without a limit included.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub legacy: Vec<Group>,
@@ -61,6 +66,22 @@ pub(super) fn below(mount: &Path, path: &Path) -> PathBuf {
 }
 
 impl CgroupPlan {
+    /// No directory at all, on a machine with this layout.
+    pub(super) fn none(layout: &Layout) -> CgroupPlan {
+        CgroupPlan {
+            v1: layout.version() == Version::V1,
+            ..CgroupPlan::default()
+        }
+    }
+
+    /// The version of cgroups that the container's limits are of.
+    pub(super) fn version(&self) -> Version {
+        match self.v1 || !self.legacy.is_empty() {
+            true => Version::V1,
+            false => Version::V2,
+        }
+    }
+
     /// Whether the container stays in its creator's cgroups.
     pub fn is_empty(&self) -> bool {
         self.legacy.is_empty() && self.unified.is_none()

@@ -66,10 +66,7 @@ impl CgroupPlan {
         layout: &Layout,
         request: &CgroupRequest<'_>,
     ) -> Result<(CgroupPlan, Limits, Vec<Notice>)> {
-        let version = match layout {
-            Layout::Legacy { .. } => Version::V1,
-            Layout::Unified { .. } | Layout::None => Version::V2,
-        };
+        let version = layout.version();
         let mut limits = Limits::read(version, request.resources, request.raw)?;
         let mut notices = std::mem::take(&mut limits.notices);
         let rules = DeviceRules::read(request.resources)?;
@@ -86,16 +83,16 @@ impl CgroupPlan {
         let wanted = match (request.driver, layout) {
             (CgroupDriver::Disabled, _) => {
                 disabled(&limits, &place, request, &mut notices)?;
-                return Ok((CgroupPlan::default(), Limits::default(), notices));
+                return Ok((CgroupPlan::none(layout), Limits::default(), notices));
             }
             (CgroupDriver::Systemd, _) => {
                 let error = Error::new(Code::InvalidArgument, "systemd was not asked");
                 return Err(error.hint("cgroup::ask_systemd says what is needed"));
             }
-            (CgroupDriver::Cgroupfs, Layout::None) => CgroupPlan::default(),
+            (CgroupDriver::Cgroupfs, Layout::None) => CgroupPlan::none(layout),
             (CgroupDriver::Cgroupfs, Layout::Unified { mount, own }) => CgroupPlan {
                 unified: Some(group(mount, Vec::new(), place.beside(own))),
-                ..CgroupPlan::default()
+                ..CgroupPlan::none(layout)
             },
             (
                 CgroupDriver::Cgroupfs,
@@ -106,7 +103,7 @@ impl CgroupPlan {
             ) => CgroupPlan {
                 legacy: hierarchies.iter().map(|h| place.in_legacy(h)).collect(),
                 unified: unified.as_ref().map(|h| place.in_unified(h)),
-                ..CgroupPlan::default()
+                ..CgroupPlan::none(layout)
             },
         };
         let plan = match request.lenient {

@@ -253,6 +253,9 @@ fn rootless_without_permission_runs_without_a_cgroup_when_nothing_is_asked_of_it
     .of(&hybrid())
     .unwrap();
     assert!(plan.is_empty());
+    assert_eq!(plan.version(), Version::V1);
+    let kept: CgroupPlan = serde_json::from_value(serde_json::to_value(&plan).unwrap()).unwrap();
+    assert_eq!(kept, plan);
     assert_eq!(notices[0].pointer, "/linux/cgroupsPath");
     let limits = json!({"memory": {"limit": 4194304}});
     let limit = Ask {
@@ -384,7 +387,10 @@ fn without_systemd_a_cgroup_is_delegated_and_the_subgroup_is_a_notice() {
     let both = [(SUBGROUP, "box"), (DELEGATE, "in")];
     let (plan, notices) = nested(&v2(), false, &both).unwrap();
     assert_eq!(dirs(&plan), ["/cg/a/web"]);
-    assert_eq!(plan.given_away().map(|group| group.dir()), Some("/cg/a/web/in".into()));
+    assert_eq!(
+        plan.given_away().map(|group| group.dir()),
+        Some("/cg/a/web/in".into())
+    );
     let pointers: Vec<_> = notices.iter().map(|it| it.pointer.as_str()).collect();
     assert_eq!(pointers, [format!("/annotations/{SUBGROUP}")]);
 }

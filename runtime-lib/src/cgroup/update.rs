@@ -62,10 +62,7 @@ impl CgroupPlan {
     /// [`Code::InvalidConfig`] and [`Code::Unsupported`] with the JSON pointer; limits for a
     /// container without cgroups.
     pub fn change(&self, resources: &Resources) -> Result<Change> {
-        let version = match self.legacy.is_empty() {
-            true => Version::V2,
-            false => Version::V1,
-        };
+        let version = self.version();
         let live = Live {
             plan: self,
             version,

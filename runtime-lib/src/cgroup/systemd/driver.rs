@@ -14,7 +14,7 @@ use super::manager::Manager;
 use super::value::Value;
 use super::{Unit, devices};
 use crate::cgroup::devices::DevicePolicy;
-use crate::cgroup::limits::Limits;
+use crate::cgroup::limits::{Limits, Version};
 use crate::cgroup::v1::V1;
 use crate::cgroup::v2::V2;
 use crate::cgroup::{CgroupManager, CgroupPlan, Group, Made, device_attach, members};
@@ -154,9 +154,9 @@ impl CgroupManager for Systemd<'_> {
     /// A unit needs a process; only v1's directories can be there before it.
     fn begin(&self, limits: &Limits) -> Result<Made> {
         self.start.set(Start::None);
-        match self.plan.legacy.is_empty() {
-            true => Ok(Made::default()),
-            false => V1::new(self.plan).make(limits),
+        match self.plan.version() {
+            Version::V2 => Ok(Made::default()),
+            Version::V1 => V1::new(self.plan).make(limits),
         }
     }
 
@@ -172,8 +172,8 @@ impl CgroupManager for Systemd<'_> {
     fn place(&self, limits: &Limits, pid: i32) -> Result<()> {
         self.start(limits, pid)?;
         let joins = self.unit.is_slice();
-        match (&self.plan.unified, self.plan.legacy.is_empty()) {
-            (Some(group), true) => {
+        match (&self.plan.unified, self.plan.version()) {
+            (Some(group), Version::V2) => {
                 let dir = group.dir();
                 let unit = self.unit.dir(&dir);
                 let below = self.unit.has_subgroup();
@@ -234,11 +234,8 @@ impl CgroupManager for Systemd<'_> {
     fn remove(&self) -> Result<()> {
         if self.start.get() == Start::None {
             // What was made here is empty; what is not is somebody else's. On v2 nothing was.
-            let made = match self.plan.legacy.is_empty() {
-                true => None,
-                false => Some(self.plan.groups()),
-            };
-            for group in made.into_iter().flatten() {
+            let v1 = self.plan.version() == Version::V1;
+            for group in self.plan.groups().filter(|_| v1) {
                 let _ = unlinkat(AT_FDCWD, &group.dir(), UnlinkatFlags::RemoveDir);
             }
         } else {

@@ -13,7 +13,7 @@ use super::{Property, annotations, devices, properties};
 use crate::cgroup::device_program::assemble;
 use crate::cgroup::devices::DevicePolicy;
 use crate::cgroup::layout::Layout;
-use crate::cgroup::limits::Limits;
+use crate::cgroup::limits::{Limits, Version};
 use crate::cgroup::place::{POINTER, group};
 use crate::cgroup::plan::CgroupPlan;
 use crate::error::{Code, Error, Result};
@@ -142,7 +142,7 @@ pub(in crate::cgroup) fn plan(
         legacy,
         unified,
         systemd: Some(unit),
-        delegated: None,
+        ..CgroupPlan::none(layout)
     })
 }
 
@@ -158,7 +158,7 @@ impl Limits {
         id: &str,
         asked: Option<&HashMap<String, String>>,
     ) -> Result<()> {
-        let v2 = plan.legacy.is_empty();
+        let v2 = plan.version() == Version::V2;
         let Some(unit) = &mut plan.systemd else {
             return Ok(());
         };
