@@ -363,3 +363,66 @@ fn kept_by_the_kernel(stage: &Stage) {
         assert!(stage.remains(&container.id).is_empty());
     }
 }
+
+/// What waits in the kernel can't be frozen: v1 stays at FREEZING, v2 at `frozen 0`.
+#[test]
+fn f19_a_pause_that_a_process_withstands_names_it_and_lets_all_run_again() {
+    let refused = |stage: &Stage| {
+        let folder = stage.path("silent");
+        std::fs::create_dir(&folder).unwrap();
+        let silent = match Silent::mounted(&folder) {
+            Ok(mounted) => mounted,
+            Err(error) => skip!("no FUSE can be mounted: {error}"),
+        };
+        let mut bundle = stage.bundle();
+        bundle
+            .bind(&folder, "/mnt", &[])
+            .sh("sleep 600 & exec cat /mnt/file");
+        let container = stage.create(&bundle);
+        container.start().ok();
+        until("it waits", || silent.was_asked());
+        let named = format!(
+            "process {} (cat) is in an uninterruptible wait (D",
+            container.pid()
+        );
+        let words = ["pause", &named, "all run again", "unable to freeze"];
+        let outcome = container.call("pause", &[]).refuses(&words);
+        // The sleeper is frozen at its place, and not in the way.
+        assert!(!outcome.stderr.contains("(sleep)"), "{outcome}");
+        assert_eq!(container.status(), "running");
+        drop(silent);
+        container.delete_force().ok();
+    };
+    let (v1, v2) = (stage!(View::V1), stage!(View::V2));
+    // The mounts are those of a thread, so that what the stage removes is what it made.
+    std::thread::scope(|scope| {
+        let one = scope.spawn(|| refused(&v1));
+        let other = scope.spawn(|| refused(&v2));
+        one.join().unwrap();
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn f19_a_pause_of_a_group_that_is_stuck_for_want_of_memory_says_so() {
+    let stage = stage!(View::V1);
+    let mut bundle = stage.bundle();
+    let memory = json!({"limit": 16_777_216, "swap": 16_777_216, "disableOOMKiller": true});
+    bundle
+        .set("/linux/resources/memory", memory)
+        .sh("dd if=/dev/zero of=/dev/null bs=200M count=1; :");
+    let container = stage.create(&bundle);
+    container.start().ok();
+    let stuck = || {
+        container
+            .limit("memory", "memory.oom_control")
+            .contains("under_oom 1")
+    };
+    until("it has no memory left", stuck);
+    container.call("pause", &[]).refuses(&[
+        "(dd) is in an uninterruptible wait (D",
+        "out of memory, and its OOM killer is disabled",
+        "unable to freeze",
+    ]);
+    container.delete_force().ok();
+}

@@ -9,6 +9,7 @@ use std::time::Instant;
 use nix::errno::Errno;
 
 use super::remove::{DEADLINE, Pause, await_event, has_line};
+use super::stuck::Suspects;
 use super::{file, tree};
 use crate::error::{Code, Error, Result};
 
@@ -32,15 +33,16 @@ impl Freezer {
         if let Ok(true) = frozen {
             return Ok(());
         }
+        let suspects = Suspects::of(dir, self);
         let thawed = self.set(dir, false);
         frozen?;
         thawed?;
         let waited = DEADLINE.as_secs();
+        let why = suspects.name();
+        let why = why.unwrap_or_else(|| "a process did not stop".to_owned());
         Err(Error::new(Code::Deadline, "unable to freeze")
-            .doing(format!("freeze {}", dir.display()))
-            .hint(format!(
-                "a process did not stop within {waited} s, so all run again"
-            )))
+            .doing(format!("freeze {} within {waited} s", dir.display()))
+            .hint(format!("{why}; all run again")))
     }
 
     /// Lets the processes of `dir` run. Without the directory there are none.

@@ -28,6 +28,7 @@ mod remove;
 mod resolve;
 mod settings;
 pub mod stats;
+mod stuck;
 mod systemd;
 mod tree;
 mod trigger;
