@@ -119,6 +119,28 @@ fn a_unit_that_has_failed_makes_room() {
 }
 
 #[test]
+fn a_unit_that_systemd_is_stopping_already_is_deleted_at_once() {
+    let stage = systemd_stage!();
+    let mut bundle = sleeping(&stage, None);
+    bundle.sh("trap '' TERM; while :; do sleep 600; done").set(
+        "/annotations",
+        json!({"org.systemd.property.RuntimeMaxSec": "1"}),
+    );
+    let container = stage.create(&bundle);
+    container.start().ok();
+    let unit = format!("capsid-{}.scope", container.id);
+    until("systemd waits for its end", || {
+        properties(&unit)["SubState"] == "stop-sigterm"
+    });
+    let deleted = container.delete_force().ok();
+    assert!(
+        deleted.took < std::time::Duration::from_secs(20),
+        "{deleted}"
+    );
+    assert_eq!(properties(&unit)["LoadState"], "not-found");
+}
+
+#[test]
 fn annotations_give_the_container_a_cgroup_below_the_scopes_and_one_to_manage() {
     let stage = systemd_stage!();
     if !stage.view.is_v2() {

@@ -54,6 +54,20 @@ pub(super) fn remove(dirs: Vec<PathBuf>, kill: impl Fn() -> Result<()>) -> Resul
     Ok(())
 }
 
+/// Kills what is in a cgroup2 directory and below, and waits until nobody is. The directory stays.
+pub(super) fn drain(dir: &Path) -> Result<()> {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        super::v2::kill(dir)?;
+        if await_event(dir, "populated 0", deadline.min(Instant::now() + RECHECK))? {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            return Err(blocked(dir, &[dir.to_path_buf()]));
+        }
+    }
+}
+
 fn refused(dir: &Path, errno: Errno) -> Error {
     Error::call(Code::Cgroup, "rmdir", errno)
         .doing("remove cgroup")

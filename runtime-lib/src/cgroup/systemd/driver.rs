@@ -17,7 +17,7 @@ use crate::cgroup::devices::DevicePolicy;
 use crate::cgroup::limits::{Limits, Version};
 use crate::cgroup::v1::V1;
 use crate::cgroup::v2::V2;
-use crate::cgroup::{CgroupManager, CgroupPlan, Group, Made, device_attach, members};
+use crate::cgroup::{CgroupManager, CgroupPlan, Group, Made, device_attach, members, remove};
 use crate::error::{Code, Error, Result};
 
 /// How long a systemd that has not answered is asked to take back what it may have begun.
@@ -239,8 +239,20 @@ impl CgroupManager for Systemd<'_> {
                 let _ = unlinkat(AT_FDCWD, &group.dir(), UnlinkatFlags::RemoveDir);
             }
         } else {
-            self.directories.remove()?;
-            self.stop()?;
+            match (&self.plan.unified, self.plan.version()) {
+                // A systemd that is stopping the unit already waits for word that the cgroup is empty,
+                // which the kernel does not give of one that is gone.
+                (Some(group), Version::V2) => {
+                    remove::drain(self.unit.dir(&group.dir()))?;
+                    let stopped = self.stop();
+                    self.directories.remove()?;
+                    stopped?;
+                }
+                _ => {
+                    self.directories.remove()?;
+                    self.stop()?;
+                }
+            }
         }
         self.unit.program.as_deref().map_or(Ok(()), devices::remove)
     }
