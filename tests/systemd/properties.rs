@@ -98,6 +98,10 @@ fn s25_annotations_are_properties_but_for_those_that_are_capsids() {
         ("Delegate", "false"),
         ("Slice", "'a.slice'"),
         ("PIDs", "[uint32 1]"),
+        ("DelegateControllers", "['pids']"),
+        ("Controller", "'org.x'"),
+        ("Documentation", "['man:x(1)\\n[Scope]\\nDelegate=no']"),
+        ("BPFProgram", "[('device', '/sys/fs/bpf/other')]"),
         ("No-Name", "1"),
         ("After", "basic.target"),
     ] {

@@ -13,8 +13,11 @@ use crate::spec::{join, shorten};
 /// What the keys begin with; features.md calls it potentially unsafe.
 pub const PREFIX: &str = "org.systemd.property.";
 
-/// What is capsid's own to say.
-const OURS: [&str; 3] = ["Slice", "Delegate", "PIDs"];
+/// What is capsid's own to say: which process is where, who stops the unit (a controller that
+/// systemd asks first, and waits for), and what devices it may use, which config.json says.
+const OURS: [&str; 5] = ["Slice", "PIDs", "PIDFDs", "Controller", "BPFProgram"];
+/// How the names of further ones begin: of programs that are run on the host, of what is delegated.
+const OUR_KINDS: [&str; 2] = ["Exec", "Delegate"];
 
 /// The properties of these annotations, by name.
 ///
@@ -40,7 +43,7 @@ fn property(name: &str, text: &str) -> std::result::Result<Property, String> {
     if name.len() < 3 || !name.bytes().all(|b| b.is_ascii_alphabetic()) {
         return refuse(format!(" name is incorrect: {shown}"));
     }
-    if OURS.contains(&name) || name.starts_with("Exec") {
+    if OURS.contains(&name) || OUR_KINDS.iter().any(|kind| name.starts_with(kind)) {
         return refuse(format!(" is not allowed: {shown} is capsid's to set"));
     }
     let (value, text) = (text::parse(text), shorten(text));
@@ -48,12 +51,32 @@ fn property(name: &str, text: &str) -> std::result::Result<Property, String> {
         Ok(value) => value,
         Err(why) => return refuse(format!("={text} value parse error: {}", shorten(&why))),
     };
+    if has_control(&value) {
+        return refuse(format!(
+            "={text}: a control character cannot be part of a setting"
+        ));
+    }
     match name.strip_suffix("Sec").filter(|stem| !stem.ends_with('U')) {
         None => Ok((name.to_owned(), value)),
         Some(stem) => match microseconds(&value) {
             Some(value) => Ok((format!("{stem}USec"), Value::Uint64(value))),
             None => refuse(format!("={text}: not a number of seconds")),
         },
+    }
+}
+
+/// systemd keeps some texts as they are in the unit's file, which it reads again on a daemon-reload: a
+/// line break would begin a setting of any name.
+fn has_control(value: &Value) -> bool {
+    match value {
+        Value::Text(text) | Value::Path(text) | Value::Signature(text) => {
+            text.chars().any(char::is_control)
+        }
+        Value::Array { items, .. } => items.iter().any(has_control),
+        Value::Struct(fields) => fields.iter().any(has_control),
+        Value::Entry(entry) => has_control(&entry.0) || has_control(&entry.1),
+        Value::Variant(value) => has_control(value),
+        _ => false,
     }
 }
 
@@ -138,7 +161,16 @@ mod tests {
             ("ExecStopPost", "@as []"),
             ("Slice", "'a.slice'"),
             ("Delegate", "false"),
+            ("DelegateControllers", "['pids']"),
+            ("DelegateSubgroup", "'x'"),
+            ("PIDFDs", "@ah []"),
+            ("Controller", "'org.x'"),
+            ("BPFProgram", "@a(ss) []"),
             ("PIDs", "[uint32 1]"),
+            ("Description", "'a\\nDelegate=no'"),
+            ("Description", "'\\u0007'"),
+            ("Documentation", "['x', 'man:x\\n[Scope]\\nDelegate=no']"),
+            ("RequiresMountsFor", "[('/', <'\\r'>)]"),
             ("After", "word"),
             ("After", ""),
             ("TimeoutStopSec", "-1"),
