@@ -26,6 +26,10 @@ enum Manner {
     IsMute,
     /// Jobs never end.
     Dawdles,
+    /// It stops in the middle of the answer about the unit.
+    Stutters,
+    /// It ends there.
+    HangsUp,
     /// Another one's unit has the name, in another slice.
     HasTheUnit,
     Babbles,
@@ -140,7 +144,18 @@ fn serve(mut stream: UnixStream, manner: Manner, calls: &mut Vec<String>) -> Opt
             _ if begins => reply(call.serial, Some(("o", text("/job/1")))),
             _ => reply(call.serial, None),
         };
-        stream.write_all(&reply).ok()?;
+        let half = reply.len() / 2;
+        match manner {
+            Manner::Stutters if begins => {
+                stream.write_all(&reply[..half]).ok()?;
+                return Some(stream);
+            }
+            Manner::HangsUp if begins => {
+                stream.write_all(&reply[..half]).ok()?;
+                return None;
+            }
+            _ => stream.write_all(&reply).ok()?,
+        }
         if begins && !fails && manner != Manner::Dawdles {
             stream.write_all(&job_removed()).ok()?;
         }
@@ -412,6 +427,11 @@ fn f20_a_bus_that_never_answers_is_an_error_after_half_a_minute() {
         assert_eq!(cgroups(&id), [""; 0], "{manner:?}");
         assert!(!stage.state_root().join(&id).exists(), "{manner:?}");
         let words: &[&str] = match manner {
+            Manner::Stutters => &[
+                "start unit x-",
+                "StartTransientUnit was not answered",
+                "no answer from systemd at unix:path=",
+            ],
             Manner::Dawdles => &[
                 "start unit x-",
                 "its job does not end",
@@ -427,10 +447,62 @@ fn f20_a_bus_that_never_answers_is_an_error_after_half_a_minute() {
             (Manner::IsDeaf, "deaf"),
             (Manner::IsMute, "mute"),
             (Manner::Dawdles, "slow"),
+            (Manner::Stutters, "half"),
         ];
         let all = all.map(|(manner, name)| scope.spawn(move || refusal(manner, name)));
         all.into_iter().for_each(|one| one.join().expect(""));
     });
+}
+
+#[test]
+fn f20_a_bus_that_ends_in_the_middle_of_an_answer_is_an_error_at_once() {
+    let stage = bus_stage!();
+    let path = stage.path("bus");
+    let bus = Bus::new(&path, Manner::HangsUp);
+    let (id, mut bundle) = (stage.id(), bundle(&stage));
+    create(&stage, &path, &mut bundle, &id).refuses(&[
+        "start unit x-",
+        "talking to systemd at unix:path=",
+        "connection reset by peer",
+    ]);
+    assert_eq!(cgroups(&id), [""; 0]);
+    assert!(!stage.state_root().join(&id).exists());
+    // It may have begun the unit, and is asked to take it back.
+    assert!(bus.calls().contains(&"StopUnit".to_owned()));
+}
+
+#[test]
+fn from_another_pid_namespace_systemd_is_told_of_no_process() {
+    let stage = bus_stage!();
+    let path = stage.path("bus");
+    let bus = Bus::new(&path, Manner::Answers);
+    let (id, mut bundle) = (stage.id(), bundle(&stage));
+    bundle
+        .set("/linux/cgroupsPath", format!("-.slice:x:{id}").into())
+        .write(&id);
+    let runtime = stage.capsid();
+    let mut command = std::process::Command::new("unshare");
+    command
+        .args(["--pid", "--fork", "--mount-proc", "--kill-child", "--"])
+        .arg(runtime.get_program())
+        .args(runtime.get_args())
+        .args(["--systemd-cgroup", "create", "--bundle"])
+        .arg(&bundle.folder)
+        .arg(&id)
+        .env(
+            "DBUS_SYSTEM_BUS_ADDRESS",
+            format!("unix:path={}", path.display()),
+        );
+    Outcome::of(&mut command).refuses(&[
+        "systemd is in another pid namespace",
+        "--cgroup-manager cgroupfs",
+    ]);
+    let calls = bus.calls();
+    assert!(
+        !calls.contains(&"StartTransientUnit".to_owned()),
+        "{calls:?}"
+    );
+    assert_eq!(cgroups(&id), [""; 0]);
 }
 
 #[test]

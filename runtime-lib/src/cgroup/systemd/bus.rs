@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::sockopt::SendTimeout;
+use nix::sys::socket::sockopt::{PeerCredentials, SendTimeout};
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, recv, send, setsockopt, socket,
+    AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, getsockopt, recv, send,
+    setsockopt, socket,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 
@@ -125,6 +126,12 @@ impl Bus {
             }
         }
         Err(last)
+    }
+
+    /// Whether whoever listens is in a pid namespace that cannot be seen from here (unix(7),
+    /// SO_PEERCRED), where processes have other numbers.
+    pub fn counts_otherwise(&self) -> bool {
+        getsockopt(&self.socket, PeerCredentials).is_ok_and(|peer| peer.pid() == 0)
     }
 
     /// Calls a method and waits for the answer.

@@ -220,12 +220,29 @@ impl Manager {
         }
     }
 
+    /// A pid is a name that means another process in another pid namespace: it would be moved, and
+    /// killed with the container.
+    fn counts_alike(&self) -> Result<()> {
+        match self.bus.counts_otherwise() {
+            false => Ok(()),
+            true => {
+                let tail =
+                    "systemd is in another pid namespace, where the process has another number";
+                let hint =
+                    "call capsid where systemd is, or say --cgroup-manager cgroupfs or disabled";
+                Err(Error::new(Code::Unsupported, tail).hint(hint))
+            }
+        }
+    }
+
     /// Starts a transient unit and waits until it runs. One that has failed under this name, and
     /// was kept for somebody to look at, is cleared away.
     ///
     /// # Errors
     /// systemd's own words; the result of the job, when that is not `done`.
     pub fn start(&mut self, unit: &str, properties: &[Property]) -> Result<()> {
+        self.counts_alike()
+            .map_err(|error| error.doing(format!("start unit {unit}")))?;
         let arguments = [
             Value::text(unit),
             // Whatever else is queued for this name: there is nothing to queue behind.
@@ -296,6 +313,8 @@ impl Manager {
     /// # Errors
     /// systemd's own words.
     pub fn attach(&mut self, unit: &str, below: &Path, pid: u32) -> Result<()> {
+        self.counts_alike()
+            .map_err(|error| error.doing(format!("attach process {pid} to unit {unit}")))?;
         let below = match below.as_os_str().is_empty() {
             true => String::new(),
             false => format!("/{}", below.display()),
