@@ -371,6 +371,29 @@ fn a_writable_cgroup_of_v2_belongs_to_the_containers_user() {
 }
 
 #[test]
+fn a_cgroup_to_manage_is_made_below_the_containers_where_an_annotation_says_so() {
+    let stage = stage!(View::V2);
+    let mut bundle = stage.bundle();
+    bundle
+        .namespace("cgroup", None)
+        .user_namespace(100_000, 65_536)
+        .sleeps()
+        .set("/annotations", json!({"run.oci.delegate-cgroup": "in"}));
+    let mounts = bundle.config["mounts"].as_array_mut().unwrap();
+    mounts.retain(|mount| mount["type"] != "cgroup");
+    bundle.mount("/sys/fs/cgroup", "cgroup", "cgroup", &["rw"]);
+    let container = stage.create(&bundle);
+    let dir = container.cgroup("");
+    let inside = std::fs::read_to_string(dir.join("in/cgroup.procs")).unwrap();
+    assert_eq!(inside.trim(), container.pid().to_string());
+    assert_eq!(std::fs::metadata(dir.join("in")).unwrap().uid(), 100_000);
+    container.start().ok();
+    container.exec(&["mkdir", "/sys/fs/cgroup/in/box"]).ok();
+    container.delete_force().ok();
+    assert!(!dir.exists());
+}
+
+#[test]
 fn v1_directories_are_never_given_away() {
     let stage = stage!(View::V1);
     let mut bundle = stage.bundle();

@@ -314,3 +314,49 @@ fn an_exec_that_was_killed_leaves_the_container_as_it_was() {
     container.delete_force().ok();
     assert!(stage.remains(&container.id).is_empty());
 }
+
+#[test]
+fn an_update_that_was_killed_can_be_repeated_and_the_container_deleted() {
+    let stage = stage!();
+    let container = stage.running();
+    let values = |of: u64| {
+        let memory = (of << 20).to_string();
+        [
+            "--memory".to_owned(),
+            memory.clone(),
+            "--memory-swap".to_owned(),
+            memory,
+        ]
+        .into_iter()
+        .chain([
+            "--pids-limit".to_owned(),
+            of.to_string(),
+            container.id.clone(),
+        ])
+    };
+    let update = |of: u64| {
+        let mut command = stage.capsid();
+        command.arg("update").args(values(of));
+        command
+    };
+    Outcome::of(&mut update(64)).ok();
+    let calls = tracer::calls(&update(65), &stage.runtime);
+    for (round, at) in (66_u64..).zip(spread(calls, 16)) {
+        let ended = tracer::kill_at(&update(round), &stage.runtime, at);
+        let when = format!("update, at call {at} of {calls}: {ended:?}");
+        assert_eq!(container.status(), "running", "{when}");
+        assert_eq!(container.exec(&["/bin/true"]).code, 0, "{when}");
+        // What was written of it is neither in the way of the next nor left by it.
+        let again = Outcome::of(&mut update(round + 1000));
+        assert_eq!(again.code, 0, "{when}: {again}");
+        let live = container.limit("pids", "pids.max");
+        assert_eq!(live, (round + 1000).to_string(), "{when}");
+        let left = std::fs::read_dir(stage.state_root().join(&container.id)).unwrap();
+        let left: Vec<_> = left.map(|file| file.unwrap().file_name()).collect();
+        assert!(left.len() < 8, "{when}: {left:?}");
+    }
+    let last = tracer::kill_at(&update(64), &stage.runtime, calls / 2);
+    let deleted = container.delete_force();
+    assert_eq!(deleted.code, 0, "update: {last:?}: {deleted}");
+    assert!(stage.remains(&container.id).is_empty());
+}

@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use super::{processes_of, rounds};
-use crate::harness::{Bundle, Outcome, Stage, until};
+use crate::harness::{Bundle, Container, Outcome, Stage, until};
 use crate::stage;
 
 /// Ten times what a command may take under any load.
@@ -175,6 +175,68 @@ fn a_create_that_meets_deletes_is_whole_or_not_there() {
             state.code != 0 || state.json()["status"] == "created",
             "{state}"
         );
+        stage.call(&["delete", "--force", &id]).ok();
+        nothing_is_left(&stage, &id);
+    }
+}
+
+#[test]
+fn updates_that_meet_are_one_after_the_other_and_no_verb_is_in_the_way() {
+    let stage = stage!();
+    let id = stage.id();
+    let (_bundle, folder) = bundle(&stage, &id);
+    let update = |memory, pids| {
+        vec![
+            "update",
+            "--memory",
+            memory,
+            "--memory-swap",
+            memory,
+            "--pids-limit",
+            pids,
+            &id,
+        ]
+    };
+    for round in 0..rounds(12, 200) {
+        stage.call(&["create", "--bundle", &folder, &id]).ok();
+        stage.call(&["start", &id]).ok();
+        let container = Container {
+            id: id.clone(),
+            stage: &stage,
+        };
+        let commands = [
+            update("67108864", "64"),
+            update("134217728", "128"),
+            vec!["pause", &id],
+            vec!["state", &id],
+        ];
+        let outcomes = at_once(&stage, &commands);
+        for outcome in &outcomes {
+            assert_eq!(outcome.code, 0, "{outcome}");
+        }
+        // Each is whole: what is in force is of one of them, and so is what is kept.
+        let pids = container.limit("pids", "pids.max");
+        let kept = std::fs::read(stage.state_root().join(&id).join("config.json")).unwrap();
+        let kept: serde_json::Value = serde_json::from_slice(&kept).unwrap();
+        let kept = &kept["linux"]["resources"];
+        assert_eq!(kept["pids"]["limit"].to_string(), pids);
+        assert_eq!(
+            kept["memory"]["limit"].as_u64().map(|it| it >> 20),
+            pids.parse().ok()
+        );
+        let delete = match round % 2 {
+            0 => vec!["delete", "--force", &id],
+            _ => vec!["kill", &id, "KILL"],
+        };
+        let exec = vec!["exec", &id, "/bin/true"];
+        let met = [
+            update("67108864", "64"),
+            delete,
+            update("134217728", "128"),
+            exec,
+        ];
+        let met = at_once(&stage, &met);
+        assert_eq!(met[1].code, 0, "{}", met[1]);
         stage.call(&["delete", "--force", &id]).ok();
         nothing_is_left(&stage, &id);
     }

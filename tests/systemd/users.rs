@@ -82,6 +82,28 @@ fn a_users_container_is_a_scope_of_their_systemd() {
 }
 
 #[test]
+fn a_users_container_is_given_a_cgroup_to_manage() {
+    let stage = systemd_stage!().of_user();
+    if !stage.view.is_v2() {
+        crate::skip!("systemd delegates no controller of cgroup v1 to a user");
+    }
+    let mut bundle = bundle(&stage);
+    bundle
+        .namespace("cgroup", None)
+        .set("/linux/resources", json!({"pids": {"limit": 60}}))
+        .set("/annotations", json!({"run.oci.delegate-cgroup": "in"}));
+    let container = stage.create(&bundle);
+    let unit = format!("{BELOW}/user.slice/capsid-{}.scope", container.id);
+    assert_eq!(cgroup_of(container.pid()), format!("{unit}/in"));
+    container.start().ok();
+    assert_eq!(limit(&container, "pids.max"), "60");
+    let seen = "cut -d: -f3 /proc/self/cgroup";
+    assert_eq!(container.sh(seen), "/in");
+    container.delete_force().ok();
+    assert!(!std::path::Path::new(&format!("/sys/fs/cgroup{unit}")).exists());
+}
+
+#[test]
 fn root_of_a_user_namespace_has_the_users_systemd() {
     let stage = systemd_stage!().of_user();
     if !stage.view.is_v2() {
