@@ -21,7 +21,7 @@ say() { echo "test: $*"; }
 missing=
 for pair in cc:gcc runc:runc crun:crun busybox:busybox-static newuidmap:uidmap ps:procps \
     systemd-run:systemd dbus-daemon:dbus setpriv:util-linux unshare:util-linux nsenter:util-linux tmux:tmux cpio:cpio linux.uml:user-mode-linux apparmor_parser:apparmor secilc:secilc lxcfs:lxcfs java:openjdk-17-jre-headless \
-    containerd:containerd dockerd:docker.io /usr/bin/docker:docker.io podman:podman conmon:conmon buildah:buildah umoci:umoci \
+    containerd:containerd dockerd:docker.io /usr/bin/docker:docker.io podman:podman conmon:conmon buildah:buildah umoci:umoci slirp4netns:slirp4netns \
     /usr/lib/cni/bridge:containernetworking-plugins ip:iproute2 iptables:iptables curl:curl; do
   command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair#*:}"
 done

@@ -1,6 +1,7 @@
 //! The client of Docker or of Podman, which take the same words, and the containers that a behaviour made by it.
 
 use std::cell::Cell;
+use std::os::unix::fs::chown;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -16,6 +17,10 @@ pub struct Boxes {
     program: &'static str,
     /// The ordinary user's own engine, and not root's.
     by_user: bool,
+    /// Who a container's root is outside.
+    root: u32,
+    /// The cgroup of the user's login, below which the user's systemd makes cgroups.
+    login: Option<&'static str>,
     next: Cell<u32>,
 }
 
@@ -24,6 +29,8 @@ impl Boxes {
         Boxes {
             program,
             by_user: false,
+            root: 0,
+            login: None,
             next: Cell::new(0),
         }
     }
@@ -32,10 +39,29 @@ impl Boxes {
     pub fn of_user(program: &'static str) -> Boxes {
         let boxes = Boxes {
             by_user: true,
+            root: user::UID,
             ..Boxes::of(program)
         };
         boxes.signs_in();
         boxes
+    }
+
+    /// The ordinary user's, where a systemd of theirs manages their cgroups.
+    pub fn of_login(program: &'static str, cgroup: &'static str) -> Boxes {
+        std::fs::create_dir_all(cgroup).expect("a cgroup");
+        user::owns(Path::new(cgroup));
+        Boxes {
+            login: Some(cgroup),
+            ..Boxes::of_user(program)
+        }
+    }
+
+    /// Root's engine, with the ids of its containers' root outside.
+    pub fn of_root_as(program: &'static str, root: u32) -> Boxes {
+        Boxes {
+            root,
+            ..Boxes::of(program)
+        }
     }
 
     /// The user has their folders, as after a login.
@@ -69,19 +95,25 @@ impl Boxes {
         self.by_user
     }
 
-    /// A folder of the engine's user.
+    /// A folder of the engine's user, in which a container's root may write.
     pub fn folder(&self, name: &str) -> String {
         let folder = format!("{}/{name}", if self.by_user { HOME } else { "/run" });
         std::fs::create_dir_all(&folder).expect("a folder");
-        if self.by_user {
-            user::owns(Path::new(&folder));
-        }
+        chown(&folder, Some(self.root), None).expect("chown");
         folder
     }
 
     /// A command of the engine's user.
     pub fn program(&self, name: &str, args: &[&str]) -> Command {
-        let mut command = Command::new(if self.by_user { "setpriv" } else { name });
+        let mut command = Command::new(match (self.by_user, self.login) {
+            (true, Some(_)) => "sh",
+            (true, None) => "setpriv",
+            (false, _) => name,
+        });
+        if let Some(cgroup) = self.login {
+            let script = format!("echo $$ >{cgroup}/cgroup.procs && exec \"$@\"");
+            command.args(["-c", &script, "sh", "setpriv"]);
+        }
         if self.by_user {
             // As arguments, for they are all that goes on to a new terminal.
             let (home, runtime) = (
@@ -90,7 +122,13 @@ impl Boxes {
             );
             command
                 .args(user::arguments())
-                .args(["env", "-C", HOME, &home, &runtime, name]);
+                .args(["env", "-C", HOME, &home, &runtime]);
+            if self.login.is_some() {
+                command.arg(format!(
+                    "DBUS_SESSION_BUS_ADDRESS=unix:path={RUNTIME_FOLDER}/bus"
+                ));
+            }
+            command.arg(name);
         }
         command.args(args).stdin(Stdio::null());
         command
@@ -137,7 +175,7 @@ impl Boxes {
     }
 }
 
-const HOME: &str = "/run/home/user";
+const HOME: &str = "/opt/home/user";
 const RUNTIME_FOLDER: &str = "/run/user/54321";
 
 /// It is removed when it goes.

@@ -17,8 +17,11 @@ use crate::power::{self, Run, Stranger};
 use crate::session::{Begin, program, tail};
 
 const LOG: &str = "/run/dockerd.log";
+
 pub struct Docker {
     boxes: Boxes,
+    /// Of the daemon, beside its file.
+    options: &'static [&'static str],
     daemon: RefCell<Option<Child>>,
 }
 
@@ -69,21 +72,7 @@ engine! { ENGINE, "docker", Docker, ["dockerd", "docker", "containerd", "iptable
 
 impl Begin for Docker {
     fn begin(runtime: &str) -> Docker {
-        std::fs::create_dir_all("/etc/docker").expect("a folder");
-        // dockerd knows runc under its own name already, and takes no other under it.
-        let text = if runtime == "runc" {
-            "{}".to_owned()
-        } else {
-            snippet("docker", runtime)
-        };
-        std::fs::write("/etc/docker/daemon.json", text).expect("daemon.json");
-        let engine = Docker {
-            boxes: Boxes::of("docker"),
-            daemon: RefCell::default(),
-        };
-        engine.starts();
-        engine.imports();
-        engine
+        Docker::begins(runtime, Boxes::of("docker"), &[])
     }
 
     fn said(&self) -> String {
@@ -100,6 +89,25 @@ impl Deref for Docker {
 }
 
 impl Docker {
+    pub fn begins(runtime: &str, boxes: Boxes, options: &'static [&'static str]) -> Docker {
+        std::fs::create_dir_all("/etc/docker").expect("a folder");
+        // dockerd knows runc under its own name already, and takes no other under it.
+        let text = if runtime == "runc" {
+            "{}".to_owned()
+        } else {
+            snippet("docker", runtime)
+        };
+        std::fs::write("/etc/docker/daemon.json", text).expect("daemon.json");
+        let engine = Docker {
+            boxes,
+            options,
+            daemon: RefCell::default(),
+        };
+        engine.starts();
+        engine.imports();
+        engine
+    }
+
     fn starts(&self) {
         let log = File::options()
             .create(true)
@@ -109,6 +117,7 @@ impl Docker {
         let errors = log.try_clone().expect("dup");
         let child = Command::new("dockerd")
             .arg("--live-restore")
+            .args(self.options)
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(errors)
@@ -182,7 +191,7 @@ fn containers_find_each_other_by_name(docker: &Docker) {
     docker.call(&["network", "rm", "net"]).ok();
 }
 
-fn a_container_outlives_its_daemon(docker: &Docker) {
+pub fn a_container_outlives_its_daemon(docker: &Docker) {
     let running = docker.sleeps(&[]);
     let mut child = docker.daemon.borrow_mut().take().expect("a daemon");
     Outcome::of(&mut program("kill", &[&child.id().to_string()])).ok();
@@ -225,7 +234,7 @@ fn comes_back(running: &Running<'_>) {
     assert_eq!(running.inspect("{{.State.ExitCode}}"), "5");
 }
 
-fn nothing_is_left_of_them(docker: &Docker) {
+pub fn nothing_is_left_of_them(docker: &Docker) {
     assert_eq!(docker.call(&["ps", "--all", "--quiet"]).ok().line(), "");
     left::no_cgroup("docker");
     left::no_state("/run/docker/runtime-runc/moby");

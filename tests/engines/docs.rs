@@ -1,6 +1,6 @@
 //! docs/engines.md: its snippets are what the sessions run with, and its table is what they showed.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::judge::Row;
 use crate::place::RUNTIMES;
@@ -43,7 +43,11 @@ pub fn update(rows: &[Row]) -> Result<(), String> {
             lines(&new, old)
         ));
     }
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/engines.md");
+    // A guest sees the repository read-only.
+    let path = std::env::var_os("CAPSID_PAGE").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/engines.md"),
+        PathBuf::from,
+    );
     std::fs::write(path, format!("{before}{BEGIN}{new}{END}{after}")).map_err(|e| e.to_string())
 }
 

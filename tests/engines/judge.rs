@@ -50,15 +50,6 @@ impl Judge {
                     println!("{name} on {}: {note}", report.runtime);
                 }
             }
-            let cells = RUNTIMES.map(|runtime| {
-                let report = reports.iter().find(|report| report.runtime == runtime)?;
-                Some(report.failure(behaviour).is_none())
-            });
-            self.rows.push(Row {
-                engine: engine.name,
-                behaviour,
-                cells,
-            });
             let failure = |runtime: &str| {
                 reports
                     .iter()
@@ -97,7 +88,22 @@ impl Judge {
         }
     }
 
-    /// The page's table is one more test, where every engine has been seen.
+    /// Every row of an engine, with what was seen of it this time.
+    pub fn knows(&mut self, engine: &Engine, reports: &[Report]) {
+        for behaviour in engine.chosen(&[]) {
+            let cells = RUNTIMES.map(|runtime| {
+                let report = reports.iter().find(|report| report.runtime == runtime)?;
+                Some(report.of(behaviour)?.failure.is_none())
+            });
+            self.rows.push(Row {
+                engine: engine.name,
+                behaviour,
+                cells,
+            });
+        }
+    }
+
+    /// The page's table is one more test.
     pub fn compares_the_page(&mut self) {
         let name = "docs::the_table_is_what_was_seen";
         match docs::update(&self.rows) {

@@ -24,9 +24,11 @@ mod goods;
 mod grpc;
 mod judge;
 mod left;
+mod managed;
 mod place;
 mod podman;
 mod power;
+mod remapped;
 
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -50,38 +52,54 @@ fn main() -> ExitCode {
         return judge.ends();
     }
     let goods = goods::prepare();
-    let mut whole = words.is_empty();
     for engine in ENGINES {
-        if !engine.is_wanted(&words) {
-            continue;
+        let mut reports = Vec::new();
+        if engine.is_wanted(&words) {
+            if let Some(obstacle) = engine.obstacle() {
+                judge.skips(engine.name, &obstacle);
+            } else {
+                reports = sessions(engine, &goods, &words);
+                judge.compares(engine, &words, &reports);
+            }
         }
-        if let Some(program) = engine.lacks() {
-            judge.skips(engine.name, &format!("{program} is not installed"));
-            whole = false;
-            continue;
-        }
-        let reports = sessions(engine, &goods, &words);
-        judge.compares(engine, &words, &reports);
+        judge.knows(engine, &reports);
     }
-    if whole {
-        judge.compares_the_page();
-    }
+    judge.compares_the_page();
     judge.ends()
 }
 
 /// Why no engine can run here, if so.
 fn obstacle() -> Option<&'static str> {
     harness::machine::obstacle().or_else(|| {
-        (harness::machine::cgroups() == harness::machine::Cgroups::V2)
-            .then_some("the engines are given a view of cgroup v1")
+        let other =
+            harness::machine::cgroups() == harness::machine::Cgroups::V2 && !place::is_systemds();
+        other.then_some("the engines are given a view of cgroup v1")
     })
 }
 
-/// What each runtime showed under this engine: all of them at once, as they wait more than they work.
+/// What each runtime showed under this engine, and runc at the latest when capsid fails.
 fn sessions(engine: &Engine, goods: &goods::Goods, words: &[String]) -> Vec<session::Report> {
+    let runtimes = place::runtimes(words);
+    let mut reports = at_once(engine, goods, words, &runtimes);
+    let fails =
+        |report: &session::Report| engine.chosen(words).any(|b| report.failure(b).is_some());
+    if !runtimes.contains(&"runc") && reports.iter().any(fails) {
+        reports.extend(at_once(engine, goods, words, &["runc"]));
+    }
+    reports.sort_by_key(|report| RUNTIMES.iter().position(|name| *name == report.runtime));
+    reports
+}
+
+/// All of them at once, as they wait more than they work.
+fn at_once(
+    engine: &Engine,
+    goods: &goods::Goods,
+    words: &[String],
+    runtimes: &[&'static str],
+) -> Vec<session::Report> {
     let reports = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
-        for runtime in place::runtimes(words) {
+        for &runtime in runtimes {
             let reports = &reports;
             scope.spawn(move || {
                 let place = Place::new(&format!("{}-{runtime}", engine.name));
@@ -90,7 +108,5 @@ fn sessions(engine: &Engine, goods: &goods::Goods, words: &[String]) -> Vec<sess
             });
         }
     });
-    let mut reports = reports.into_inner().expect("reports");
-    reports.sort_by_key(|report| RUNTIMES.iter().position(|name| *name == report.runtime));
-    reports
+    reports.into_inner().expect("reports")
 }

@@ -14,13 +14,17 @@ use crate::session::{self, Engine, Report};
 /// The peers, and then the one that is judged.
 pub const RUNTIMES: [&str; 3] = ["runc", "crun", "capsid"];
 
-/// Who runs this time. crun decides nothing: it is seen for the page, in a soak, and whenever somebody chooses.
+/// Who runs this time. crun decides nothing: it is seen for the page, in a soak, and whenever somebody chooses;
+/// runc neither in a guest, where time is dear, unless capsid fails.
 pub fn runtimes(words: &[String]) -> Vec<&'static str> {
-    let all = !words.is_empty()
-        || ["CAPSID_BLESS", "CAPSID_SOAK"]
-            .iter()
-            .any(|name| std::env::var_os(name).is_some());
-    let runs = |name: &&str| all || *name != "crun";
+    let asked = ["CAPSID_BLESS", "CAPSID_SOAK"];
+    let all = asked.iter().any(|name| std::env::var_os(name).is_some());
+    let runs = |name: &&str| match *name {
+        _ if all => true,
+        "crun" => !words.is_empty() && !is_systemds(),
+        "runc" => !is_systemds(),
+        _ => true,
+    };
     RUNTIMES.into_iter().filter(runs).collect()
 }
 
@@ -45,6 +49,8 @@ cp -ax /dev/. /run/dev/
 for folder in pts shm; do mkdir -p "/run/dev/$folder"; mount --rbind "/dev/$folder" "/run/dev/$folder"; done
 mount --move /run/dev /dev
 rmdir /run/dev
+# As udev has it: what makes an ordinary user's network goes through it.
+[ ! -e /dev/net/tun ] || chmod 666 /dev/net/tun
 held=/run/view; mkdir $held
 mount -t tmpfs -o mode=755 cgroups "$held"
 for h in /sys/fs/cgroup/*; do
@@ -57,14 +63,38 @@ done
 umount -l -R /sys/fs/cgroup
 mount --move "$held" /sys/fs/cgroup
 rmdir "$held"
-mkdir -p /run/etc /run/home
+# Not below /run, which Podman covers where it makes a network for an ordinary user.
+mkdir -p /opt/home /run/etc
 cp -a /etc/. /run/etc
 mount --bind /run/etc /etc
 # As systemd has it: what is mounted on the machine shows up in who was given it so.
 mount --make-rshared /
 cd /run
 ip link set lo up
-exec env -i PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/run/home "$@""#;
+exec env -i PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/opt/home "$@""#;
+
+/// Where systemd numbers the processes and makes the cgroups, only mounts are the session's own, and who begins
+/// a program is in the cgroup of a login. $1: what becomes /usr/local.
+const MANAGED: &str = r#"set -e
+mount --rbind "$1" /usr/local; shift
+for folder in /var/lib /var/log /var/tmp /opt; do mount -t tmpfs -o mode=1777 session "$folder"; done
+mkdir -p /opt/home /opt/etc
+cp -a /etc/. /opt/etc
+mount --bind /opt/etc /etc
+user=/run/user/54321
+for folder in /run/containers /run/libpod $user/containers $user/libpod; do
+  mkdir -p "$folder"
+  mount -t tmpfs -o mode=755 session "$folder"
+done
+chown 54321:54321 $user/containers $user/libpod
+mount --make-rshared /
+cd /run
+exec env -i PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/opt/home "$@""#;
+
+/// systemd is process 1, in a guest that has it so (tests/vm/systemd.sh).
+pub fn is_systemds() -> bool {
+    std::env::var_os("CAPSID_SYSTEMD").is_some()
+}
 
 /// The cgroups of one session; they go with it.
 pub struct Place {
@@ -103,11 +133,18 @@ impl Place {
     ) -> Report {
         let log = machine::shared().join(format!("{}-{runtime}.log", engine.name));
         let errors = std::fs::File::create(&log).expect("a log");
-        let mut command = Command::new("/bin/sh");
+        let mut command = if engine.in_systemd {
+            let mut command = Command::new("unshare");
+            command.args(["--mount", "--propagation", "private", "--"]);
+            command.args(["/bin/sh", "-c", MANAGED]);
+            command
+        } else {
+            let mut command = Command::new("/bin/sh");
+            command.args(["-c", OUTSIDE, "place"]).args(&self.cgroups);
+            command.arg("--");
+            command
+        };
         command
-            .args(["-c", OUTSIDE, "place"])
-            .args(&self.cgroups)
-            .arg("--")
             .arg("place")
             .arg(&goods.local)
             .arg(format!("{}={} {runtime}", session::VARIABLE, engine.name))

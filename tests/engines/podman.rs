@@ -29,9 +29,6 @@ infra_image = "localhost/pause:test"
 infra_command = ""
 "#;
 
-/// slirp4netns is not installed.
-const USERS_HERE: &str = "[containers]\nnetns = \"none\"\n";
-
 engine! { ROOTS, "podman", Podman, ["podman", "conmon", "iptables"],
     a_container_prints_and_ends_with_its_status
     a_missing_program_ends_with_127
@@ -85,7 +82,7 @@ engine! { ROOTS, "podman", Podman, ["podman", "conmon", "iptables"],
     a_container_comes_back_after_a_power_loss
 }
 
-engine! { USERS, "podman-rootless", Rootless, ["podman", "conmon", "newuidmap"],
+engine! { USERS, "podman-rootless", Rootless, ["podman", "conmon", "newuidmap", "slirp4netns"],
     a_container_prints_and_ends_with_its_status
     a_missing_program_ends_with_127
     a_program_that_may_not_be_executed_ends_with_126
@@ -95,10 +92,14 @@ engine! { USERS, "podman-rootless", Rootless, ["podman", "conmon", "newuidmap"],
     exec_has_its_own_status_user_folder_and_environment
     exec_of_what_can_not_be_executed_says_so
     exec_with_a_terminal
+    top_by_the_containers_own_columns
     kill_and_stop_send_their_signals
     restart_begins_anew
     a_failing_container_is_restarted_as_often_as_allowed
     a_healthcheck_is_run
+    a_published_port_is_reached
+    a_network_with_a_name_gives_addresses
+    a_network_of_pasta
     network_none_host_and_another_containers
     volumes_and_binds_keep_what_is_written
     init_reaps_and_forwards
@@ -108,6 +109,9 @@ engine! { USERS, "podman-rootless", Rootless, ["podman", "conmon", "newuidmap"],
     no_new_privileges
     seccomp_profiles_of_the_engine_and_of_the_user
     masked_paths_are_masked
+    ulimits_of_a_process
+    sysctl_shm_size_and_hostname
+    a_device_is_given
     pid_and_ipc_of_another_container
     files_are_copied_in_and_out
     an_image_is_built
@@ -134,7 +138,7 @@ pub struct Rootless(Boxes);
 
 impl Begin for Podman {
     fn begin(runtime: &str) -> Podman {
-        Podman(begins(runtime, Boxes::of("podman")))
+        Podman(with_a_pause(begins(runtime, Boxes::of("podman"), HERE)))
     }
 
     fn said(&self) -> String {
@@ -144,7 +148,11 @@ impl Begin for Podman {
 
 impl Begin for Rootless {
     fn begin(runtime: &str) -> Rootless {
-        Rootless(begins(runtime, Boxes::of_user("podman")))
+        Rootless(with_a_pause(begins(
+            runtime,
+            Boxes::of_user("podman"),
+            HERE,
+        )))
     }
 
     fn said(&self) -> String {
@@ -168,25 +176,27 @@ impl Deref for Rootless {
     }
 }
 
-fn begins(runtime: &str, boxes: Boxes) -> Boxes {
+/// `more`: a file of settings beside the snippet's.
+pub fn begins(runtime: &str, boxes: Boxes, more: &str) -> Boxes {
     std::fs::create_dir_all("/etc/containers/containers.conf.d").expect("a folder");
     std::fs::write(
         "/etc/containers/containers.conf",
         snippet("podman", runtime),
     )
     .expect("containers.conf");
-    std::fs::write("/etc/containers/containers.conf.d/here.conf", HERE).expect("here.conf");
+    std::fs::write("/etc/containers/containers.conf.d/here.conf", more).expect("here.conf");
     // What --userns=auto gives out, for root.
     for file in ["/etc/subuid", "/etc/subgid"] {
         let text =
             std::fs::read_to_string(file).unwrap_or_default() + "containers:1000000:200000\n";
         std::fs::write(file, text).expect(file);
     }
-    if boxes.is_users() {
-        std::fs::write("/etc/containers/containers.conf.d/user.conf", USERS_HERE)
-            .expect("user.conf");
-    }
     boxes.imports();
+    boxes
+}
+
+/// What is the first container of a pod.
+fn with_a_pause(boxes: Boxes) -> Boxes {
     boxes
         .call(&[
             "import",
@@ -233,6 +243,14 @@ fn a_network_with_a_name_gives_addresses(podman: &Boxes) {
         outcome.prints("content").prints(" 10.99.7.");
     }
     podman.call(&["network", "rm", "named"]).ok();
+}
+
+/// Debian's Podman takes it for a network's name.
+fn a_network_of_pasta(podman: &Boxes) {
+    podman
+        .runs(&["--network", "pasta"], "cat /proc/net/route")
+        .ok()
+        .prints("00000000");
 }
 
 fn a_user_namespace_of_given_ids(podman: &Boxes) {
@@ -442,15 +460,13 @@ fn a_pod_shares_its_namespaces(podman: &Boxes) {
 }
 
 fn a_pod_file_is_played(podman: &Boxes) {
-    // An ordinary user has neither cgroups of their own here nor a program that makes them a network.
-    let (file, network) = match podman.is_users() {
-        true => (POD.replace(LIMITED, ""), &["--network", "none"][..]),
-        false => (POD.to_owned(), &[][..]),
+    // An ordinary user has no cgroups of their own here.
+    let file = match podman.is_users() {
+        true => POD.replace(LIMITED, ""),
+        false => POD.to_owned(),
     };
     std::fs::write("/run/pod.yaml", file).expect("a pod file");
-    podman
-        .call(&[&["kube", "play"], network, &["/run/pod.yaml"]].concat())
-        .ok();
+    podman.call(&["kube", "play", "/run/pod.yaml"]).ok();
     until("it has printed", || {
         podman
             .call(&["logs", "played-main"])
@@ -571,7 +587,7 @@ fn stops(running: &Running<'_>) {
 }
 
 /// The runtime of this session.
-fn runtime() -> String {
+pub fn runtime() -> String {
     let name = std::env::var(crate::session::VARIABLE).expect("a session");
     name.rsplit(' ').next().expect("a runtime").to_owned()
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::{containerd, cri, docker, podman};
+use crate::{containerd, cri, docker, managed, place, podman, remapped};
 
 /// Says "you are a session": the engine's and the runtime's name.
 pub const VARIABLE: &str = "CAPSID_ENGINE_SESSION";
@@ -20,14 +20,19 @@ pub struct Engine {
     programs: &'static [&'static str],
     behaviours: &'static [&'static str],
     session: fn(&str, &[String]),
+    /// It runs where systemd is process 1, on cgroup v2: in a guest (tests/vm).
+    pub in_systemd: bool,
 }
 
 pub const ENGINES: &[Engine] = &[
     containerd::ENGINE,
     cri::ENGINE,
     docker::ENGINE,
+    remapped::ENGINE,
     podman::ROOTS,
     podman::USERS,
+    managed::ROOTS.in_systemd(),
+    managed::USERS.in_systemd(),
 ];
 
 /// A behaviour's name, and what shows it.
@@ -70,11 +75,29 @@ impl Engine {
             programs,
             behaviours,
             session,
+            in_systemd: false,
         }
     }
 
+    pub const fn in_systemd(self) -> Engine {
+        Engine {
+            in_systemd: true,
+            ..self
+        }
+    }
+
+    /// Why it can't run here, if so.
+    pub fn obstacle(&self) -> Option<String> {
+        if self.in_systemd != place::is_systemds() {
+            let not = if self.in_systemd { "not " } else { "" };
+            return Some(format!("systemd is {not}process 1 here"));
+        }
+        let missing = self.lacks()?;
+        Some(format!("{missing} is not installed"))
+    }
+
     /// The first of its programs that is not there.
-    pub fn lacks(&self) -> Option<&'static str> {
+    fn lacks(&self) -> Option<&'static str> {
         let there = |name: &&&str| {
             ["/usr/bin", "/usr/sbin"]
                 .iter()
@@ -214,7 +237,7 @@ impl Report {
                     .unwrap_or_default()
                     .trim_end()
                     .lines()
-                    .last();
+                    .rfind(|line| !line.starts_with("note: "));
                 Some(format!(
                     "no verdict, the session ended: {}",
                     last.unwrap_or_default()

@@ -9,9 +9,10 @@ cd "$(dirname "$0")/../.." || exit 1
 built() { # the test binary that cargo names
   "${CARGO:-cargo}" test --locked --no-run "$@" 2>&1 | sed -n 's/^ *Executable.*(\(.*\))$/\1/p'
 }
-binary=$(built --test promises) cgroups=$binary
+binary=$(built --test promises) cgroups=$binary engines=$binary
+[ "${1-}" != --systemd ] || engines=$(built --test engines)
 [ "${1-}" = --systemd ] || cgroups=$(built --workspace --test cgroups)
-[ -x "$binary" ] && [ -x "$cgroups" ] || { echo "guest: no test binary"; exit 1; }
+[ -x "$binary" ] && [ -x "$cgroups" ] && [ -x "$engines" ] || { echo "guest: no test binary"; exit 1; }
 named=$#
 if [ "${1-}" != --systemd ] && [ $# = 0 ] && [ -z "${CAPSID_SOAK-}" ]; then
   set -- cgroups:: controllers:: devices:: jvm:: update:: events:: memory:: differential::stats differential::updates differential::limits:: rootless:: lifecycle:: user_namespaces:: exec::exec_is_ exec::exec_joins overlays::every labels:: --skip labels::selinux
@@ -29,7 +30,8 @@ if [ "${1-}" = --systemd ]; then
   # Of the cgroups' own, what is about paths of directories is not asked of systemd.
   in_systemd v2 systemd:: lifecycle::delete lifecycle::pause faults::killed::a_create_that_was \
     cgroups:: controllers:: --skip cgroups::a_cgroup_of_several --skip cgroups::f17_ --skip cgroups::below_a_ --skip cgroups::without_ &&
-    in_systemd v1 systemd:: controllers::memory_limit controllers::cpu_shares controllers::the_network cgroups::every_verb cgroups::f18_
+    in_systemd v1 systemd:: controllers::memory_limit controllers::cpu_shares controllers::the_network cgroups::every_verb cgroups::f18_ &&
+    binary=$engines in_systemd v2 systemd::
   status=$?
 else
   CAPSID_SKIPS=/guest/skips GUEST_OUT=$out GUEST_ENV="CAPSID CAPSID_SKIPS CAPSID_SKIP_PREFIX CAPSID_GUEST CAPSID_PROBE CAPSID_SOAK" \

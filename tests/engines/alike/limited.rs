@@ -100,6 +100,15 @@ pub fn cpu_pids_and_ulimit(boxes: &Boxes) {
         .prints("50000\n512\n0\n20\n100\n200\n");
 }
 
+/// What is left of it where nobody gives the user cgroups.
+pub fn ulimits_of_a_process(boxes: &Boxes) {
+    let options = ["--ulimit", "nofile=100:200", "--ulimit", "core=0:0"];
+    boxes
+        .runs(&options, "ulimit -n; ulimit -Hn; ulimit -c; ulimit -Hc")
+        .ok()
+        .prints("100\n200\n0\n0\n");
+}
+
 pub fn sysctl_shm_size_and_hostname(boxes: &Boxes) {
     let options = [
         "--sysctl",
