@@ -18,7 +18,9 @@ pub const RUNTIMES: [&str; 3] = ["runc", "crun", "capsid"];
 /// runc neither in a guest, where time is dear, unless capsid fails.
 pub fn runtimes(words: &[String]) -> Vec<&'static str> {
     let asked = ["CAPSID_BLESS", "CAPSID_SOAK"];
-    let all = asked.iter().any(|name| std::env::var_os(name).is_some());
+    // A guest has empty what is not set outside.
+    let is_set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let all = asked.iter().any(is_set);
     let runs = |name: &&str| match *name {
         _ if all => true,
         "crun" => !words.is_empty() && !is_systemds(),
