@@ -9,6 +9,8 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::UnsafeCell;
 use std::ptr::{null_mut, write_bytes};
+#[cfg(target_env = "gnu")]
+use std::sync::atomic::AtomicU8;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 const SIZE: usize = 512 << 10;
@@ -28,14 +30,16 @@ struct Memory([u8; SIZE]);
 /// See the module.
 pub struct Arena {
     memory: UnsafeCell<Memory>,
-    /// Somebody is at the fields below: anyone else does without the arena.
+    /// Somebody is at the fields below: anyone else does without the arena. Not asked where there
+    /// is one thread: an atomic exchange takes longer than all else that is done for a block.
     busy: AtomicBool,
     used: UnsafeCell<usize>,
     /// Blocks of one size each, the first word of each being the address of the next.
     free: UnsafeCell<[*mut u8; LISTS]>,
 }
 
-// SAFETY: `busy` lets one thread at a time at the cells; blocks are their owners'.
+// SAFETY: `busy` lets one thread at a time at the cells, unless there is only one; blocks are
+// their owners'.
 unsafe impl Sync for Arena {}
 
 impl Arena {
@@ -57,15 +61,19 @@ impl Arena {
     }
 
     /// Does something with the cells, unless another thread is at it.
+    #[inline(always)]
     fn alone<T>(&self, act: impl FnOnce(&mut usize, &mut [*mut u8; LISTS]) -> T) -> Option<T> {
-        if self.busy.swap(true, Ordering::Acquire) {
+        let shared = !is_single_threaded();
+        if shared && self.busy.swap(true, Ordering::Acquire) {
             return None;
         }
-        // SAFETY: nobody else is between the two lines with `busy`.
+        // SAFETY: nobody else is between the two lines with `busy`, and `act` starts no thread.
         let done = act(unsafe { &mut *self.used.get() }, unsafe {
             &mut *self.free.get()
         });
-        self.busy.store(false, Ordering::Release);
+        if shared {
+            self.busy.store(false, Ordering::Release);
+        }
         Some(done)
     }
 
@@ -75,6 +83,7 @@ impl Arena {
         unsafe { libc::madvise(self.start().cast(), USUAL, libc::MADV_POPULATE_WRITE) };
     }
 
+    #[inline(always)]
     fn take(&self, size: usize, list: usize) -> Option<*mut u8> {
         self.alone(|used, free| {
             if let Some(first) = free.get_mut(list).filter(|first| !first.is_null()) {
@@ -92,6 +101,7 @@ impl Arena {
     }
 
     /// None: it is malloc's to give.
+    #[inline(always)]
     fn take_for(&self, layout: Layout) -> Option<*mut u8> {
         if layout.align() > UNIT || layout.size() > SIZE {
             return None;
@@ -100,6 +110,7 @@ impl Arena {
         self.take(size, list)
     }
 
+    #[inline(always)]
     fn give_back(&self, block: *mut u8, size: usize, list: usize) {
         // Where another thread is at it, the block is lost to the arena.
         let _ = self.alone(|used, free| {
@@ -128,12 +139,34 @@ impl Arena {
     }
 }
 
-/// How large the block for so many bytes is, at most [`SIZE`], and which list it goes to.
+/// What glibc knows of it; false until it has looked.
+#[cfg(target_env = "gnu")]
+fn is_single_threaded() -> bool {
+    unsafe extern "C" {
+        static __libc_single_threaded: AtomicU8;
+    }
+    // SAFETY: a char of glibc's since 2.32, which only the thread that starts another one changes
+    // while there is one.
+    unsafe { __libc_single_threaded.load(Ordering::Relaxed) != 0 }
+}
+
+#[cfg(not(target_env = "gnu"))]
+fn is_single_threaded() -> bool {
+    false
+}
+
+/// How large the block for so many bytes is, at most [`SIZE`] and at least one, and which list it
+/// goes to. Most blocks are small, and then these are a few instructions of whoever asks.
+#[inline(always)]
 fn rounded(size: usize) -> (usize, usize) {
     if size <= SMALL {
-        let size = size.max(1).next_multiple_of(UNIT);
+        let size = size.next_multiple_of(UNIT);
         return (size, size / UNIT - 1);
     }
+    large(size)
+}
+
+fn large(size: usize) -> (usize, usize) {
     let power = (size - 1).ilog2();
     let quarter = 1 << (power - 2);
     let size = size.next_multiple_of(quarter);
