@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::harness::{Bundle, Outcome, machine};
 use crate::{skip, stage};
 
-const VERBS: [&str; 16] = [
+const VERBS: [&str; 19] = [
     "create",
     "start",
     "run",
@@ -19,6 +19,9 @@ const VERBS: [&str; 16] = [
     "resume",
     "spec",
     "features",
+    "events",
+    "update",
+    "explain",
     "mounts",
     "info",
     "completion",
@@ -63,7 +66,7 @@ fn version_names_the_program_and_the_specification() {
 fn every_verb_has_help() {
     let stage = stage!();
     Outcome::of(stage.bare().arg("--help")).ok();
-    for verb in VERBS.iter().chain(&["explain"]) {
+    for verb in VERBS {
         for flag in ["--help", "-h"] {
             let outcome = Outcome::of(stage.bare().args([verb, flag])).ok();
             assert!(

@@ -288,6 +288,40 @@ fn the_binary_behaves_the_same_under_any_name() {
     }
 }
 
+/// runc and crun hand themselves on by some of these; others ask programs for colours.
+#[test]
+fn variables_of_other_programs_change_nothing() {
+    let stage = stage!();
+    let mut bundle = stage.bundle();
+    bundle
+        .args(&["env"])
+        .set("/process/env", json!(["PATH=/bin"]));
+    let variables = [
+        ("_LIBCONTAINER_INITPIPE", "3"),
+        ("_LIBCONTAINER_LOGLEVEL", "5"),
+        ("_LIBCONTAINER_CLONED_BINARY", "1"),
+        ("_LIBCONTAINER_STATEDIR", "/nowhere"),
+        ("YOUKI_USE_ROOTLESS", "1"),
+        ("CLICOLOR_FORCE", "1"),
+        ("RUST_LOG", "trace"),
+        ("LISTEN_FDS", "nonsense"),
+    ];
+    let id = stage.id();
+    bundle.write(&id);
+    let call = |words: &[&str]| {
+        let mut command = stage.capsid();
+        Outcome::of(command.envs(variables).args(words))
+    };
+    let folder = bundle.folder.to_string_lossy().into_owned();
+    let outcome = call(&["run", "--bundle", &folder, &id]).ok();
+    assert_eq!(
+        (outcome.line(), outcome.stderr.as_str()),
+        ("PATH=/bin\nHOME=/root", "")
+    );
+    let outcome = call(&["frob"]).exits(2);
+    assert!(!outcome.stderr.contains('\x1b'), "{outcome}");
+}
+
 #[test]
 fn a_container_runs_with_an_empty_environment_around_it() {
     let stage = stage!();
