@@ -7,9 +7,9 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::harness::user;
 use crate::harness::user::{SUBGID, SUBUID, UID};
-use crate::{stage, user_stage};
+use crate::harness::{machine, user};
+use crate::{skip, stage, user_stage};
 
 #[test]
 fn the_default_configuration_runs() {
@@ -234,6 +234,31 @@ fn limits_without_a_cgroup_to_write_are_refused_with_the_reason() {
     let outcome = stage.run(&bundle);
     let line = format!("chown {UID} /sys/fs/cgroup");
     outcome.refuses(&["no permission is granted for cgroups", &line]);
+}
+
+/// The line is for whoever reads the message: here it is followed to the letter.
+#[test]
+fn the_line_that_a_refusal_gives_makes_limits_work() {
+    let stage = user_stage!();
+    if machine::cgroups() == machine::Cgroups::V2 {
+        skip!("who is moved on cgroup v2 needs the cgroup above both, which systemd::users has");
+    }
+    let mut bundle = stage.plain_bundle();
+    let folder = format!("{}/theirs", machine::enclosure().expect("an enclosure"));
+    bundle
+        .set("/linux/cgroupsPath", json!(format!("{folder}/x")))
+        .set("/linux/resources/pids", json!({"limit": 10}));
+    bundle.sh("for i in $(seq 20); do sleep 1 & done");
+    let outcome = stage.run(&bundle).refuses(&["as root: mkdir -p "]);
+    let (_, rest) = outcome.stderr.split_once("as root: ").expect("a line");
+    let (line, _) = rest.split_once(": rootless needs").expect("the line's end");
+    crate::harness::Outcome::of(Command::new("sh").args(["-c", line])).ok();
+    let limited = stage.run(&bundle);
+    let given = line.rsplit(' ').filter(|word| word.ends_with("/theirs"));
+    for place in given.collect::<std::collections::BTreeSet<_>>() {
+        std::fs::remove_dir(place).expect(place);
+    }
+    assert!(limited.stderr.contains("can't fork"), "{limited}");
 }
 
 #[test]

@@ -22,6 +22,7 @@ pub(super) fn permitted(
     place: &Place,
     notices: &mut Vec<Notice>,
 ) -> Result<CgroupPlan> {
+    let has_legacy = !wanted.legacy.is_empty();
     let (may, may_not): (Vec<_>, Vec<_>) = wanted.legacy.into_iter().partition(may_make);
     let (unified, no_unified) = match wanted.unified {
         Some(group) if may_make(&group) => (Some(group), None),
@@ -37,21 +38,27 @@ pub(super) fn permitted(
     if refused.is_empty() && !plan.is_empty() {
         return Ok(plan);
     }
+    // A path that was asked for is needed wherever controllers are, a limit where its own is.
+    let lacks = |group: &&Group| {
+        let is_beside = has_legacy && group.controllers.is_empty();
+        place.asked() && !is_beside || limits.settings.iter().any(|s| group.has(s.controller()))
+    };
+    let mut lacking: Vec<&Group> = refused.iter().filter(lacks).collect();
     let needed = limits
         .settings
         .iter()
         .find(|s| plan.is_empty() || refused.iter().any(|group| group.has(s.controller())));
+    let is_place_needed = place.asked() && (plan.is_empty() || !lacking.is_empty());
     let pointer = needed
         .map(Setting::pointer)
-        .or(place.asked().then(|| POINTER.to_owned()));
+        .or(is_place_needed.then(|| POINTER.to_owned()));
     if let Some(pointer) = pointer {
         let error = Error::new(Code::Cgroup, ROOTLESS).at(pointer);
-        return Err(match refused.first() {
-            Some(group) => {
-                let parent = parent(group);
-                let hint = remedy(&parent, group);
-                error.path(parent).hint(hint)
-            }
+        if lacking.is_empty() {
+            lacking.extend(refused.first());
+        }
+        return Err(match lacking.first() {
+            Some(group) => error.path(parent(group)).hint(remedy(&lacking)),
             None => error.hint("no cgroup file system is mounted"),
         });
     }
@@ -73,24 +80,56 @@ fn parent(group: &Group) -> PathBuf {
     below(&group.mount, group.path.parent().unwrap_or(&group.path))
 }
 
-/// The line that gives the caller the place for its cgroup.
-fn remedy(parent: &Path, group: &Group) -> String {
-    let (uid, parent) = (nix::unistd::geteuid(), parent.display());
-    match group.controllers.is_empty() {
-        true => format!(
-            "the caller may make no cgroup here: call capsid with --systemd-cgroup, or in \
-             systemd-run --user --scope -p Delegate=yes; without systemd, as root: \
-             chown {uid} {parent} {parent}/cgroup.procs {parent}/cgroup.subtree_control"
-        ),
-        false if group.path.parent().is_none_or(|it| it == Path::new("/")) => {
-            let name = name(group);
-            format!(
-                "the caller may make no cgroup of {name} here: as root, make one below {parent}, \
-                 give it to {uid}, put the caller into it, and name it in linux.cgroupsPath"
-            )
-        }
-        false => format!("the caller may make no cgroup here: as root, chown {uid} {parent}"),
+/// The line that gives the caller the places for its cgroups.
+fn remedy(groups: &[&Group]) -> String {
+    let uid = nix::unistd::geteuid();
+    let is_legacy = |group: &&&Group| !group.controllers.is_empty();
+    let of_root = |group: &&&Group| group.path.parent().is_none_or(|it| it == Path::new("/"));
+    let at_roots: Vec<_> = groups
+        .iter()
+        .filter(is_legacy)
+        .filter(of_root)
+        .copied()
+        .collect();
+    if !at_roots.is_empty() {
+        let names: Vec<String> = at_roots.iter().map(|group| name(group)).collect();
+        return format!(
+            "the caller may make no cgroup of {} here: as root, make one below {}, \
+             give it to {uid}, put the caller into it, and name it in linux.cgroupsPath",
+            names.join(" and "),
+            list(at_roots.iter().map(|group| parent(group))),
+        );
     }
+    let without = match groups.iter().any(|group| is_legacy(&group)) {
+        true => "",
+        false => {
+            "call capsid with --systemd-cgroup, or in systemd-run --user --scope -p Delegate=yes; \
+             without systemd, "
+        }
+    };
+    let parents: Vec<PathBuf> = groups.iter().map(|group| parent(group)).collect();
+    let make = match parents.iter().all(|parent| parent.exists()) {
+        true => String::new(),
+        false => format!("mkdir -p {} && ", list(parents.iter().cloned())),
+    };
+    let given = groups.iter().flat_map(|group| {
+        let files: &[&str] = match is_legacy(&group) {
+            false => &["cgroup.procs", "cgroup.subtree_control"],
+            // A new one has neither, and its maker's copy is as good as root's.
+            true if group.has("cpuset") => &["cpuset.cpus", "cpuset.mems"],
+            true => &[],
+        };
+        let parent = parent(group);
+        let files: Vec<PathBuf> = files.iter().map(|file| parent.join(file)).collect();
+        std::iter::once(parent).chain(files)
+    });
+    let given = list(given);
+    format!("the caller may make no cgroup here: {without}as root: {make}chown {uid} {given}")
+}
+
+fn list(paths: impl Iterator<Item = PathBuf>) -> String {
+    let paths: Vec<String> = paths.map(|path| path.display().to_string()).collect();
+    paths.join(" ")
 }
 
 /// Whether the caller may make the directory, by its nearest parent that exists.
@@ -109,16 +148,27 @@ fn may_make(group: &Group) -> bool {
 mod tests {
     use super::*;
 
+    fn group(controller: &str, path: &str) -> Group {
+        Group {
+            controllers: vec![controller.to_owned()],
+            mount: format!("/sys/fs/cgroup/{controller}").into(),
+            path: path.into(),
+        }
+    }
+
     #[test]
     fn nobody_is_told_to_give_away_the_root_of_a_hierarchy() {
-        let group = |path: &str| Group {
-            controllers: vec!["cpu".to_owned()],
-            mount: "/sys/fs/cgroup/cpu".into(),
-            path: path.into(),
-        };
-        let told = |group: &Group| remedy(&parent(group), group);
-        assert!(told(&group("/x")).contains("make one below /sys/fs/cgroup/cpu"));
-        assert!(!told(&group("/x")).contains(" chown "));
-        assert!(told(&group("/a/x")).ends_with("/sys/fs/cgroup/cpu/a"));
+        let told = remedy(&[&group("cpu", "/x")]);
+        assert!(told.contains("make one below /sys/fs/cgroup/cpu"));
+        assert!(!told.contains(" chown "));
+    }
+
+    #[test]
+    fn one_line_gives_every_place_and_makes_those_that_are_missing() {
+        let uid = nix::unistd::geteuid();
+        let told = remedy(&[&group("none", "/no/such/x"), &group("other", "/no/such/x")]);
+        let places = "/sys/fs/cgroup/none/no/such /sys/fs/cgroup/other/no/such";
+        let line = format!("as root: mkdir -p {places} && chown {uid} {places}");
+        assert!(told.ends_with(&line), "{told}");
     }
 }
