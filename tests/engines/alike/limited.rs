@@ -32,8 +32,10 @@ pub fn stats_and_top_show_the_processes(boxes: &Boxes) {
 pub fn memory_limit_and_oom_kill(boxes: &Boxes) {
     let running = boxes.running(
         &["--memory", "20m", "--memory-swap", "20m"],
-        "cat /sys/fs/cgroup/memory/memory.limit_in_bytes; exec tail /dev/zero",
+        "cat /sys/fs/cgroup/memory/memory.limit_in_bytes; until [ -e /tmp/go ]; do sleep 0.1; done; exec tail /dev/zero",
     );
+    // Docker's shim listens for it when the runtime's start has returned: who is killed before that was not seen.
+    running.exec(&[], &["touch", "/tmp/go"]).ok();
     let status = running.waits();
     // Debian's Podman doesn't learn of it, whatever the runtime.
     let known = running.inspect("{{.State.OOMKilled}}");
