@@ -8,8 +8,11 @@ use std::path::Path;
 
 use super::cgroups::Cgroups;
 use super::fifos::Fifos;
+use super::filters;
 use super::handover::Handover;
+use super::hooks::copy;
 use super::identity::Identity;
+use super::exec::Joined;
 use super::options::CreateOptions;
 use super::prepared::Prepared;
 use super::seccomp_listener::Listener;
@@ -157,8 +160,28 @@ impl Birth<'_> {
         let (state_dir, bundle) = (&self.ground.state_dir, &self.prepared.bundle);
         // Nobody reads it before the state is published.
         state_dir.write_first(CONFIG, bundle.spec.text.as_bytes())?;
-        self.prepared.freeze(state_dir, self.root)?;
+        self.freeze()?;
         self.stage(newborn)
+    }
+
+    /// Keeps the filter for exec, and for the next container.
+    fn freeze(&self) -> Result<()> {
+        let prepared = self.prepared;
+        let (Some((_, filter)), Some(known)) = (prepared.seccomp(), &prepared.filter) else {
+            return Ok(());
+        };
+        let (state_dir, found) = (&self.ground.state_dir, known.found.as_ref());
+        filters::freeze(state_dir, &known.key, filter, found)?;
+        // One that came with notices is compiled anew, so that they are said again.
+        let below = |pointer: &str| pointer.starts_with("/linux/seccomp/syscalls");
+        let quiet = !prepared.plan.notices.iter().any(|it| below(&it.pointer));
+        if found.is_none()
+            && quiet
+            && let Err(error) = filters::keep(state_dir, self.root, &known.key)
+        {
+            tracing::debug!("the seccomp filter is not kept for later: {error}");
+        }
+        Ok(())
     }
 
     fn stage(&self, newborn: &Launched) -> Result<()> {
@@ -196,9 +219,29 @@ impl Birth<'_> {
         self.ground.state_dir.publish(STATE)?;
         self.handover.give(newborn)?;
         match self.start {
-            Start::AtOnce => self.prepared.run_inside(&self.told, newborn),
+            Start::AtOnce => self.run_inside(newborn),
             Start::WhenTold => Ok(()),
         }
+    }
+
+    /// Runs the startContainer hooks of a process that waits to execute its program.
+    fn run_inside(&self, newborn: &Launched) -> Result<()> {
+        let prepared = self.prepared;
+        let process = prepared.bundle.spec.config.process();
+        let (Some(process), false) = (process, prepared.plan.later.is_empty()) else {
+            return Ok(());
+        };
+        let joined = Joined {
+            id: self.told.id,
+            pid: newborn.pid,
+            pidfd: copy(&newborn.pidfd)?,
+            cgroup: &prepared.cgroup,
+            rdt: prepared.rdt.as_ref(),
+            conditions: &prepared.conditions,
+            inherits_keyring: prepared.inherits_keyring,
+            filter: prepared.plan.filter(),
+        };
+        self.told.run_inside(&prepared.plan.later, &joined, process)
     }
 
     /// Whether hooks have made what the poststop hooks are there to take back.

@@ -8,7 +8,9 @@ use nix::libc;
 use super::birth::{Birth, Ground};
 use super::handover::{Handover, PidfdReceiver};
 use super::options::{CreateOptions, Seal};
+use super::prepared::Prepared;
 use super::process::Process;
+use super::seccomp_listener::Listener;
 use super::{Container, ContainerId, Runtime};
 use crate::error::{Code, Error, Result};
 use crate::plan::Start;
@@ -68,7 +70,7 @@ impl Runtime {
             PidfdReceiver::of(options.pidfd_socket.as_deref(), told.annotations),
             options.pid_file.as_deref(),
         )?;
-        let listener = prepared.listener()?;
+        let listener = listener(&prepared)?;
 
         let ground = Ground::lay(self, id, &prepared, options, start)?;
         let birth = Birth {
@@ -125,6 +127,16 @@ impl Runtime {
             }
         }
         Ok(created)
+    }
+}
+
+/// Connects to whoever listens to the filter.
+fn listener(prepared: &Prepared) -> Result<Option<Listener<'_>>> {
+    match prepared.seccomp() {
+        Some((profile, filter)) if filter.listens() => {
+            Listener::connect(profile, prepared.bundle.listens)
+        }
+        _ => Ok(None),
     }
 }
 

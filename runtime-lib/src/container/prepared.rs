@@ -1,29 +1,26 @@
-//! All that is decided about a container before anything of it is made. It must not touch
-//! the machine: what the plan says is what `explain` shows.
+//! All that is decided about a container before anything of it is made, and in which words it is
+//! recorded. It reads the machine, and asks systemd and getsubids(1) where it has to; it must not
+//! change anything: what the plan says is what `explain` shows.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use nix::sched::CloneFlags;
 use oci_spec::runtime::LinuxSeccomp;
 
 use super::bundle::{Bundle, recordable};
-use super::exec::Joined;
 use super::filters::{self, Found};
-use super::hooks::copy;
 use super::identity::Identity;
 use super::notify;
 use super::options::{CgroupDriver, CreateOptions};
-use super::seccomp_listener::Listener;
 use super::state::{Journal, Record};
-use super::store::{SCHEMA, StateDir};
+use super::store::SCHEMA;
 use super::told::Told;
 use super::{ContainerId, Runtime};
 use super::{own_namespaces, views};
 use crate::Notice;
 use crate::cgroup::{CgroupPlan, CgroupRequest, Limits, ask_systemd};
 use crate::error::Result;
-use crate::launch::Launched;
 use crate::lxcfs;
 use crate::overlay;
 use crate::plan::{self, Conditions, CreateRequest, Host, Modules, Plan, Start};
@@ -43,13 +40,13 @@ pub(super) struct Prepared {
     pub overlay_dir: Option<PathBuf>,
     /// The caller's.
     euid: u32,
-    filter: Option<Prefiltered>,
+    pub filter: Option<Prefiltered>,
 }
 
 /// A seccomp profile: what it is known by, and its filter if that was compiled lately.
-struct Prefiltered {
-    key: Vec<u8>,
-    found: Option<Found>,
+pub(super) struct Prefiltered {
+    pub key: Vec<u8>,
+    pub found: Option<Found>,
 }
 
 impl Runtime {
@@ -210,59 +207,11 @@ impl Prepared {
         Told::new(id.as_str(), &self.bundle.path, annotations)
     }
 
-    /// Runs the startContainer hooks of a process that waits to execute its program.
-    pub(super) fn run_inside(&self, told: &Told, newborn: &Launched) -> Result<()> {
-        let process = self.bundle.spec.config.process();
-        let (Some(process), false) = (process, self.plan.later.is_empty()) else {
-            return Ok(());
-        };
-        let joined = Joined {
-            id: told.id,
-            pid: newborn.pid,
-            pidfd: copy(&newborn.pidfd)?,
-            cgroup: &self.cgroup,
-            rdt: self.rdt.as_ref(),
-            conditions: &self.conditions,
-            inherits_keyring: self.inherits_keyring,
-            filter: self.plan.filter(),
-        };
-        told.run_inside(&self.plan.later, &joined, process)
-    }
-
     /// The profile and the filter that the plan installs.
     pub(super) fn seccomp(&self) -> Option<(&LinuxSeccomp, &Filter)> {
         let linux = self.bundle.spec.config.linux().as_ref();
         let profile = linux.and_then(|linux| linux.seccomp().as_ref())?;
         Some((profile, self.plan.filter()?))
-    }
-
-    /// Connects to whoever listens to the filter.
-    pub(super) fn listener(&self) -> Result<Option<Listener<'_>>> {
-        match self.seccomp() {
-            Some((profile, filter)) if filter.listens() => {
-                Listener::connect(profile, self.bundle.listens)
-            }
-            _ => Ok(None),
-        }
-    }
-
-    /// Keeps the filter for exec, and for the next container.
-    pub(super) fn freeze(&self, state_dir: &StateDir, root: &Path) -> Result<()> {
-        let (Some((_, filter)), Some(known)) = (self.seccomp(), &self.filter) else {
-            return Ok(());
-        };
-        let found = known.found.as_ref();
-        filters::freeze(state_dir, &known.key, filter, found)?;
-        // One that came with notices is compiled anew, so that they are said again.
-        let below = |pointer: &str| pointer.starts_with("/linux/seccomp/syscalls");
-        let quiet = !self.plan.notices.iter().any(|it| below(&it.pointer));
-        if found.is_none()
-            && quiet
-            && let Err(error) = filters::keep(state_dir, root, &known.key)
-        {
-            tracing::debug!("the seccomp filter is not kept for later: {error}");
-        }
-        Ok(())
     }
 
     pub(super) fn journal(&self) -> Journal {
