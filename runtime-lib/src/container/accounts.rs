@@ -13,7 +13,7 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, SFlag, fstat};
 
 use super::Container;
-use super::exec::stopped;
+use super::join::stopped;
 use crate::error::{Code, Error, Result};
 use crate::sys::mount::{openat2, resolve};
 

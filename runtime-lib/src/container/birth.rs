@@ -12,7 +12,7 @@ use super::filters;
 use super::handover::Handover;
 use super::hooks::copy;
 use super::identity::Identity;
-use super::exec::Joined;
+use super::join::Joined;
 use super::options::CreateOptions;
 use super::prepared::Prepared;
 use super::seccomp_listener::Listener;

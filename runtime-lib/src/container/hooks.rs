@@ -9,7 +9,7 @@ use std::path::Path;
 
 use oci_spec::runtime::Process;
 
-use super::exec::{Joined, differing_namespaces};
+use super::join::{Joined, differing_namespaces};
 use super::options::{Console, ExecOptions};
 use super::told::{Told, in_json};
 use crate::cgroup::CgroupPlan;

@@ -17,6 +17,7 @@ pub(crate) mod handover;
 pub(crate) mod hooks;
 mod id;
 mod identity;
+mod join;
 mod kill;
 mod ledger;
 mod list;

@@ -15,7 +15,7 @@ use oci_spec::runtime::Mount;
 use serde::{Deserialize, Serialize};
 
 use super::Container;
-use super::exec::differing_namespaces;
+use super::join::differing_namespaces;
 use super::ledger::{Entry, Ledger, Seen, identify};
 use super::mountinfo;
 use super::state::Status;

@@ -10,9 +10,9 @@ use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
 
 use super::Container;
-use super::exec::Joined;
 use super::hooks::copy;
 use super::identity::has_ended;
+use super::join::Joined;
 use super::oom;
 use super::options::Seal;
 use super::state::{Record, Status};
