@@ -196,18 +196,12 @@ impl<'plan> Child<'plan> {
             Step::Fork { namespaces } => self.fork(*namespaces),
             Step::ResetSignals => process::reset_signals().map_err(call("sigprocmask")),
             Step::Label(label) => labels::take(label),
-            Step::NewSession => match nix::unistd::setsid() {
-                Ok(_) => Ok(()),
-                Err(errno) => Err(Refused::new("setsid", errno)),
-            },
+            Step::NewSession => nix::unistd::setsid().map(drop).map_err(call("setsid")),
             Step::SessionKeyring(name) => keyring::session_keyring(name),
             Step::Streams(slots) => self.take_streams(slots),
             Step::Meet(barrier) => self.meet(*barrier),
             Step::ReachRoot(root) => self.reach_root(root),
-            Step::BecomeRoot => {
-                credentials::setresgid(0).map_err(call("setresgid"))?;
-                credentials::setresuid(0).map_err(call("setresuid"))
-            }
+            Step::BecomeRoot => set_ids(0, 0),
             Step::Unshare(namespace) => nix::sched::unshare(*namespace).map_err(call("unshare")),
             Step::Loopback => loopback::bring_up(),
             Step::Hostname(name) => nix::unistd::sethostname(os(name)).map_err(call("sethostname")),
@@ -220,10 +214,7 @@ impl<'plan> Child<'plan> {
             Step::PrivateParent { candidates } => root::private_parent(candidates),
             Step::OpenRoot(root) => self.open_root(root),
             Step::Mount(mount) => self.mount(mount),
-            Step::MountOr { mount, otherwise } => match self.mount(mount) {
-                Err(refused) if refused.errno == Errno::EPERM => self.mount(otherwise),
-                mounted => mounted,
-            },
+            Step::MountOr { mount, otherwise } => self.mount_or(mount, otherwise),
             Step::HoldTree {
                 path,
                 recursive,
@@ -239,10 +230,7 @@ impl<'plan> Child<'plan> {
             Step::Sysctl { name, value } => self.sysctl(name, value),
             Step::Mask { target, label } => self.mask(target, label.as_deref()),
             Step::ReadOnlyPath(target) => self.read_only_path(target),
-            Step::RemoveTree { directory, name } => {
-                let above = fds::openat2(nix::fcntl::AT_FDCWD, directory, libc::O_PATH, 0, 0);
-                tree::remove(above.map_err(call("openat2"))?.as_fd(), name)
-            }
+            Step::RemoveTree { directory, name } => remove_tree(directory, name),
             Step::JoinCgroup { tasks } | Step::JoinRdt { tasks } => self.join_cgroup(tasks),
             Step::JoinMade { .. } => self.join_made(),
             Step::JoinUnified { processes } => self.join_cgroup(std::slice::from_ref(processes)),
@@ -264,11 +252,9 @@ impl<'plan> Child<'plan> {
                 scheduling::set_memory_policy(policy.mode | policy.flags, policy.nodes.mask())
                     .map_err(call("set_mempolicy"))
             }
-            Step::Personality(persona) => {
-                personality::set(Persona::from_bits_retain(*persona))
-                    .map_err(call("personality"))?;
-                Ok(())
-            }
+            Step::Personality(persona) => personality::set(Persona::from_bits_retain(*persona))
+                .map(drop)
+                .map_err(call("personality")),
             Step::Protect { kept, .. } => self.protect(*kept),
             Step::Attributes { target, attributes } => self.remount(target, attributes),
             Step::Reconfigure { target, options } => self.reconfigure(target, options),
@@ -288,10 +274,7 @@ impl<'plan> Child<'plan> {
             Step::KeepCapabilities => credentials::keep_capabilities().map_err(call("prctl")),
             Step::SetGroups(groups) => credentials::setgroups(groups).map_err(call("setgroups")),
             Step::OwnStreams { uid } => streams::own(*uid),
-            Step::SetIds { uid, gid } => {
-                credentials::setresgid(*gid).map_err(call("setresgid"))?;
-                credentials::setresuid(*uid).map_err(call("setresuid"))
-            }
+            Step::SetIds { uid, gid } => set_ids(*uid, *gid),
             Step::SetCapabilities {
                 effective,
                 permitted,
@@ -424,6 +407,16 @@ impl<'plan> Child<'plan> {
         root.map(|fd| fd.as_fd())
             .ok_or(Refused::new("root", Errno::EBADF))
     }
+}
+
+fn set_ids(uid: u32, gid: u32) -> Result<(), Refused> {
+    credentials::setresgid(gid).map_err(call("setresgid"))?;
+    credentials::setresuid(uid).map_err(call("setresuid"))
+}
+
+fn remove_tree(directory: &CStr, name: &CStr) -> Result<(), Refused> {
+    let above = fds::openat2(nix::fcntl::AT_FDCWD, directory, libc::O_PATH, 0, 0);
+    tree::remove(above.map_err(call("openat2"))?.as_fd(), name)
 }
 
 fn os(text: &CStr) -> &std::ffi::OsStr {

@@ -24,6 +24,18 @@ use crate::sys::mount::{
 };
 
 impl<'plan> Child<'plan> {
+    /// Another mount, where the kernel lets this child not make the first.
+    pub(super) fn mount_or(
+        &mut self,
+        mount: &'plan Mount,
+        otherwise: &'plan Mount,
+    ) -> Result<(), Refused> {
+        match self.mount(mount) {
+            Err(refused) if refused.errno == Errno::EPERM => self.mount(otherwise),
+            mounted => mounted,
+        }
+    }
+
     pub(super) fn mount(&mut self, mount: &'plan Mount) -> Result<(), Refused> {
         let attributes = &mount.attributes;
         match &mount.source {
