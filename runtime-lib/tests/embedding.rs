@@ -101,14 +101,7 @@ fn make(folder: &Path, enclosure: &str, number: usize) {
         let exec = ExecOptions {
             process,
             pointer: "/process",
-            console: Console::Caller,
-            pid_file: None,
-            pidfd_socket: None,
-            seccomp_receiver: None,
-            preserve_fds: 0,
-            ignore_paused: false,
-            cgroups: Vec::new(),
-            cancel: None,
+            ..ExecOptions::default()
         };
         let process = container.exec(&exec, &Seal::AlreadySealed).unwrap();
         assert_eq!(process.wait().unwrap().code(), 40 + round as i32);

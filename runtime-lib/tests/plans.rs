@@ -290,15 +290,7 @@ fn exec_plan(fixture: &str, euid: u32, namespaces: CloneFlags, layout: &Layout) 
     let process = config.process().clone().unwrap();
     let options = ExecOptions {
         process,
-        pointer: "",
-        console: Console::default(),
-        pid_file: None,
-        pidfd_socket: None,
-        seccomp_receiver: None,
-        preserve_fds: 0,
-        ignore_paused: false,
-        cgroups: Vec::new(),
-        cancel: None,
+        ..ExecOptions::default()
     };
     let rdt = resctrl(&config);
     let request = ExecRequest {

@@ -82,14 +82,7 @@ impl Place {
             let options = ExecOptions {
                 process,
                 pointer: "/process",
-                console: crate::Console::Caller,
-                pid_file: None,
-                pidfd_socket: None,
-                seccomp_receiver: None,
-                preserve_fds: 0,
-                ignore_paused: false,
-                cgroups: Vec::new(),
-                cancel: None,
+                ..ExecOptions::default()
             };
             let exec = created.container.exec(&options, &Seal::AlreadySealed)?;
             assert_eq!(exec.wait()?.code(), 7);

@@ -83,13 +83,7 @@ impl Told<'_> {
             process: without_terminal(process),
             pointer: "/process",
             console: Console::Nobody,
-            pid_file: None,
-            pidfd_socket: None,
-            seccomp_receiver: None,
-            preserve_fds: 0,
-            ignore_paused: false,
-            cgroups: Vec::new(),
-            cancel: None,
+            ..ExecOptions::default()
         };
         let pid = inner_pid(joined.pid)?;
         of(hooks, HookKind::StartContainer).try_for_each(|hook| {

@@ -123,8 +123,9 @@ pub struct CreateOptions {
     pub strict: bool,
 }
 
-/// The arguments of exec.
-#[derive(Clone, Debug)]
+/// The arguments of exec. What an embedder doesn't say is best left to the default, which later
+/// versions of this may have more of.
+#[derive(Clone, Debug, Default)]
 pub struct ExecOptions {
     /// The process to run; see [`crate::Container::process`] for the container's own as a base.
     pub process: Process,
