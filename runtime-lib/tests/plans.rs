@@ -8,8 +8,8 @@ use capsid_runtime::cgroup::{CgroupPlan, Group, Hierarchy, Layout};
 use capsid_runtime::container::{Console, CreateOptions, ExecOptions, Overlay};
 use capsid_runtime::lxcfs::Lxcfs;
 use capsid_runtime::plan::{
-    AddRequest, Conditions, CreateRequest, ExecRequest, Host, IdMap, Limiter, Modules, OwnIds,
-    Place, Plan, Scorer, Start, Subordinate, add_mount, create, exec, remove_mount, validate,
+    AddRequest, Conditions, CreateRequest, Entrance, ExecRequest, Host, IdMap, Limiter, Modules,
+    OwnIds, Plan, Scorer, Start, Subordinate, add_mount, create, exec, remove_mount, validate,
 };
 use capsid_runtime::rdt;
 use capsid_runtime::spec::Spec;
@@ -385,7 +385,7 @@ fn every_kind_of_exec_gives_its_golden_plan() {
 fn every_kind_of_live_mount_gives_its_golden_plan() {
     use CloneFlags as F;
     let user = F::CLONE_NEWNS | F::CLONE_NEWUSER;
-    let place = |namespaces, may_clone| Place {
+    let place = |namespaces, may_clone| Entrance {
         init: std::fs::File::open("/dev/null").unwrap().into(),
         namespaces,
         may_clone,

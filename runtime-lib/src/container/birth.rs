@@ -144,7 +144,7 @@ impl Birth<'_> {
                 cgroups: &|| self.ground.cgroups.finish(),
                 rest: &|newborn| self.write_files(newborn),
             }),
-            place: Some(&|newborn| self.ground.cgroups.place(newborn.pid)),
+            start_unit: Some(&|newborn| self.ground.cgroups.place(newborn.pid)),
             hooks: Some(&|hook, newborn| self.run_hook(hook, newborn)),
             listener: match self.listener {
                 Some(_) => Some(&|filter, newborn| self.give_filter(filter, newborn)),

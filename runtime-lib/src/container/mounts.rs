@@ -23,7 +23,7 @@ use super::views::those_that_show_cgroups;
 use crate::error::{Code, Error, Result};
 use crate::launch::refusal;
 use crate::launch::{Launched, Surroundings, launch, reap};
-use crate::plan::{self, AddRequest, Modules, Place, Plan};
+use crate::plan::{self, AddRequest, Entrance, Modules, Plan};
 
 /// How long the container's own file systems may keep whoever walks its paths waiting.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -121,13 +121,13 @@ impl Mounts<'_> {
 
 impl Container {
     fn add_mount(&self, mount: &Mount) -> Result<()> {
-        let place = self.place()?;
+        let entrance = self.entrance()?;
         let mut ledger = Ledger::load(&self.state_dir)?;
         let spec = self.spec()?;
         let linux = spec.config.linux().as_ref();
         let source = absolute(mount.source().as_deref())?;
         let plan = plan::add_mount(
-            place,
+            entrance,
             &AddRequest {
                 entry: mount,
                 source: source.clone(),
@@ -201,7 +201,7 @@ impl Container {
         let lazy = detach == Detach::Lazily;
         let mut again = BUSY_FOR.iter();
         loop {
-            let plan = plan::remove_mount(self.place()?, &line.point, lazy)?;
+            let plan = plan::remove_mount(self.entrance()?, &line.point, lazy)?;
             let removed = perform(&plan, destination, |newborn| {
                 let [found] = shown(newborn)?;
                 match identify(&found)? {
@@ -241,11 +241,11 @@ impl Container {
             lines: Vec::new(),
             hidden: Vec::new(),
         };
-        let place = self.place()?;
+        let entrance = self.entrance()?;
         if ledger.mounts.is_empty() {
             return Ok(seen);
         }
-        perform(&plan::see_mounts(place), "/".as_ref(), |newborn| {
+        perform(&plan::see_mounts(entrance), "/".as_ref(), |newborn| {
             let [root] = shown(newborn)?;
             seen = self.seen_by(newborn)?;
             ledger.forget_the_gone(&seen);
@@ -266,7 +266,7 @@ impl Container {
     }
 
     /// How to get into the container.
-    fn place(&self) -> Result<Place> {
+    fn entrance(&self) -> Result<Entrance> {
         match self.status()? {
             Status::Created | Status::Running | Status::Paused => {}
             Status::Stopped => return Err(ended()),
@@ -284,7 +284,7 @@ impl Container {
             return Err(Error::new(Code::Unsupported, tail));
         }
         let capability = caps::Capability::CAP_SYS_ADMIN;
-        Ok(Place {
+        Ok(Entrance {
             init,
             namespaces,
             may_clone: caps::has_cap(None, caps::CapSet::Effective, capability).unwrap_or(false),

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 
 use super::devices::Moved;
-use super::{Launched, Place, RunHook};
+use super::{Launched, RunHook, StartUnit};
 use crate::error::{Code, Error, Result, errno_text};
 use crate::plan::{IdMap, IdMaps, ParentAction, Plan, Scorer};
 use crate::step::Barrier;
@@ -21,7 +21,7 @@ pub fn perform(
     barrier: Barrier,
     newborn: &Launched,
     hooks: Option<RunHook<'_>>,
-    place: Option<Place<'_>>,
+    start_unit: Option<StartUnit<'_>>,
     devices: &mut Moved,
 ) -> Result<()> {
     let pid = newborn.pid;
@@ -49,8 +49,8 @@ pub fn perform(
                 Some(run) => run(hook, newborn)?,
                 None => return Err(Error::new(Code::Hook, format!("{hook}: nobody runs it"))),
             },
-            ParentAction::Place(unit) => match place {
-                Some(place) => place(newborn)?,
+            ParentAction::StartUnit(unit) => match start_unit {
+                Some(start) => start(newborn)?,
                 None => {
                     return Err(Error::new(
                         Code::Cgroup,

@@ -52,8 +52,8 @@ pub struct Surroundings<'a> {
     /// What is done while the child does what needs nobody: first the cgroups, whose v1 `tasks`
     /// files are sent to the child, then the rest.
     pub meanwhile: Option<Meanwhile<'a>>,
-    /// Puts the child into cgroups that it can't be born in.
-    pub place: Option<Place<'a>>,
+    /// Has systemd start the unit of cgroups that the child can't be born in.
+    pub start_unit: Option<StartUnit<'a>>,
     /// Runs the hooks that the plan has at its barriers.
     pub hooks: Option<RunHook<'a>>,
     /// Readable when the caller gives up.
@@ -71,8 +71,8 @@ pub struct Meanwhile<'a> {
     pub rest: &'a dyn Fn(&Launched) -> Result<()>,
 }
 
-/// Puts a process that waits into its cgroups.
-pub type Place<'a> = &'a dyn Fn(&Launched) -> Result<()>;
+/// Has systemd start a unit with a process that waits.
+pub type StartUnit<'a> = &'a dyn Fn(&Launched) -> Result<()>;
 
 /// Runs one hook of a container whose process waits.
 pub type RunHook<'a> = &'a dyn Fn(&Hook, &Launched) -> Result<()>;

@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::devices::Moved;
-use super::{GiveListener, Launched, Meanwhile, Place, RunHook, Surroundings};
+use super::{GiveListener, Launched, Meanwhile, RunHook, StartUnit, Surroundings};
 use super::{actions, progress, reap, refusal};
 use crate::error::{Code, Error, Result};
 use crate::plan::{Plan, Planned};
@@ -30,7 +30,7 @@ pub(super) struct Server<'a> {
     forks: bool,
     waits_for_start: bool,
     hooks: Option<RunHook<'a>>,
-    place: Option<Place<'a>>,
+    start_unit: Option<StartUnit<'a>>,
     cancel: Option<BorrowedFd<'a>>,
     listener: Option<GiveListener<'a>>,
     deadline: Option<Instant>,
@@ -52,7 +52,7 @@ impl<'a> Server<'a> {
             forks: plan.steps.iter().any(forks),
             waits_for_start: around.handshake.is_some(),
             hooks: around.hooks,
-            place: around.place,
+            start_unit: around.start_unit,
             cancel: around.cancel,
             listener: around.listener,
             deadline: around.patience.map(|patience| Instant::now() + patience),
@@ -96,8 +96,8 @@ impl<'a> Server<'a> {
                 Some(Report::Listener { number }) => self.fetch_listener(number)?,
                 Some(Report::Reached(barrier)) => {
                     let newborn = self.newborn.as_mut().ok_or_else(gone)?;
-                    let (hooks, place) = (self.hooks, self.place);
-                    actions::perform(self.plan, barrier, newborn, hooks, place, &mut self.devices)?;
+                    let (hooks, unit) = (self.hooks, self.start_unit);
+                    actions::perform(self.plan, barrier, newborn, hooks, unit, &mut self.devices)?;
                     if barrier == Barrier::Ready
                         && let Some(ready) = ready.take()
                         && let Err(refusal) = ready(newborn)

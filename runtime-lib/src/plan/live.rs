@@ -19,7 +19,7 @@ use crate::step::{Barrier, Mount, Root, Source, SourceLink, Step, Target};
 
 /// The container, and how the caller stands to it.
 #[derive(Debug)]
-pub struct Place {
+pub struct Entrance {
     /// A pidfd of the container's init.
     pub init: OwnedFd,
     /// The user and mount namespaces of init that are not the caller's.
@@ -46,19 +46,19 @@ pub struct AddRequest<'a> {
 ///
 /// # Errors
 /// Each carries a JSON pointer into the entry.
-pub fn add_mount(place: Place, request: &AddRequest) -> Result<Plan> {
+pub fn add_mount(entrance: Entrance, request: &AddRequest) -> Result<Plan> {
     let mut plan = Plan::empty();
     let wanted = wanted(request.entry, &mut plan)?;
     let propagation = request
         .linux
         .and_then(|linux| linux.rootfs_propagation().as_deref());
-    let propagation = inherited(propagation, &place);
+    let propagation = inherited(propagation, &entrance);
     let fresh = wanted.options.bind.is_none();
     let source = match wanted.options.bind {
         None => fresh_tmpfs(&wanted)?,
         Some(recursive) => {
             let path = bind_source(&wanted, &request.source)?;
-            match place.may_clone {
+            match entrance.may_clone {
                 true => Source::Opened {
                     tree: plan.open(Open::Tree {
                         path: request.source.clone(),
@@ -83,9 +83,9 @@ pub fn add_mount(place: Place, request: &AddRequest) -> Result<Plan> {
         }),
         _ => None,
     };
-    let other_user = place.namespaces.contains(CloneFlags::CLONE_NEWUSER);
+    let other_user = entrance.namespaces.contains(CloneFlags::CLONE_NEWUSER);
     let attributes = wanted.bound_attributes(request.shows_cgroups, other_user);
-    enter(place, hold, &mut plan);
+    enter(entrance, hold, &mut plan);
     let target = wanted.target;
     plan.step(Step::MakeMount(Mount {
         source,
@@ -108,14 +108,14 @@ pub fn add_mount(place: Place, request: &AddRequest) -> Result<Plan> {
 ///
 /// # Errors
 /// The path is none.
-pub fn remove_mount(place: Place, point: &Path, lazy: bool) -> Result<Plan> {
+pub fn remove_mount(entrance: Entrance, point: &Path, lazy: bool) -> Result<Plan> {
     let mut plan = Plan::empty();
     let text = point
         .to_str()
         .ok_or_else(|| Error::new(Code::InvalidArgument, "the path is not UTF-8").path(point))?;
     let mount = target(text, "/destination")?.plain();
     let (directory, name) = split(&mount, text)?;
-    enter(place, None, &mut plan);
+    enter(entrance, None, &mut plan);
     plan.step(Step::FindMount {
         directory: directory.clone(),
         name: name.clone(),
@@ -132,9 +132,9 @@ pub fn remove_mount(place: Place, point: &Path, lazy: bool) -> Result<Plan> {
 
 /// The plan of a child that shows the root of the container's mount namespace, and sees from there
 /// what is mounted; init may have changed its own root.
-pub fn see_mounts(place: Place) -> Plan {
+pub fn see_mounts(entrance: Entrance) -> Plan {
     let mut plan = Plan::empty();
-    enter(place, None, &mut plan);
+    enter(entrance, None, &mut plan);
     plan.step(Step::ShowRoot);
     plan.step(Step::Meet(Barrier::Ready));
     plan.step(Step::Finish);
@@ -213,8 +213,8 @@ fn bind_source(wanted: &Wanted, source: &Path) -> Result<CString> {
 /// The propagation of a clone of the host's, as a mount of config.json would have it: the
 /// container sees what is mounted on the host later, and never the other way round, unless its
 /// root shares with the host.
-fn inherited(wanted: Option<&str>, place: &Place) -> u64 {
-    let same_user = !place.namespaces.contains(CloneFlags::CLONE_NEWUSER);
+fn inherited(wanted: Option<&str>, entrance: &Entrance) -> u64 {
+    let same_user = !entrance.namespaces.contains(CloneFlags::CLONE_NEWUSER);
     match wanted {
         Some("shared" | "rshared") if same_user => 0,
         Some("private" | "rprivate") => libc::MS_PRIVATE,
@@ -223,19 +223,19 @@ fn inherited(wanted: Option<&str>, place: &Place) -> u64 {
 }
 
 /// Into the container's mount and user namespaces, with the ids of its root.
-fn enter(place: Place, hold: Option<Step>, plan: &mut Plan) {
-    let other_user = place.namespaces & CloneFlags::CLONE_NEWUSER;
+fn enter(entrance: Entrance, hold: Option<Step>, plan: &mut Plan) {
+    let other_user = entrance.namespaces & CloneFlags::CLONE_NEWUSER;
     plan.step(Step::ResetSignals);
     // Where the pid namespace is shared, the container can see this process.
     plan.step(Step::Undumpable);
-    let process = plan.open(Open::Descriptor(place.init));
+    let process = plan.open(Open::Descriptor(entrance.init));
     plan.step(Step::CloseHostFds { preserve: 0 });
     let join = |namespaces| Step::JoinProcess {
         process,
         namespaces,
     };
     match hold {
-        None => plan.step(join(place.namespaces)),
+        None => plan.step(join(entrance.namespaces)),
         Some(hold) => {
             // Mounts are cloned by whom their namespace belongs to: the container's root has a
             // copy of the host's made, clones from that, and leaves it.

@@ -57,7 +57,7 @@ pub use host::{Host, OwnIds, Subordinate};
 pub(crate) use idmap::given as given_maps;
 pub use labels::Modules;
 pub(crate) use live::may_cover_proc;
-pub use live::{AddRequest, Place, add_mount, remove_mount, see_mounts};
+pub use live::{AddRequest, Entrance, add_mount, remove_mount, see_mounts};
 pub(crate) use mount_options::{instead_of_data, known as known_mount_options};
 pub(crate) use namespaces::flag as namespace_flag;
 pub use net_devices::NetDevice;
@@ -164,7 +164,7 @@ pub fn create(config: &Spec, host: &Host, request: &CreateRequest) -> Result<Pla
     plan.step(Step::NewSession);
     namespaces.map_ids(score, &mut plan);
     if let Some(unit) = systemd {
-        let start = ParentAction::Place(unit.name.clone());
+        let start = ParentAction::StartUnit(unit.name.clone());
         plan.act_placed(start, "/linux/cgroupsPath");
     }
     net_devices::move_in(config, host, namespaces, &mut plan)?;

@@ -94,7 +94,7 @@ pub enum ParentAction {
     /// Run a hook to its end.
     Hook(Hook),
     /// Have systemd start the unit with the child in it, and limit it.
-    Place(String),
+    StartUnit(String),
     /// Have a user's systemd put the child into the unit.
     Attach(Unit),
     /// Move network devices of the host into the child's network namespace.

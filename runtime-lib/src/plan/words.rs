@@ -76,7 +76,7 @@ impl fmt::Display for ParentAction {
                 Scorer::Child => write!(f, "look whether oom_score_adj is {score}"),
                 _ => write!(f, "set oom_score_adj to {score}"),
             },
-            ParentAction::Place(unit) => write!(f, "have systemd start {unit} with it"),
+            ParentAction::StartUnit(unit) => write!(f, "have systemd start {unit} with it"),
             ParentAction::Attach(unit) => write!(f, "have systemd put it into {}", unit.name),
             ParentAction::MoveDevices(devices) => {
                 let mut comma = "";
