@@ -2,17 +2,17 @@
 //!
 //! `Spec` (what was asked) + `Host` (what this kernel offers) → `Plan` (resolved steps for one
 //! child, the parent's own actions, and the named places where the two meet) → launch → the
-//! child walks the list, decides nothing, allocates nothing, and reports one record.
+//! child walks the list, decides nothing, allocates nothing, and reports by short records.
 //!
 //! ```text
 //!  config.json          this machine
 //!      │                     │
-//!   spec::Spec          plan::Host
+//!   spec::Spec          host::Host
 //!      └──────► plan ◄───────┘        pure: no fork, no mutation, no privileges
 //!                │
 //!           plan::Plan ──────► explain prints this very list
 //!                │
-//!   launch (parent)  ◄────── one socket, one record ──────►  child
+//!   launch (parent)  ◄────── one socket, records ────────►  child
 //!     opens fds, clones,         three barriers:            walks Vec<Step>,
 //!     maps ids, sets limits      Placed, Mounted, Ready     then execve(2)
 //!                │
@@ -22,6 +22,7 @@
 //! | module | the question it answers |
 //! |---|---|
 //! | [`spec`] | what was asked? (text → JSON → types; every error has a JSON pointer) |
+//! | [`host`] | what does this machine offer the caller? |
 //! | [`plan`] | what has to happen, in which order? |
 //! | [`step`] | what may a child do at all? |
 //! | `child` | how is each step done? |
@@ -47,6 +48,7 @@ pub mod cgroup;
 mod child;
 pub mod container;
 pub mod error;
+pub mod host;
 mod launch;
 pub mod lxcfs;
 mod notice;

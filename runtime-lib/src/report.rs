@@ -1,5 +1,6 @@
-//! The one record that a child sends: which state it reached, or which step was refused by
-//! which call. It carries numbers and short texts only; the words are the parent's.
+//! The records that a child sends: the barrier that it has reached, what it hands to the parent, or
+//! which step was refused by which call. One carries numbers and short texts only; the words are the
+//! parent's.
 
 use std::ffi::CStr;
 

@@ -10,9 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use capsid_rootfs_builder::{Recipe, Source};
-use capsid_runtime::{
-    Console, ContainerId, CreateOptions, ExecOptions, Overlay, Runtime, Seal, Status,
-};
+use capsid_runtime::{ContainerId, CreateOptions, ExecOptions, Overlay, Runtime, Seal, Status};
 use serde_json::{Value, json};
 
 const BASE: &str = include_str!("../../tests/harness/config.json");

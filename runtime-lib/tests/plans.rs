@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 
 use capsid_runtime::Result;
 use capsid_runtime::cgroup::{CgroupPlan, Group, Hierarchy, Layout};
-use capsid_runtime::container::{Console, CreateOptions, ExecOptions, Overlay};
+use capsid_runtime::container::{CreateOptions, ExecOptions, Overlay};
+use capsid_runtime::host::{Host, Modules, OwnIds, Subordinate};
 use capsid_runtime::lxcfs::Lxcfs;
 use capsid_runtime::plan::{
-    AddRequest, Conditions, CreateRequest, Entrance, ExecRequest, Host, IdMap, Limiter, Modules,
-    OwnIds, Plan, Scorer, Start, Subordinate, add_mount, create, exec, remove_mount, validate,
+    AddRequest, Conditions, CreateRequest, Entrance, ExecRequest, IdMap, Limiter, Plan, Scorer,
+    Start, add_mount, create, exec, remove_mount, validate,
 };
 use capsid_runtime::rdt;
 use capsid_runtime::spec::Spec;

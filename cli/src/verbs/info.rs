@@ -4,7 +4,7 @@ use std::path::Path;
 
 use capsid_runtime::Result;
 use capsid_runtime::cgroup::Layout;
-use capsid_runtime::plan::Host;
+use capsid_runtime::host::Host;
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 

@@ -1,5 +1,5 @@
-//! The only code that runs between clone and execve: it walks the list of steps, one match
-//! with short arms, and reports one record.
+//! The only code that runs between clone and execve: it walks the list of steps, one match with
+//! short arms, and reports by short records: where it waits, what it hands out, what refused it.
 //!
 //! It decides nothing and allocates nothing: it may run in a copy of a process whose other
 //! threads held the allocator's lock at the moment of the clone.

@@ -15,7 +15,7 @@ use super::told::Told;
 use super::{Container, ContainerId, Runtime};
 use crate::cgroup::{CgroupPlan, CgroupRequest, ask_systemd};
 use crate::error::{Code, Error, Result};
-use crate::plan::Host;
+use crate::host::Host;
 use crate::rdt;
 use crate::spec::Spec;
 use crate::sys::process::pidfd_send_signal;

@@ -3,6 +3,7 @@
 
 use std::os::fd::OwnedFd;
 
+use caps::{CapSet, Capability};
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
 use nix::sys::stat::stat;
@@ -16,11 +17,10 @@ use super::options::ExecOptions;
 use super::state::Record;
 use crate::cgroup::CgroupPlan;
 use crate::error::{Code, Error, Result};
+use crate::host::{Modules, in_user_namespace};
 use crate::launch::opens::open_directory;
 use crate::plan::hooks::{Hook, Streams};
-use crate::plan::{
-    self, Conditions, ExecRequest, Limiter, Modules, Plan, Scorer, in_user_namespace,
-};
+use crate::plan::{self, Conditions, ExecRequest, Limiter, Plan, Scorer};
 use crate::rdt;
 use crate::seccomp::{self, Filter};
 use crate::step::words::NAMESPACES;
@@ -61,7 +61,7 @@ impl Joined<'_> {
             conditions: self.conditions,
             modules: Modules::probe(Some(&options.process), None),
             options,
-            limiter: Limiter::here(),
+            limiter: limiter(),
             inherits_keyring: self.inherits_keyring,
             filter: self.filter,
             hook,
@@ -108,6 +108,14 @@ impl Container {
         let linux = spec.config.linux().as_ref();
         let profile = linux.and_then(|linux| linux.seccomp().as_ref());
         Ok(profile.map(|profile| seccomp::compile(profile, seccomp::native()).filter))
+    }
+}
+
+/// Who may limit a process in the caller's own user namespace.
+fn limiter() -> Limiter {
+    match caps::has_cap(None, CapSet::Effective, Capability::CAP_SYS_RESOURCE) {
+        Ok(true) => Limiter::Parent,
+        _ => Limiter::Child,
     }
 }
 

@@ -21,9 +21,10 @@ use super::mountinfo;
 use super::state::Status;
 use super::views::those_that_show_cgroups;
 use crate::error::{Code, Error, Result};
+use crate::host::Modules;
 use crate::launch::refusal;
 use crate::launch::{Launched, Surroundings, launch, reap};
-use crate::plan::{self, AddRequest, Entrance, Modules, Plan};
+use crate::plan::{self, AddRequest, Entrance, Plan};
 
 /// How long the container's own file systems may keep whoever walks its paths waiting.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -21,9 +21,10 @@ use super::{own_namespaces, views};
 use crate::Notice;
 use crate::cgroup::{CgroupPlan, CgroupRequest, Limits, ask_systemd};
 use crate::error::Result;
+use crate::host::{Host, Modules};
 use crate::lxcfs;
 use crate::overlay;
-use crate::plan::{self, Conditions, CreateRequest, Host, Modules, Plan, Start};
+use crate::plan::{self, Conditions, CreateRequest, Plan, Start};
 use crate::rdt;
 use crate::seccomp::Filter;
 

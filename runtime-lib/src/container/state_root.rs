@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::geteuid;
 
 use crate::error::{Code, Error, Result};
-use crate::plan::in_user_namespace;
+use crate::host::in_user_namespace;
 
 /// The default state root: /run/capsid for root; for others $XDG_RUNTIME_DIR/capsid, else
 /// /run/user/UID/capsid when that directory exists, else /tmp/capsid-UID.

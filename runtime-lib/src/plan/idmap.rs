@@ -5,9 +5,9 @@ use std::borrow::Cow;
 
 use oci_spec::runtime::{LinuxIdMapping, Spec};
 
-use super::host::{Host, OwnIds, Subordinate};
 use super::{IdMap, IdMaps, Plan};
 use crate::error::{Code, Error, Result};
+use crate::host::{Host, OwnIds, Subordinate};
 
 /// Every id but the last, which is no id: what the initial user namespace maps.
 const ALL: IdMap = IdMap {

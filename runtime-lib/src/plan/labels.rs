@@ -7,49 +7,25 @@
 //! (CVE-2019-16884). The label holds from execve(2) on, also in a process cloned meanwhile.
 
 use std::ffi::CStr;
-use std::path::Path;
 
 use oci_spec::runtime::{Linux, Process};
 
 use super::draft::c_string;
 use super::{Open, Plan};
 use crate::error::{Code, Error, Result};
+use crate::host::Modules;
 use crate::step::{FsOption, Label, Mount, Source, Step};
 
 /// The file systems that take no label of their own.
 const UNLABELLED: [&[u8]; 5] = [b"proc", b"sysfs", b"mqueue", b"cgroup", b"cgroup2"];
 
-/// The security modules that are on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Modules {
-    pub apparmor: bool,
-    pub selinux: bool,
-}
-
-impl Modules {
-    /// Looks at the machine, but only for a configuration that asks for a label: every look is
-    /// a system call.
-    pub fn probe(process: Option<&Process>, linux: Option<&Linux>) -> Modules {
-        let profile = process.and_then(profile);
-        let label = process.and_then(label).or(linux.and_then(mount_label));
-        Modules {
-            apparmor: profile.is_some() && apparmor_is_on(),
-            selinux: label.is_some() && selinux_is_on(),
-        }
+/// The security modules whose labels a configuration asks for.
+pub(crate) fn asked_modules(process: Option<&Process>, linux: Option<&Linux>) -> Modules {
+    let label = process.and_then(label).or(linux.and_then(mount_label));
+    Modules {
+        apparmor: process.and_then(profile).is_some(),
+        selinux: label.is_some(),
     }
-}
-
-fn apparmor_is_on() -> bool {
-    let said = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled");
-    said.is_ok_and(|word| word.starts_with('Y'))
-}
-
-/// Without a policy there are no labels: every process is "kernel".
-fn selinux_is_on() -> bool {
-    let own = std::fs::read_to_string("/proc/self/attr/current");
-    let own = own.unwrap_or_default();
-    let labelled = !["", "kernel"].contains(&own.trim_end_matches(['\0', '\n']));
-    labelled && Path::new("/sys/fs/selinux/enforce").exists()
 }
 
 fn given(text: Option<&String>) -> Option<&str> {

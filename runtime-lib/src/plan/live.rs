@@ -13,8 +13,9 @@ use super::draft::{c_string, target};
 use super::labels::label_mounts;
 use super::mount_options::{flags, refuse_data};
 use super::wanted::{Wanted, over_proc};
-use super::{Modules, Open, Plan};
+use super::{Open, Plan};
 use crate::error::{Code, Error, Result};
+use crate::host::Modules;
 use crate::step::{Barrier, Mount, Root, Source, SourceLink, Step, Target};
 
 /// The container, and how the caller stands to it.

@@ -2,7 +2,9 @@
 //! steps of one child, the parent's own actions, and the places where the two meet.
 //!
 //! Pure: no fork, no mutation, no privileges; what it needs to know of the machine is in
-//! [`Host`]. `create` and `exec` differ only in the steps that they emit.
+//! [`Host`] and in the requests. A container's first process (`create`), one that joins it (`exec`,
+//! and the hooks inside), one that mounts there (`live`) and one that only has other ids
+//! (`bystanders`) differ only in the steps that they emit.
 
 mod bystanders;
 mod cgroups;
@@ -11,7 +13,6 @@ mod credentials;
 mod devices;
 mod draft;
 pub mod hooks;
-mod host;
 mod idmap;
 mod labels;
 mod live;
@@ -38,6 +39,7 @@ use nix::sched::CloneFlags;
 use oci_spec::runtime::{Process, Spec};
 
 use crate::error::Result;
+use crate::host::Host;
 use crate::notice::Notice;
 use crate::seccomp::Filter;
 use crate::step::{Barrier, Root, Step};
@@ -52,10 +54,8 @@ use scheduling::ExecAffinity;
 pub use bystanders::{holder, removal};
 pub(crate) use cgroups::cgroup_owner;
 pub use confined::Program;
-pub(crate) use host::in_user_namespace;
-pub use host::{Host, OwnIds, Subordinate};
 pub(crate) use idmap::given as given_maps;
-pub use labels::Modules;
+pub(crate) use labels::asked_modules;
 pub(crate) use live::may_cover_proc;
 pub use live::{AddRequest, Entrance, add_mount, remove_mount, see_mounts};
 pub(crate) use mount_options::{instead_of_data, known as known_mount_options};

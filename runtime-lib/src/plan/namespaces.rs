@@ -15,12 +15,12 @@ use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 
 use super::credentials::Groups;
 use super::draft::c_string;
-use super::host::Host;
 use super::process::oom_score;
 use super::{IdMaps, Open, ParentAction, Plan, Scorer};
 use super::{credentials, idmap};
 use crate::cgroup::Layout;
 use crate::error::Result;
+use crate::host::Host;
 use crate::step::{Barrier, Step};
 use crate::sys::CLONE_NEWTIME;
 

@@ -6,8 +6,9 @@ use nix::sched::CloneFlags;
 use oci_spec::runtime::Spec;
 
 use super::namespaces::Namespaces;
-use super::{Host, ParentAction, Plan};
+use super::{ParentAction, Plan};
 use crate::error::{Code, Error, Result};
+use crate::host::Host;
 use crate::spec::join;
 
 /// One device, by its name outside and inside.

@@ -4,7 +4,6 @@
 use std::collections::HashSet;
 use std::ffi::CString;
 
-use caps::{CapSet, Capability};
 use oci_spec::runtime::{PosixRlimitType, Process, Spec};
 
 use super::draft::{c_string, target};
@@ -166,16 +165,6 @@ pub enum Limiter {
     /// The child. Without that capability nobody may limit a process of another user, and
     /// lowering its own is what any process may do.
     Child,
-}
-
-impl Limiter {
-    /// Who may set them for a process in the caller's own user namespace.
-    pub fn here() -> Limiter {
-        match caps::has_cap(None, CapSet::Effective, Capability::CAP_SYS_RESOURCE) {
-            Ok(true) => Limiter::Parent,
-            _ => Limiter::Child,
-        }
-    }
 }
 
 /// The limits.

@@ -6,12 +6,12 @@ use std::path::Path;
 use nix::sched::CloneFlags;
 
 use super::hooks::{Hook, Streams};
-use super::labels::Modules;
 use super::parent::Scorer;
 use super::process::Limiter;
 use super::scheduling::Conditions;
 use crate::cgroup::CgroupPlan;
 use crate::container::{CreateOptions, ExecOptions};
+use crate::host::Modules;
 use crate::lxcfs::Lxcfs;
 use crate::rdt::Group;
 use crate::seccomp::Filter;

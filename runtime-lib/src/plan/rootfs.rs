@@ -10,7 +10,6 @@ use nix::sched::CloneFlags;
 
 use super::cgroups::JoinTurn;
 use super::draft::{c_string, target};
-use super::host::Host;
 use super::mount_options;
 use super::namespaces::Namespaces;
 use super::wanted::Wanted;
@@ -18,6 +17,7 @@ use super::{CreateRequest, OverlayDirectories, Plan, Planned, hooks, process};
 use oci_spec::runtime::Spec;
 
 use crate::error::{Code, Error, Result};
+use crate::host::Host;
 use crate::step::{Attributes, OverlayMount, Root, Step};
 
 /// Propagation, and whether it holds for all below as well.

@@ -30,7 +30,7 @@ use std::path::Path;
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use crate::error::Result;
-use crate::plan::Host;
+use crate::host::Host;
 
 /// A property of a unit.
 pub(super) type Property = (String, value::Value);

@@ -7,9 +7,11 @@ use std::ffi::CString;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use super::{IdMap, Modules};
+use oci_spec::runtime::{Linux, Process};
+
 use crate::cgroup::Layout;
 use crate::error::Result;
+use crate::plan::{IdMap, asked_modules};
 
 /// The inode of the initial user namespace's file (`USER_NS_INIT_INO` in linux/nsfs.h).
 const INITIAL_USER_NAMESPACE: u64 = 0xEFFF_FFFD;
@@ -125,6 +127,38 @@ impl Host {
     pub fn may_make_devices(&self) -> bool {
         self.own_ids.is_none() && self.has(caps::Capability::CAP_MKNOD)
     }
+}
+
+/// The security modules that are on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Modules {
+    pub apparmor: bool,
+    pub selinux: bool,
+}
+
+impl Modules {
+    /// Looks at the machine, but only for a configuration that asks for a label: every look is
+    /// a system call.
+    pub fn probe(process: Option<&Process>, linux: Option<&Linux>) -> Modules {
+        let asked = asked_modules(process, linux);
+        Modules {
+            apparmor: asked.apparmor && apparmor_is_on(),
+            selinux: asked.selinux && selinux_is_on(),
+        }
+    }
+}
+
+fn apparmor_is_on() -> bool {
+    let said = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled");
+    said.is_ok_and(|word| word.starts_with('Y'))
+}
+
+/// Without a policy there are no labels: every process is "kernel".
+fn selinux_is_on() -> bool {
+    let own = std::fs::read_to_string("/proc/self/attr/current");
+    let own = own.unwrap_or_default();
+    let labelled = !["", "kernel"].contains(&own.trim_end_matches(['\0', '\n']));
+    labelled && Path::new("/sys/fs/selinux/enforce").exists()
 }
 
 /// Whether the caller's user namespace is another than the machine's first.
