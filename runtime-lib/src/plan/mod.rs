@@ -7,6 +7,7 @@
 //! (`bystanders`) differ only in the steps that they emit.
 
 mod bystanders;
+mod cgroup_mounts;
 mod cgroups;
 mod confined;
 mod credentials;
