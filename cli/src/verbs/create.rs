@@ -6,7 +6,8 @@ use capsid_runtime::{Result, Seal};
 use clap::Args;
 
 use super::container_id::Id;
-use super::launch::{Launch, Stay};
+use super::create_flags::CreateFlags;
+use super::process_flags::Stay;
 use crate::global::Global;
 
 const NOTES: &str = "\
@@ -29,7 +30,7 @@ pub struct Create {
     bundle: PathBuf,
 
     #[command(flatten)]
-    launch: Launch,
+    launch: CreateFlags,
 }
 
 impl Create {

@@ -10,7 +10,7 @@ use clap::Args;
 use oci_spec::runtime::{BoxBuilder, Capability, LinuxCapabilities, Process};
 
 use super::container_id;
-use super::launch::{ProcessFlags, Stay, console, preserved, seccomp_receiver};
+use super::process_flags::{ProcessFlags, Stay, console, preserved, seccomp_receiver};
 use crate::foreground::{self, Reap, Signals};
 use crate::global::Global;
 use crate::terminal;

@@ -7,7 +7,8 @@ use capsid_runtime::{ContainerId, CreateOptions, Error, Explanation, Notice, Res
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use super::launch::{Launch, Stay};
+use super::create_flags::CreateFlags;
+use super::process_flags::Stay;
 use crate::global::Global;
 use crate::output;
 
@@ -93,7 +94,7 @@ pub struct Explain {
     format: Format,
 
     #[command(flatten)]
-    launch: Launch,
+    launch: CreateFlags,
 }
 
 impl Explain {

@@ -1,9 +1,11 @@
 //! The verbs: one file each, and this table of them. A verb turns its flags into one call of
 //! the library and the answer into its output; it returns the exit code of success.
 
+mod activation;
 mod completion;
 mod container_id;
 mod create;
+mod create_flags;
 mod delete;
 mod events;
 mod exec;
@@ -11,11 +13,11 @@ mod explain;
 mod features;
 mod info;
 mod kill;
-mod launch;
 mod list;
 mod matching;
 mod mounts;
 mod pause;
+mod process_flags;
 mod ps;
 mod resume;
 mod run;

@@ -7,7 +7,8 @@ use capsid_runtime::{Code, Container, ContainerId, Error, OomKilled, Result, Sea
 use clap::Args;
 
 use super::container_id::Id;
-use super::launch::{Launch, Stay};
+use super::create_flags::CreateFlags;
+use super::process_flags::Stay;
 use crate::foreground::{self, Reap, Signals};
 use crate::global::Global;
 use crate::notify::Manager;
@@ -47,7 +48,7 @@ pub struct Run {
     no_subreaper: bool,
 
     #[command(flatten)]
-    launch: Launch,
+    launch: CreateFlags,
 }
 
 impl Run {

@@ -58,19 +58,25 @@ impl Console {
     /// Refuses what does not go together, in runc's words: call it with what the process
     /// asks for, before anything is made.
     pub(crate) fn check(&self, terminal: bool) -> Result<()> {
-        let (hint, text) = match (self, terminal) {
-            (Console::Nobody, true) => (
-                "the process asks for a terminal: say who takes it with --console-socket, or let it \
-                 do without (config.json's /process/terminal, exec's --tty)",
-                "cannot allocate tty if runc will detach without setting console socket",
-            ),
-            (Console::Socket(_), false) => (
+        match (self, terminal) {
+            (Console::Nobody, true) => {
+                let tail = "cannot allocate tty if runc will detach without setting console socket";
+                Err(Error::new(Code::InvalidArgument, tail).hint(
+                    "the process asks for a terminal: say who takes it with --console-socket, or \
+                     let it do without (config.json's /process/terminal, exec's --tty)",
+                ))
+            }
+            (Console::Socket(_), false) => Err(Console::useless_socket(
                 "the process asks for no terminal: set `terminal` to true",
-                "cannot use console socket if runc will not detach or allocate tty",
-            ),
-            _ => return Ok(()),
-        };
-        Err(Error::new(Code::InvalidArgument, text).hint(hint))
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// The refusal of a socket that no terminal would go over; `hint` says why.
+    pub fn useless_socket(hint: &'static str) -> Error {
+        let tail = "cannot use console socket if runc will not detach or allocate tty";
+        Error::new(Code::InvalidArgument, tail).hint(hint)
     }
 }
 
