@@ -7,7 +7,7 @@
 use std::ffi::{CStr, OsStr, OsString};
 use std::path::PathBuf;
 
-use crate::global::ExitCodeMap;
+use crate::exit_code::{self, ExitCodeMap};
 use crate::log::{Format, LogOptions};
 
 /// The verbs that execute a program of the container's, or enter its namespaces, and so first protect
@@ -86,12 +86,9 @@ impl Early {
         matches!(self.verb(), Some("create" | "run"))
     }
 
-    /// The exit code of a failure in runc's map: 255 tells "exec never ran the command" from its statuses.
+    /// The exit code of a failure in runc's map.
     pub fn failure_code(&self) -> u8 {
-        match self.verb.as_deref() {
-            Some("exec") => 255,
-            _ => 1,
-        }
+        exit_code::of_failure(self.verb())
     }
 }
 

@@ -3,8 +3,9 @@
 use std::path::{Component, Path, PathBuf};
 
 use capsid_runtime::{CgroupDriver, Code, Error, Result, Runtime};
-use clap::{Args, Parser, ValueEnum};
+use clap::{Args, Parser};
 
+use crate::exit_code::{self, ExitCodeMap};
 use crate::log::LogOptions;
 use crate::output;
 use crate::switches::is_on;
@@ -22,17 +23,14 @@ Examples:
     capsid start web;  capsid exec web ps;  capsid kill web TERM;  capsid delete web
 
 Options stand before the verb when they concern every verb, and after it when they are the
-verb's own: capsid --root /tmp/state run --keep web. `capsid VERB --help` explains a verb.
-
-Exit codes: 0 success; 1 failure; 2 wrong usage; 255 exec failed before the command ran.
-A foreground run or exec ends with the status of its process, or 128 plus its signal.";
+verb's own: capsid --root /tmp/state run --keep web. `capsid VERB --help` explains a verb.";
 
 /// Runs containers from OCI bundles.
 #[derive(Parser)]
 #[command(
     name = "capsid",
     bin_name = "capsid",
-    after_help = EXAMPLES,
+    after_help = format!("{EXAMPLES}\n\n{}", exit_code::HELP),
     arg_required_else_help = true,
     args_override_self = true,
     disable_version_flag = true,
@@ -122,42 +120,6 @@ pub struct Global {
     /// The same as --cgroup-manager systemd; cgroupsPath is then SLICE:PREFIX:NAME
     #[arg(long, overrides_with = "cgroup_manager")]
     systemd_cgroup: bool,
-}
-
-/// Whose exit codes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum ExitCodeMap {
-    #[default]
-    Runc,
-    Docker,
-}
-
-impl ExitCodeMap {
-    /// `usual`: what runc's map has for the verb.
-    pub fn code_of(self, error: &Error, usual: u8) -> u8 {
-        match (self, error.code()) {
-            (ExitCodeMap::Runc, _) => usual,
-            (ExitCodeMap::Docker, Code::ExecNotFound) => 127,
-            (ExitCodeMap::Docker, Code::ExecDenied | Code::ExecFailed) => 126,
-            (ExitCodeMap::Docker, _) => 125,
-        }
-    }
-
-    /// What a panic ends with, which is a failure of the runtime's.
-    pub fn of_panic(self, usual: u8) -> u8 {
-        match self {
-            ExitCodeMap::Runc => usual,
-            ExitCodeMap::Docker => 125,
-        }
-    }
-
-    /// What a command line ends with that is no command.
-    pub fn wrong_usage(self) -> u8 {
-        match self {
-            ExitCodeMap::Runc => 2,
-            ExitCodeMap::Docker => 125,
-        }
-    }
 }
 
 /// A word for [`CreateOptions::rootless`](capsid_runtime::CreateOptions); its own type, because
@@ -302,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_of_later_issues_do_not_exist_yet() {
+    fn checkpoint_is_no_verb() {
         let error = parse("capsid checkpoint web").err().unwrap();
         assert!(matches!(
             error.kind(),

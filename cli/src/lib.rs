@@ -7,6 +7,7 @@
 
 mod duration;
 mod early;
+mod exit_code;
 mod foreground;
 mod global;
 mod log;
@@ -31,9 +32,8 @@ use log::Log;
 
 /// Runs one command line and says how the process ends.
 ///
-/// 0: it worked. 1: it failed. 2: the command line itself is wrong. 255: `exec` failed before
-/// the command ran. A foreground `run` or `exec` ends as the container's process did: its
-/// status, or 128 and the signal's number.
+/// The codes are in `exit_code.rs`; a foreground `run` or `exec` ends as the container's process
+/// did.
 ///
 /// `is_sealed`: the caller has seen to it that the executable can't be written through /proc, by
 /// `clone`, if that is still to be closed. `has_output`: standard output is one that its caller

@@ -8,6 +8,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, CommandFactory};
 
 use crate::early::Early;
+use crate::exit_code;
 use crate::global::CommandLine;
 use crate::log::{Format, Log};
 use crate::output;
@@ -20,7 +21,7 @@ pub fn answer(problem: &clap::Error, early: &Early, words: &[OsString]) -> u8 {
     match problem.kind() {
         ErrorKind::DisplayHelp => match output::print(problem.render().to_string()) {
             Ok(()) => 0,
-            Err(error) => log.failed(&error, map.code_of(&error, 1)),
+            Err(error) => log.failed(&error, map.code_of(&error, exit_code::of_failure(None))),
         },
         NOTHING_SAID if shows_help => {
             log.say(&problem.render().to_string());
