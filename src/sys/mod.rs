@@ -1,9 +1,9 @@
 //! How the process begins: the executable is sealed before libc is even set up, and `main` does
 //! only what a command needs of what std would do before it.
 //!
-//! create, run and exec go on in a view of their executable that a container can't write. That
-//! takes no second execve(2) (some 0.1 ms) where the program has only begun: its own segments are
-//! mapped again, from the same file seen through a read-only mount.
+//! The verbs of `SEALED` (capsid_cli) go on in a view of their executable that a container can't
+//! write. That takes no second execve(2) (some 0.1 ms) where the program has only begun: its own
+//! segments are mapped again, from the same file seen through a read-only mount.
 
 mod arena;
 
@@ -26,7 +26,7 @@ extern "C" fn main(_count: c_int, _words: *const *const c_char) -> c_int {
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
     let sealed = is_sealed();
     if sealed {
-        // Of create, run and exec; other verbs need less.
+        // Other verbs than those of `SEALED` need less.
         populate_stack();
         crate::ARENA.populate();
     }
@@ -149,13 +149,13 @@ mod first {
         name: *const c_char,
     }
 
-    /// Puts a read-only clone of this program's file in its place, for root's create, run and
-    /// exec; returns where that isn't called for or isn't possible.
+    /// Puts a read-only clone of this program's file in its place, for root's verbs
+    /// of `SEALED`; returns where that isn't called for or isn't possible.
     unsafe extern "C" fn seal(stack: *const usize) {
         // SAFETY: the pointer is the stack's as the kernel made it.
         let start = unsafe { Start::read(stack) };
         // SAFETY: the strings are the kernel's copies, which end with a NUL.
-        if start.euid != 0 || unsafe { begins(start.name, b"/dev/fd/") } || !start.may_create() {
+        if start.euid != 0 || unsafe { begins(start.name, b"/dev/fd/") } || !start.may_enter() {
             return;
         }
         let Some(clone) = Descriptor::clone_read_only() else {
@@ -452,9 +452,9 @@ mod first {
             }
         }
 
-        /// Whether some word could be a verb that starts a process. Where it is another verb's
+        /// Whether some word could be a verb of `SEALED`. Where it is another verb's
         /// argument, the seal is for nothing, and no harm.
-        fn may_create(&self) -> bool {
+        fn may_enter(&self) -> bool {
             let mut at = self.argv;
             loop {
                 // SAFETY: the array ends with a null pointer, and so does the loop.
