@@ -95,6 +95,46 @@ fn rules_are_applied_in_their_order() {
 }
 
 #[test]
+fn a_default_device_that_the_config_describes_is_opened_as_its_own_rules_say() {
+    for view in [View::V1, View::V2] {
+        if view.obstacle().is_some() {
+            continue;
+        }
+        for (user, path) in [
+            (false, "/dev/full"),
+            (false, "/dev//full"),
+            (true, "/dev/full"),
+        ] {
+            let stage = stage!(view);
+            let mut bundle = stage.bundle();
+            bundle
+                .set(
+                    "/linux/devices",
+                    json!([{"path": path, "type": "c", "major": 1, "minor": 7, "fileMode": 0o666}]),
+                )
+                .set(
+                    "/linux/resources/devices",
+                    json!([
+                        {"allow": false, "access": "rwm"},
+                        {"allow": true, "type": "c", "major": 1, "minor": 7, "access": "r"},
+                    ]),
+                );
+            if user {
+                bundle.user_namespace(100_000, 65_536);
+            }
+            // The file opens before the kernel has no room for what is written to it.
+            let script = "(: < /dev/full) && echo read; (: > /dev/full) 2>&1 | grep -o 'not permitted'; \
+                          : > /dev/zero && echo others";
+            assert_eq!(
+                stage.prints(&mut bundle, script),
+                "read\nnot permitted\nothers",
+                "{view:?} {path} {user}"
+            );
+        }
+    }
+}
+
+#[test]
 fn devices_of_the_config_are_made_with_mode_and_owner() {
     let stage = stage!();
     let mut bundle = stage.bundle();

@@ -45,6 +45,7 @@ impl Ground {
             id: "unused",
             resources: Some(&typed),
             raw: Some(&resources),
+            devices: &[],
             rootless: false,
             lenient: false,
             systemd: None,

@@ -334,7 +334,7 @@ mod tests {
 
     #[test]
     fn s17_dev_mem_is_denied_without_any_rule() {
-        let rules = DeviceRules::read(None).unwrap();
+        let rules = DeviceRules::read(None, &[]).unwrap();
         for access in [2, 4, 6] {
             assert!(!decide(&rules, Kind::Char, 1, 1, access));
         }
@@ -345,7 +345,7 @@ mod tests {
 
     #[test]
     fn the_standard_rules_make_a_short_program() {
-        let rules = DeviceRules::read(None).unwrap();
+        let rules = DeviceRules::read(None, &[]).unwrap();
         assert_eq!(assemble(&rules).unwrap().unwrap().len(), 25);
     }
 

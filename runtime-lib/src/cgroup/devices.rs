@@ -7,10 +7,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType, LinuxResources};
+use oci_spec::runtime::{LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType, LinuxResources};
 
 use super::plan::Group;
 use crate::error::{Code, Error, Result};
+use crate::step::Target;
 
 /// What may be done with a device node, as bits: the kernel's numbers (linux/bpf.h).
 pub(super) const MKNOD: u8 = 1;
@@ -18,17 +19,22 @@ pub(super) const READ: u8 = 2;
 pub(super) const WRITE: u8 = 4;
 pub(super) const ALL: u8 = MKNOD | READ | WRITE;
 
-/// What every container may do, appended to its own rules: making nodes (which opens
-/// nothing), the nodes that the runtime itself puts into /dev, terminals, and tun.
+/// The nodes that every container has: name in /dev, major and minor number; all of them
+/// characters.
+pub const DEFAULT: [(&str, u32, u32); 6] = [
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("tty", 5, 0),
+];
+
+/// What every container may do besides, appended to its own rules: making nodes (which opens
+/// nothing), terminals, and tun.
 const ALWAYS: &[(Kind, Option<u32>, Option<u32>, u8)] = &[
     (Kind::Char, None, None, MKNOD),
     (Kind::Block, None, None, MKNOD),
-    (Kind::Char, Some(1), Some(3), ALL),    // null
-    (Kind::Char, Some(1), Some(5), ALL),    // zero
-    (Kind::Char, Some(1), Some(7), ALL),    // full
-    (Kind::Char, Some(1), Some(8), ALL),    // random
-    (Kind::Char, Some(1), Some(9), ALL),    // urandom
-    (Kind::Char, Some(5), Some(0), ALL),    // tty
     (Kind::Char, Some(5), Some(2), ALL),    // ptmx
     (Kind::Char, Some(136), None, ALL),     // pts
     (Kind::Char, Some(10), Some(200), ALL), // net/tun
@@ -88,21 +94,31 @@ impl Pattern {
 }
 
 impl DeviceRules {
-    /// The list of the config with ours behind it.
+    /// The list of the config with ours behind it. A default device that is among `described`
+    /// (linux.devices) gets no rule of ours: the config says how it may be opened, too.
     ///
     /// # Errors
     /// [`Code::InvalidConfig`] with the pointer of the rule: an empty or unknown access, a
     /// type that is not a, b or c, a number out of range.
-    pub fn read(resources: Option<&LinuxResources>) -> Result<DeviceRules> {
+    pub fn read(
+        resources: Option<&LinuxResources>,
+        described: &[LinuxDevice],
+    ) -> Result<DeviceRules> {
         let asked = resources
             .and_then(|r| r.devices().as_deref())
             .unwrap_or(&[]);
-        let mut rules = Vec::with_capacity(2 * asked.len() + ALWAYS.len());
+        let mut rules = Vec::with_capacity(2 * asked.len() + DEFAULT.len() + ALWAYS.len());
         for (index, device) in asked.iter().enumerate() {
             let read = read_rule(index, device, &mut rules);
             read.map_err(|e| e.at(format!("/linux/resources/devices/{index}")))?;
         }
-        rules.extend(ALWAYS.iter().map(|&(kind, major, minor, access)| Rule {
+        let defaults = DEFAULT
+            .iter()
+            .filter(|(name, ..)| !describes(described, name));
+        let defaults =
+            defaults.map(|&(_, major, minor)| (Kind::Char, Some(major), Some(minor), ALL));
+        let ours = defaults.chain(ALWAYS.iter().copied());
+        rules.extend(ours.map(|(kind, major, minor, access)| Rule {
             allow: true,
             pattern: Pattern { major, minor, kind },
             access,
@@ -110,6 +126,12 @@ impl DeviceRules {
         }));
         Ok(DeviceRules(rules))
     }
+}
+
+fn describes(devices: &[LinuxDevice], name: &str) -> bool {
+    let place = |device: &LinuxDevice| Some(Target::new(device.path().to_str()?)?.path);
+    let mut places = devices.iter().filter_map(place);
+    places.any(|place| place.to_bytes().strip_prefix(b"dev/") == Some(name.as_bytes()))
 }
 
 fn read_rule(index: usize, device: &LinuxDeviceCgroup, rules: &mut Vec<Rule>) -> Result<()> {
@@ -348,7 +370,7 @@ pub(super) mod tests {
 
     pub fn read(devices: serde_json::Value) -> Result<DeviceRules> {
         let resources = serde_json::from_value(json!({ "devices": devices })).unwrap();
-        DeviceRules::read(Some(&resources))
+        DeviceRules::read(Some(&resources), &[])
     }
 
     /// The meaning of a list: for each kind of access the last matching rule decides.
@@ -441,7 +463,7 @@ pub(super) mod tests {
 
     #[test]
     fn without_rules_only_the_standard_devices_are_allowed() {
-        let exceptions = DeviceRules::read(None).unwrap().exceptions().unwrap();
+        let exceptions = DeviceRules::read(None, &[]).unwrap().exceptions().unwrap();
         assert_eq!(exceptions.files(), ["devices.deny", "devices.allow"]);
         assert_eq!(
             exceptions.lines(),
@@ -459,6 +481,30 @@ pub(super) mod tests {
                 "c 136:* rwm",
             ]
         );
+    }
+
+    #[test]
+    fn a_default_device_that_the_config_describes_has_no_rule_of_ours() {
+        let resources = json!({"devices": [
+            {"allow": false, "access": "rwm"},
+            {"allow": true, "type": "c", "major": 1, "minor": 7, "access": "r"},
+        ]});
+        let resources = serde_json::from_value(resources).unwrap();
+        for (path, access) in [
+            ("/dev/full", READ),
+            ("dev/./full", READ),
+            ("/dev/other", READ | WRITE),
+            ("/full", READ | WRITE),
+        ] {
+            let device = json!([{"path": path, "type": "c", "major": 1, "minor": 7}]);
+            let devices: Vec<LinuxDevice> = serde_json::from_value(device).unwrap();
+            let rules = DeviceRules::read(Some(&resources), &devices).unwrap();
+            for bit in [READ, WRITE] {
+                let seen = allowed(&rules, Kind::Char, 1, 7, bit);
+                assert_eq!(seen, access & bit != 0, "{path} {bit}");
+            }
+            assert!(allowed(&rules, Kind::Char, 1, 5, READ | WRITE), "{path}");
+        }
     }
 
     #[test]

@@ -36,6 +36,7 @@ mod update;
 mod v1;
 mod v2;
 
+pub(crate) use devices::DEFAULT as DEFAULT_DEVICES;
 pub use layout::{Hierarchy, Layout};
 pub use limits::Limits;
 pub use made::Made;

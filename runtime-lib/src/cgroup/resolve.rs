@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use oci_spec::runtime::LinuxResources;
+use oci_spec::runtime::{LinuxDevice, LinuxResources};
 
 use super::devices::{DevicePolicy, DeviceRules};
 use super::layout::Layout;
@@ -33,6 +33,8 @@ pub struct CgroupRequest<'a> {
     pub resources: Option<&'a LinuxResources>,
     /// linux.resources as it was written, for what the types cannot tell apart.
     pub raw: Option<&'a serde_json::Value>,
+    /// linux.devices.
+    pub devices: &'a [LinuxDevice],
     /// The caller is not root, or root of a user namespace only.
     pub rootless: bool,
     /// A cgroup that cannot be had is no error, as long as nothing was asked of it.
@@ -69,7 +71,7 @@ impl CgroupPlan {
         let version = layout.version();
         let mut limits = Limits::read(version, request.resources, request.raw)?;
         let mut notices = std::mem::take(&mut limits.notices);
-        let rules = DeviceRules::read(request.resources)?;
+        let rules = DeviceRules::read(request.resources, request.devices)?;
         if let (CgroupDriver::Systemd, Some(facts)) = (request.driver, request.systemd) {
             let mut plan = systemd::plan(layout, facts, request.path, request.id)?;
             if version == Version::V1 {

@@ -228,6 +228,7 @@ fn cgroup_of_config(state_dir: &StateDir, id: &ContainerId) -> Result<CgroupPlan
             id: id.as_str(),
             resources: None,
             raw: None,
+            devices: &[],
             rootless: host.rootless(),
             lenient: host.rootless(),
             systemd: systemd.as_ref(),

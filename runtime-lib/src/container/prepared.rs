@@ -194,6 +194,9 @@ fn cgroups(
             id: id.as_str(),
             resources: linux.and_then(|l| l.resources().as_ref()),
             raw: bundle.spec.raw.pointer("/linux/resources"),
+            devices: linux
+                .and_then(|l| l.devices().as_deref())
+                .unwrap_or_default(),
             rootless: host.rootless(),
             lenient: options.rootless.unwrap_or_else(|| host.rootless()),
             systemd: systemd.as_ref(),

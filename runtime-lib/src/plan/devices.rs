@@ -12,21 +12,12 @@ use super::Plan;
 use super::draft::{c_string, target};
 use super::rootfs::Scene;
 use super::wanted::Wanted;
+use crate::cgroup::DEFAULT_DEVICES;
 use crate::error::{Code, Error, Result};
 use crate::step::{Existing, Link, Node, Populate, Step, Target, Way};
 
 /// Mode of a node that asks for none.
 const MODE: u32 = 0o666;
-
-/// Name in /dev, major and minor number; all of them characters.
-const DEFAULT: [(&str, u32, u32); 6] = [
-    ("null", 1, 3),
-    ("zero", 1, 5),
-    ("full", 1, 7),
-    ("random", 1, 8),
-    ("urandom", 1, 9),
-    ("tty", 5, 0),
-];
 
 /// The pseudoterminal multiplexer.
 const PTMX: (u32, u32) = (5, 2);
@@ -80,7 +71,9 @@ impl Scene<'_> {
             let mut asked = asked.iter().filter(|asked| asked.directory == "dev");
             asked.any(|asked| asked.node.name.to_bytes() == name.as_bytes())
         };
-        let nodes = DEFAULT.into_iter().filter(|(name, ..)| !described(name));
+        let nodes = DEFAULT_DEVICES
+            .into_iter()
+            .filter(|(name, ..)| !described(name));
         let nodes = nodes.map(|(name, major, minor)| {
             Ok(Node {
                 name: c_string(name, "")?,
