@@ -366,6 +366,29 @@ fn a_user_can_open_the_standard_streams_anew() {
 }
 
 #[test]
+fn a_stream_that_is_a_device_of_everybodys_keeps_its_owner() {
+    let stage = stage!();
+    let mut bundle = stage.bundle();
+    bundle.set("/process/user", json!({"uid": 1000, "gid": 1000}));
+    bundle.sh("true");
+    // Nodes of the test's own, for what fails here would be the machine's /dev.
+    let script = "for n in '1 3' '1 5' '1 7' '1 8' '1 9'; do rm -f $3; mknod -m 666 $3 c $n; \
+                  before=$(stat -c %u:%z $3); $capsid run --bundle $1 $2 <$3 || exit 1; \
+                  [ \"$before\" = \"$(stat -c %u:%z $3)\" ] || echo \"$n: $before, $(stat -c %u:%z $3)\"; done";
+    let id = stage.id();
+    bundle.write(&id);
+    let outcome = stage.shell(
+        script,
+        &[
+            &bundle.folder.to_string_lossy(),
+            &id,
+            &stage.path("node").to_string_lossy(),
+        ],
+    );
+    assert_eq!(outcome.ok().line(), "");
+}
+
+#[test]
 fn s12_a_sysctl_leads_to_no_other_file_and_its_value_to_no_other_parameter() {
     let stage = stage!();
     let host = |name: &str| std::fs::read_to_string(format!("/proc/sys/{name}")).unwrap();

@@ -3,9 +3,10 @@
 use std::os::fd::AsRawFd;
 
 use nix::errno::Errno;
-use nix::sys::stat::makedev;
+use nix::sys::stat::{SFlag, makedev};
 
 use super::Child;
+use crate::cgroup::DEFAULT_DEVICES;
 use crate::report::{Refused, call};
 use crate::step::Slot;
 use crate::sys::fd;
@@ -21,13 +22,13 @@ impl Child<'_> {
     }
 }
 
-/// /dev/null belongs to everybody. What can't be given (a closed descriptor, a read-only file
-/// system, a file of a user that is not mapped) stays as it is.
+/// A device that every container has belongs to everybody, and the node is the host's own. What
+/// can't be given (a closed descriptor, a read-only file system, a file of a user that is not
+/// mapped) stays as it is.
 pub(super) fn own(uid: u32) -> Result<(), Refused> {
-    let null = makedev(1, 3);
     for stream in 0..3 {
         match fd::status(stream) {
-            Ok(stat) if stat.st_rdev == null || stat.st_uid == uid => continue,
+            Ok(stat) if stat.st_uid == uid || is_everybodys(&stat) => continue,
             Ok(_) => {}
             Err(_) => continue,
         }
@@ -37,4 +38,12 @@ pub(super) fn own(uid: u32) -> Result<(), Refused> {
         }
     }
     Ok(())
+}
+
+fn is_everybodys(stat: &libc::stat) -> bool {
+    let number = |(_, major, minor): (&str, u32, u32)| makedev(major.into(), minor.into());
+    stat.st_mode & libc::S_IFMT == SFlag::S_IFCHR.bits()
+        && DEFAULT_DEVICES
+            .into_iter()
+            .any(|device| number(device) == stat.st_rdev)
 }
