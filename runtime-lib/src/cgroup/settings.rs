@@ -171,17 +171,14 @@ impl Writer<'_> {
 }
 
 fn missing(setting: &Setting, controller: &str) -> String {
-    if setting.row.pointer.ends_with("memory/swap") {
-        return "this kernel does not account swap (boot option swapaccount=1)".to_owned();
+    if !setting.row.missing.is_empty() {
+        return setting.row.missing.to_owned();
     }
     match controller {
         "hugetlb" => match huge_page_sizes().as_slice() {
             [] => "this machine has no huge pages".to_owned(),
             sizes => format!("this machine has pages of {}", sizes.join(", ")),
         },
-        "blkio" => {
-            "no scheduler that weighs is loaded (bfq), and the kernel has no io.weight".to_owned()
-        }
         _ if setting.is_unified() => "the kernel has no such file".to_owned(),
         controller => format!("the {controller} controller is not available here"),
     }

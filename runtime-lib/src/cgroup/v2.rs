@@ -59,11 +59,7 @@ impl<'a> V2<'a> {
     }
 
     fn write_all(&self, limits: &Limits) -> Result<()> {
-        // An idle group has no weight, and systemd has made it idle before this.
-        let idle = |s: &Setting| s.file == "cpu.idle" && s.value == "1";
-        let idle = limits.settings.iter().any(idle);
-        let taken = |s: &&Setting| !(idle && s.file == "cpu.weight");
-        let settings: Vec<_> = limits.settings.iter().filter(taken).collect();
+        let settings: Vec<_> = limits.settings.iter().collect();
         let enable = || self.enable(&settings);
         let written = write_all(&self.group.dir(), &settings, Some(&enable));
         written.map_err(|error| match error.os_error() {

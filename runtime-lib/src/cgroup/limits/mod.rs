@@ -1,5 +1,6 @@
-//! The limits of linux.resources: what is asked for (asked.rs), the one table that says what
-//! each setting is called and becomes (table.rs), and the writes that come out of them.
+//! The limits of linux.resources: what is asked for (asked.rs), the table that says what each
+//! setting is called and becomes (table.rs, which names what else a setting needs), and the writes
+//! that come out of them.
 //!
 //! Values are computed here once, before anything is made; writing them is the managers'
 //! business.
@@ -18,7 +19,7 @@ use std::borrow::Cow;
 use oci_spec::runtime::LinuxResources;
 
 use self::asked::Asked;
-use self::table::{Column, MEMSW, Row, SWAP, TABLE, Write};
+use self::table::{Column, IDLE_FILE, Row, TABLE, WEIGHTS, Write};
 use self::usage::UsageCheck;
 use super::devices::DevicePolicy;
 use super::plan::Group;
@@ -94,8 +95,18 @@ impl Limits {
             };
             limits.take(row, column, &asked)?;
         }
+        limits.spare_idle();
         limits.usage = UsageCheck::of(&asked);
         Ok(limits)
+    }
+
+    /// Leaves out the weights of a group that is to be idle: it has none, and the kernel refuses to
+    /// write one once it is idle, which systemd may have made it before.
+    fn spare_idle(&mut self) {
+        let last = self.settings.iter().rfind(|s| s.file == IDLE_FILE);
+        if last.is_some_and(|s| s.value.trim() == "1") {
+            self.settings.retain(|s| !WEIGHTS.contains(&&*s.file));
+        }
     }
 
     fn take(&mut self, row: &'static Row, column: &Column, asked: &Asked<'_>) -> Result<()> {
@@ -218,13 +229,6 @@ impl Setting {
     /// Whether the file may be missing, and that is no loss: what is asked for is what a
     /// kernel without it does.
     pub(super) fn may_be_absent(&self) -> bool {
-        match &*self.file {
-            _ if self.is_unified() => false,
-            MEMSW => self.value == "-1",
-            SWAP => self.value == "max" || self.value == "0",
-            "cpu.idle" | "cpu.cfs_burst_us" | "cpu.max.burst" => self.value == "0",
-            // Reservations are counted since Linux 5.7, on v1 and v2.
-            file => file.starts_with("hugetlb.") && file.contains(".rsvd."),
-        }
+        (self.row.dispensable)(&self.file, &self.value)
     }
 }

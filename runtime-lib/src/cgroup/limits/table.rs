@@ -2,9 +2,16 @@
 //! v1 and in cgroup v2, how its value is converted, and what happens where a version has
 //! nothing of the kind. A row's order is the order of the writes.
 //!
-//! A new row also wants its member in `asked` (from the text, where oci-spec's types lack it, and then
-//! in spec/unknown.rs), an example in the tests below, a row of `../systemd/properties.rs` if
-//! systemd.resource-control(5) has it, and the option of `update` that asks for it.
+//! A new row also wants:
+//! - its member in `asked` (from the text, where oci-spec's types lack it, and then in
+//!   spec/unknown.rs and its test);
+//! - a line of `ZERO_LEAVES` in spec/resources.rs where engines write a zero for what they leave,
+//!   one of `KEYED` there where an update has only some elements of a list, and the option of
+//!   `update` that asks for it;
+//! - a row of `../systemd/properties.rs` if systemd.resource-control(5) has it;
+//! - a case of `value_before` in `../update.rs` where the file doesn't read as it is written;
+//! - an example in the tests beside this file, in tests/controllers.rs, in the fuzzer's seeds and
+//!   in the differential test.
 
 use super::asked::Asked;
 use super::convert::{
@@ -26,6 +33,11 @@ pub(in crate::cgroup) struct Row {
     /// The kernel checks this value against the next row's old one: when it refuses, the
     /// next row is written first (a limit is raised together with its companion).
     pub with_next: bool,
+    /// Whether a file may be missing that would get this value, and that is no loss: what is asked
+    /// for is what a kernel without it does.
+    pub dispensable: fn(file: &str, value: &str) -> bool,
+    /// Why the file is missing, where it isn't the controller that is.
+    pub missing: &'static str,
 }
 
 /// What a version makes of a setting.
@@ -62,6 +74,8 @@ const fn row(pointer: &'static str, controller: &'static str, v1: Column, v2: Co
         v2,
         range: "",
         with_next: false,
+        dispensable: |_, _| false,
+        missing: "",
     }
 }
 
@@ -75,18 +89,29 @@ impl Row {
         self.with_next = true;
         self
     }
+
+    const fn dispensable(mut self, test: fn(&str, &str) -> bool) -> Row {
+        self.dispensable = test;
+        self
+    }
+
+    const fn missing(mut self, why: &'static str) -> Row {
+        self.missing = why;
+        self
+    }
 }
 
 use Column::{Elsewhere, Lacks, Many, One, Refuses};
 
 pub(super) const TABLE: &[Row] = &[
-    // The kernel takes no shares for a group that is idle.
+    // The kernel takes no shares for a group that is idle still.
     row(
         IDLE,
         "cpu",
-        One("cpu.idle", |a| a.idle.filter(|v| *v == 0).map(text)),
-        One("cpu.idle", |a| a.idle.filter(|v| *v == 0).map(text)),
-    ),
+        One(IDLE_FILE, |a| a.idle.filter(|v| *v == 0).map(text)),
+        One(IDLE_FILE, |a| a.idle.filter(|v| *v == 0).map(text)),
+    )
+    .dispensable(is_zero),
     row(
         "/linux/resources/cpu/shares",
         "cpu",
@@ -97,8 +122,8 @@ pub(super) const TABLE: &[Row] = &[
     row(
         IDLE,
         "cpu",
-        One("cpu.idle", |a| a.idle.filter(|v| *v != 0).map(text)),
-        One("cpu.idle", |a| a.idle.filter(|v| *v != 0).map(text)),
+        One(IDLE_FILE, |a| a.idle.filter(|v| *v != 0).map(text)),
+        One(IDLE_FILE, |a| a.idle.filter(|v| *v != 0).map(text)),
     )
     .range("0 or 1"),
     // A burst is at most the quota: the old one must not be in the new quota's way.
@@ -107,7 +132,8 @@ pub(super) const TABLE: &[Row] = &[
         "cpu",
         One("cpu.cfs_burst_us", no_burst),
         One("cpu.max.burst", no_burst),
-    ),
+    )
+    .dispensable(is_zero),
     row(
         "/linux/resources/cpu/period",
         "cpu",
@@ -129,7 +155,8 @@ pub(super) const TABLE: &[Row] = &[
         One("cpu.cfs_burst_us", |a| a.burst.map(text)),
         One("cpu.max.burst", |a| a.burst.map(text)),
     )
-    .range("microseconds, at most the quota"),
+    .range("microseconds, at most the quota")
+    .dispensable(is_zero),
     row(
         "/linux/resources/cpu/realtimePeriod",
         "cpu",
@@ -173,7 +200,11 @@ pub(super) const TABLE: &[Row] = &[
         One(MEMSW, |a| a.memory_and_swap().map(text)),
         One(SWAP, |a| a.swap_alone().map(bytes)),
     )
-    .range("bytes of memory and swap together, or -1"),
+    .range("bytes of memory and swap together, or -1")
+    .dispensable(|file, value| {
+        value == if file == MEMSW { "-1" } else { "max" } || (file == SWAP && value == "0")
+    })
+    .missing("this kernel does not account swap (boot option swapaccount=1)"),
     row(
         "/linux/resources/memory/reservation",
         "memory",
@@ -233,14 +264,16 @@ pub(super) const TABLE: &[Row] = &[
         Many(|a| a.weight.map(bfq_weight).into_iter().collect()),
         Many(|a| a.weight.map(io_weight).into_iter().collect()),
     )
-    .range("10 to 1000"),
+    .range("10 to 1000")
+    .missing(NO_WEIGHTS),
     row(
         "/linux/resources/blockIO/weightDevice",
         "blkio",
         Many(|a| bfq_weights(a.weights)),
         Many(|a| io_weights(a.weights)),
     )
-    .range("10 to 1000, of a disk that is there"),
+    .range("10 to 1000, of a disk that is there")
+    .missing(NO_WEIGHTS),
     row(
         "/linux/resources/blockIO/leafWeight",
         "blkio",
@@ -281,7 +314,9 @@ pub(super) const TABLE: &[Row] = &[
         Many(|a| huge_pages_v1(a.huge_pages)),
         Many(|a| huge_pages_v2(a.huge_pages)),
     )
-    .range("bytes of pages of a size that the machine has"),
+    .range("bytes of pages of a size that the machine has")
+    // Reservations are counted since Linux 5.7, on v1 and v2.
+    .dispensable(|file, _| file.contains(".rsvd.")),
     row(
         "/linux/resources/rdma",
         "rdma",
@@ -324,11 +359,21 @@ const ALWAYS_HIERARCHICAL: &str =
     "ignored: the kernel always counts hierarchically (since Linux 5.11)";
 const NO_LEAVES: &str = "ignored: the kernel has no leaf weights any more (since Linux 5.0)";
 const THROTTLE: &str = "a rate of a disk (no partition) that is there";
-pub(super) const MEMSW: &str = "memory.memsw.limit_in_bytes";
-pub(super) const SWAP: &str = "memory.swap.max";
+const NO_WEIGHTS: &str =
+    "no scheduler that weighs is loaded (bfq), and the kernel has no io.weight";
+/// What makes a group idle, and what an idle group has none of.
+pub(super) const IDLE_FILE: &str = "cpu.idle";
+pub(super) const WEIGHTS: [&str; 3] = ["cpu.shares", "cpu.weight", "cpu.weight.nice"];
+const MEMSW: &str = "memory.memsw.limit_in_bytes";
+const SWAP: &str = "memory.swap.max";
 
 fn no_burst(asked: &Asked<'_>) -> Option<String> {
     let changed = asked.quota.is_some() || asked.period.is_some();
     let later = asked.burst.filter(|burst| *burst != 0 && changed);
     later.map(|_| "0".to_owned())
+}
+
+/// The kernel's own value of a file that says how much of something there is.
+fn is_zero(_: &str, value: &str) -> bool {
+    value == "0"
 }

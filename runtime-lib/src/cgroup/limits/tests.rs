@@ -1,9 +1,13 @@
 //! What comes out of which resources on which version.
 
+use std::path::PathBuf;
+
 use serde_json::json;
 
 use super::convert::weight;
 use super::*;
+use crate::cgroup::CgroupManager;
+use crate::cgroup::v2::V2;
 
 fn read(version: Version, resources: serde_json::Value) -> Result<Vec<(String, String)>> {
     let typed: LinuxResources = serde_json::from_value(resources.clone()).unwrap();
@@ -41,8 +45,8 @@ const EXAMPLES: &[Example] = &[
     ),
     (
         r#"{"cpu": {"shares": 512, "idle": 1}}"#,
-        &["cpu.shares=512", "cpu.idle=1"],
-        &["cpu.weight=59", "cpu.idle=1"],
+        &["cpu.idle=1"],
+        &["cpu.idle=1"],
     ),
     (
         r#"{"cpu": {"shares": 512, "idle": 0}}"#,
@@ -249,6 +253,56 @@ fn every_row_of_the_table_is_in_the_examples() {
             row.pointer
         );
     }
+}
+
+#[test]
+fn explain_lists_the_writes_that_an_idle_group_gets_and_no_weight() {
+    for (resources, expected) in [
+        (
+            json!({"cpu": {"shares": 512, "idle": 1}}),
+            &["cpu.idle=1"][..],
+        ),
+        (
+            json!({"cpu": {"shares": 512}, "unified": {"cpu.idle": "1"}}),
+            &["cpu.idle=1"],
+        ),
+        (
+            json!({"cpu": {"shares": 512, "idle": 0}}),
+            &["cpu.idle=0", "cpu.weight=59"],
+        ),
+    ] {
+        let place = tempfile::tempdir().unwrap();
+        let files = ["cpu.idle", "cpu.weight"].map(|name| place.path().join(name));
+        files
+            .iter()
+            .for_each(|file| std::fs::write(file, "").unwrap());
+        let group = Group {
+            controllers: Vec::new(),
+            mount: place.path().to_owned(),
+            path: "/".into(),
+        };
+        let typed = serde_json::from_value(resources.clone()).unwrap();
+        let limits = Limits::read(Version::V2, Some(&typed), Some(&resources)).unwrap();
+        V2::new(&group).apply(&limits).unwrap();
+        let read = |file: &PathBuf| std::fs::read_to_string(file).unwrap();
+        let written = files.iter().filter(|file| !read(file).is_empty());
+        let writes: Vec<_> = written
+            .map(|file| format!("write {} to {}", read(file), file.display()))
+            .collect();
+        let explained = limits.describe(&group);
+        assert_eq!(explained, writes, "{resources}");
+        let pairs = files.iter().zip(["cpu.idle", "cpu.weight"]);
+        let pairs = pairs.filter(|(file, _)| !read(file).is_empty());
+        let pairs: Vec<_> = pairs
+            .map(|(file, name)| format!("{name}={}", read(file)))
+            .collect();
+        assert_eq!(pairs, expected, "{resources}");
+    }
+    let roused = json!({"cpu": {"idle": 1}, "unified": {"cpu.idle": "0", "cpu.weight": "7"}});
+    assert_eq!(
+        written(Version::V2, roused),
+        ["cpu.idle=1", "cpu.idle=0", "cpu.weight=7"]
+    );
 }
 
 #[test]

@@ -1,6 +1,10 @@
 //! What the kernel counts beyond runc's document: bursts, what I/O costs (blk-iocost), the
-//! handles of RDMA and the machine's miscellaneous resources. Both versions have the same files
-//! for all but the cost of I/O, which is v2's.
+//! handles of RDMA and the machine's miscellaneous resources. Both versions of cgroups have the
+//! same files for all but the cost of I/O, which is cgroup v2's: v1 calls its controller blkio, so
+//! that `io` finds nothing there.
+//!
+//! The document with these is version 2 of the format (`json-v2`, stats-v2.json), of either version
+//! of cgroups.
 
 use std::collections::BTreeMap;
 
