@@ -202,16 +202,35 @@ fn f17_a_cgroup_that_is_frozen_is_refused_and_stays_as_it_is() {
         bundle.sleeps().set("/linux/cgroupsPath", json!(path));
         let folder = view.cgroup("freezer", &path);
         std::fs::create_dir(&folder).unwrap();
-        let (file, frozen) = match view.is_v2() {
-            true => ("cgroup.freeze", "1"),
-            false => ("freezer.state", "FROZEN"),
+        let (file, frozen, thawed) = match view.is_v2() {
+            true => ("cgroup.freeze", "1", "0"),
+            false => ("freezer.state", "FROZEN", "THAWED"),
         };
-        std::fs::write(folder.join(file), frozen).unwrap();
+        let file = folder.join(file);
+        let stopped = Stopped {
+            file: &file,
+            thawed,
+        };
+        std::fs::write(&file, frozen).unwrap();
         let words = ["container's cgroup unexpectedly frozen"];
         stage.try_create(&bundle).refuses(&words);
-        let now = std::fs::read_to_string(folder.join(file)).unwrap();
+        let now = std::fs::read_to_string(&file).unwrap();
         assert_eq!(now.trim(), frozen, "{view:?}");
+        drop(stopped);
         std::fs::remove_dir(&folder).unwrap();
+    }
+}
+
+/// A frozen cgroup, which is thawed before the stage is cleared: whoever got into it, where nobody
+/// should, couldn't be killed, and the test would wait instead of failing.
+struct Stopped<'a> {
+    file: &'a std::path::Path,
+    thawed: &'a str,
+}
+
+impl Drop for Stopped<'_> {
+    fn drop(&mut self) {
+        let _ = std::fs::write(self.file, self.thawed);
     }
 }
 
