@@ -486,3 +486,30 @@ fn whether_a_cgroup_can_be_done_without_is_said_by_rootless() {
         assert_eq!(outcome.code, code, "{word}: {outcome}");
     }
 }
+
+/// v1's directories are made while the process is at its mounts, cgroup2's are what it is born into.
+#[test]
+fn explain_has_the_order_in_which_create_makes_the_cgroups() {
+    for view in [View::V1, View::V2] {
+        if view.obstacle().is_some() {
+            continue;
+        }
+        let stage = stage!(view);
+        let path = Stage::cgroups_path(&stage.id());
+        let mut bundle = stage.bundle();
+        bundle
+            .set("/linux/cgroupsPath", json!(path))
+            .write("explained");
+        let folder = bundle.folder.to_string_lossy().into_owned();
+        let explained = stage.call(&["explain", &folder]).ok().stdout;
+        let own = match view.is_v2() {
+            true => format!("mkdir /sys/fs/cgroup{path}"),
+            false => format!("pids{path}"),
+        };
+        let position = |is: &dyn Fn(&str) -> bool| explained.lines().position(is);
+        let cloned = position(&|line| line.starts_with("clone"));
+        let made = position(&|line| line.contains("mkdir ") && line.ends_with(&own));
+        assert!(made.is_some() && cloned.is_some(), "{explained}");
+        assert_eq!(made < cloned, view.is_v2(), "{view:?}: {explained}");
+    }
+}

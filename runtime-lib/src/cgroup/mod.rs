@@ -35,6 +35,7 @@ mod trigger;
 mod update;
 mod v1;
 mod v2;
+mod words;
 
 pub(crate) use devices::DEFAULT as DEFAULT_DEVICES;
 pub use layout::{Hierarchy, Layout};
@@ -50,6 +51,7 @@ pub use stats::{Further, Stats};
 pub use systemd::{Facts as SystemdFacts, SYSTEMD_ANNOTATIONS, Unit, ask as ask_systemd};
 pub use trigger::{Resource, Trigger, Waiting};
 pub use update::Change;
+pub use words::Actions;
 
 use nix::sys::signal::Signal;
 

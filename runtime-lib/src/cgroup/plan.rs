@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::layout::Layout;
-use super::limits::{Limits, Version};
+use super::limits::Version;
 use super::systemd::Unit;
 use crate::container::SubCgroup;
 use crate::error::{Code, Error, Result};
@@ -156,31 +156,6 @@ impl CgroupPlan {
     /// cgroup2: the directory for CLONE_INTO_CGROUP (clone(2)).
     pub fn clone_into(&self) -> Option<PathBuf> {
         self.unified.as_ref().map(Group::dir)
-    }
-
-    /// What [`super::CgroupManager::begin`] and its like will do, one line an action.
-    pub fn describe(&self, limits: &Limits) -> Vec<String> {
-        let mut lines = Vec::new();
-        lines.extend(self.systemd.iter().map(|unit| unit.describe(limits)));
-        for group in self.groups() {
-            let dir = group.dir();
-            if self.systemd.as_ref().is_none_or(Unit::has_subgroup) {
-                lines.push(format!("mkdir {}", dir.display()));
-            }
-            if group.has("cpuset") && !limits.sets_whole_cpuset() {
-                let seeded = "copy cpuset.cpus and cpuset.mems from the parent to";
-                lines.push(format!("{seeded} {}", dir.display()));
-            }
-            for line in limits.describe(group) {
-                lines.push(line);
-            }
-        }
-        if let Some(group) = self.given_away() {
-            let dir = group.dir();
-            let dir = dir.display();
-            lines.push(format!("mkdir {dir}, and move the waiting process there"));
-        }
-        lines
     }
 
     /// Whether a path is in a hierarchy that the container has a directory in.

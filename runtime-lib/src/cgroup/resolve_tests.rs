@@ -160,7 +160,9 @@ fn the_plan_survives_its_journal() {
 fn every_action_is_printed() {
     let resources = json!({"cpu": {"shares": 512}, "memory": {"limit": 4194304}});
     let (plan, limits, _) = Ask { resources, ..ask() }.of(&hybrid()).unwrap();
-    let lines = plan.describe(&limits);
+    let actions = plan.describe(&limits);
+    assert_eq!(actions.begin, ["mkdir /cg/unified/web"]);
+    let lines = actions.finish;
     let expected = [
         "mkdir /cg/cpu,cpuacct/job/web",
         "write 512 to /cg/cpu,cpuacct/job/web/cpu.shares",
@@ -175,12 +177,13 @@ fn every_action_is_printed() {
         "mkdir /cg/cpuset/web",
         "copy cpuset.cpus and cpuset.mems from the parent to /cg/cpuset/web",
         "mkdir /cg/systemd/job/web",
-        "mkdir /cg/unified/web",
     ];
-    assert_eq!(lines[lines.len() - 4..], tail);
+    assert_eq!(lines[lines.len() - 3..], tail);
     let (plan, limits, _) = ask().of(&v2()).unwrap();
     let attach = "attach a program of 11 device rules to /cg/a/web";
-    assert_eq!(plan.describe(&limits), ["mkdir /cg/a/web", attach]);
+    let actions = plan.describe(&limits);
+    assert_eq!(actions.begin, ["mkdir /cg/a/web"]);
+    assert_eq!(actions.finish, [attach]);
 }
 
 #[test]
@@ -370,7 +373,15 @@ fn annotations_put_a_cgroup_below_the_units_and_one_below_that() {
         );
         let unit = plan.systemd.as_ref().unwrap();
         assert_eq!(unit.dir(Path::new(&own)), Path::new(scope));
-        let lines = plan.describe(&Limits::default());
+        let actions = plan.describe(&Limits::default());
+        assert!(actions.begin.is_empty() && actions.finish.is_empty());
+        assert!(
+            actions
+                .delegate
+                .iter()
+                .all(|line| line.starts_with("mkdir "))
+        );
+        let lines = [actions.place, actions.delegate].concat();
         let made = |dir: &str| {
             lines
                 .iter()

@@ -104,7 +104,7 @@ impl Drop for Cgroups<'_> {
 
 /// Whether a mount has its source in one of the hierarchies, other than those that are made
 /// after the process has joined.
-fn shows_early(prepared: &Prepared) -> bool {
+pub(super) fn shows_early(prepared: &Prepared) -> bool {
     if prepared.cgroup.legacy.is_empty() {
         // All of v2's directory is there before the process.
         return false;

@@ -5,12 +5,13 @@ use std::fmt;
 use serde::Serialize;
 
 use super::bundle::Bundle;
+use super::cgroups::shows_early;
 use super::options::CreateOptions;
 use super::prepared::Prepared;
 use super::{ContainerId, Runtime};
 use crate::Notice;
 use crate::error::{Error, Result};
-use crate::plan::Start;
+use crate::plan::{Beside, Plan, Start};
 use crate::step::Step;
 
 /// What create would do, in order. `Display` is for people, `Serialize` for programs.
@@ -18,6 +19,9 @@ use crate::step::Step;
 pub struct Explanation {
     /// What is made and limited before the clone.
     pub cgroup: Vec<String>,
+    /// What the parent makes and limits after it, while the child works.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub meanwhile: Vec<String>,
     /// The child's steps, with the parent's actions where the child waits for them.
     pub steps: Vec<ExplainedStep>,
     /// Settings that will not act as they were written.
@@ -65,31 +69,45 @@ impl Runtime {
 
 fn explanation(prepared: &Prepared) -> Explanation {
     let plan = &prepared.plan;
-    let meanwhile = |step: &Step| match step {
-        Step::Meet(barrier) => {
-            let due = plan.parent.iter().filter(|(when, _)| when == barrier);
-            due.map(|(_, action)| action.to_string()).collect()
-        }
-        _ => Vec::new(),
+    let mut cgroups = prepared.cgroup.describe(&prepared.limits);
+    let mut before = cgroups.begin;
+    if shows_early(prepared) {
+        before.append(&mut cgroups.finish);
+    }
+    before.extend(prepared.rdt.iter().flat_map(|group| group.describe()));
+    let beside = Beside {
+        cloned: &cgroups.finish,
+        unit: &cgroups.place,
+        ready: &cgroups.delegate,
     };
     let steps = plan.steps.iter().map(|planned| ExplainedStep {
         step: planned.step.to_string(),
         pointer: planned.pointer.clone(),
         calls: planned.step.calls(),
-        parent: meanwhile(&planned.step),
+        parent: match planned.step {
+            Step::Meet(barrier) => plan.actions(barrier, beside),
+            _ => Vec::new(),
+        },
     });
     Explanation {
-        cgroup: before_the_clone(prepared),
+        cgroup: before,
         steps: steps.collect(),
         notices: plan.notices.clone(),
-        plan: format!("{plan:#}"),
+        plan: format!("{:#}", Text { plan, beside }),
+        meanwhile: cgroups.finish,
     }
 }
 
-fn before_the_clone(prepared: &Prepared) -> Vec<String> {
-    let mut lines = prepared.cgroup.describe(&prepared.limits);
-    lines.extend(prepared.rdt.iter().flat_map(|group| group.describe()));
-    lines
+/// The plan with what is done beside it.
+struct Text<'a> {
+    plan: &'a Plan,
+    beside: Beside<'a>,
+}
+
+impl fmt::Display for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.plan.write(f, self.beside)
+    }
 }
 
 impl fmt::Display for Explanation {

@@ -67,6 +67,7 @@ pub use process::Limiter;
 pub(crate) use process::limit_words;
 pub use request::{CreateRequest, ExecRequest, Start};
 pub use scheduling::Conditions;
+pub(crate) use words::Beside;
 
 /// A step, and the setting of config.json that asked for it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,12 +4,45 @@ use std::fmt;
 
 use super::process::limit_words;
 use super::{IdMap, IdMaps, NetDevice, ParentAction, Plan, Scorer};
-use crate::step::{Step, namespaces};
+use crate::step::{Barrier, Step, namespaces};
+
+/// What the parent does beside the plan's own actions.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Beside<'a> {
+    /// After the clone, while the child works.
+    pub cloned: &'a [String],
+    /// After it has had systemd start the unit.
+    pub unit: &'a [String],
+    /// At last, when the child is ready.
+    pub ready: &'a [String],
+}
 
 impl fmt::Display for Plan {
     /// How the child is born, each step with its JSON pointer and what the parent does
     /// meanwhile, what is executed, and the notices; `{:#}` adds how each mount is made.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write(f, Beside::default())
+    }
+}
+
+impl Plan {
+    /// What the parent does while the child waits at this barrier, in its order.
+    pub(crate) fn actions(&self, barrier: Barrier, beside: Beside<'_>) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (_, action) in self.parent.iter().filter(|(at, _)| *at == barrier) {
+            lines.push(action.to_string());
+            if matches!(action, ParentAction::Place(_)) {
+                lines.extend_from_slice(beside.unit);
+            }
+        }
+        if barrier == Barrier::Ready {
+            lines.extend_from_slice(beside.ready);
+        }
+        lines
+    }
+
+    /// The plan as text, as its `Display` says.
+    pub(crate) fn write(&self, f: &mut fmt::Formatter<'_>, beside: Beside<'_>) -> fmt::Result {
         write!(f, "clone")?;
         if !self.namespaces.is_empty() {
             write!(f, " with new namespaces: {}", namespaces(self.namespaces))?;
@@ -18,6 +51,9 @@ impl fmt::Display for Plan {
             write!(f, ", into the cgroup {}", cgroup.display())?;
         }
         writeln!(f)?;
+        for line in beside.cloned {
+            writeln!(f, "     the parent: {line}")?;
+        }
         for (n, planned) in self.steps.iter().enumerate() {
             write!(f, "{:>3}. {}", n + 1, planned.step)?;
             match &planned.pointer {
@@ -29,9 +65,8 @@ impl fmt::Display for Plan {
                 writeln!(f, "     by {}", calls.join(", "))?;
             }
             if let Step::Meet(barrier) = planned.step {
-                let here = self.parent.iter().filter(|(at, _)| *at == barrier);
-                for (_, action) in here {
-                    writeln!(f, "     the parent: {action}")?;
+                for line in self.actions(barrier, beside) {
+                    writeln!(f, "     the parent: {line}")?;
                 }
             }
         }

@@ -173,7 +173,7 @@ impl Limits {
     }
 
     /// The writes into a directory, as `explain` prints them.
-    pub(super) fn describe(&self, group: &Group) -> Vec<String> {
+    pub(super) fn describe_writes(&self, group: &Group) -> Vec<String> {
         let dir = group.dir();
         let write = |s: &Setting| {
             let path = dir.join(&*s.file);
@@ -184,14 +184,20 @@ impl Limits {
                 None => line,
             }
         };
-        let mut lines: Vec<_> = self.of(group).into_iter().map(write).collect();
-        if let Some(policy) = &self.devices {
-            lines.extend(policy.describe(group));
-        }
-        if let Some(owner) = self.owner.filter(|_| self.version == Version::V2) {
-            lines.push(format!("give {} to the user {owner}", dir.display()));
-        }
-        lines
+        self.of(group).into_iter().map(write).collect()
+    }
+
+    /// What is done to it for the devices.
+    pub(super) fn describe_devices(&self, group: &Group) -> Vec<String> {
+        let policy = self.devices.as_ref();
+        policy.map_or_else(Vec::new, |policy| policy.describe(group))
+    }
+
+    /// Whom it is given to.
+    pub(super) fn describe_gift(&self, group: &Group) -> Option<String> {
+        let owner = self.owner.filter(|_| self.version == Version::V2)?;
+        let dir = group.dir();
+        Some(format!("give {} to the user {owner}", dir.display()))
     }
 }
 

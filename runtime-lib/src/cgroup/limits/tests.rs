@@ -289,7 +289,7 @@ fn explain_lists_the_writes_that_an_idle_group_gets_and_no_weight() {
         let writes: Vec<_> = written
             .map(|file| format!("write {} to {}", read(file), file.display()))
             .collect();
-        let explained = limits.describe(&group);
+        let explained = limits.describe_writes(&group);
         assert_eq!(explained, writes, "{resources}");
         let pairs = files.iter().zip(["cpu.idle", "cpu.weight"]);
         let pairs = pairs.filter(|(file, _)| !read(file).is_empty());

@@ -67,7 +67,7 @@ impl Unit {
             .iter()
             .map(|(name, value)| format!("{name}={value}"));
         let told: Vec<String> = told.collect();
-        format!("start unit {} with {}", self.name, told.join(" "))
+        format!("tell systemd of {}: {}", self.name, told.join(" "))
     }
 
     /// Has systemd put a further process into the unit, whom the caller may not put there itself.
