@@ -31,7 +31,7 @@ impl Plan {
         let mut lines = Vec::new();
         for (_, action) in self.parent.iter().filter(|(at, _)| *at == barrier) {
             lines.push(action.to_string());
-            if matches!(action, ParentAction::Place(_)) {
+            if matches!(action, ParentAction::StartUnit(_)) {
                 lines.extend_from_slice(beside.unit);
             }
         }
