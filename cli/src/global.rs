@@ -1,15 +1,16 @@
 //! The command line as a whole: what stands before the verb, and what it means for every verb.
 
+use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 
 use capsid_runtime::{CgroupDriver, Code, Error, Result, Runtime};
-use clap::{Args, Parser};
+use clap::{Args, Command, FromArgMatches, Parser};
 
 use crate::exit_code::{self, ExitCodeMap};
 use crate::log::LogOptions;
 use crate::output;
 use crate::switches::is_on;
-use crate::verbs::Verb;
+use crate::verbs::{self, Verb};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -32,7 +33,6 @@ verb's own: capsid --root /tmp/state run --keep web. `capsid VERB --help` explai
     bin_name = "capsid",
     after_help = format!("{EXAMPLES}\n\n{}", exit_code::HELP),
     arg_required_else_help = true,
-    args_override_self = true,
     disable_version_flag = true,
     subcommand_required = false,
     subcommand_value_name = "VERB",
@@ -52,6 +52,24 @@ pub struct CommandLine {
 }
 
 impl CommandLine {
+    /// What the words say with one of the verbs that engines call, found by a parser that knows no
+    /// other verb: their names and texts are a quarter of what reading a command line costs. None for
+    /// every other command line, the wrong ones and those that ask for help among them: the whole
+    /// parser knows what to answer.
+    pub fn of_an_engine(verb: &str, words: &[OsString]) -> Option<CommandLine> {
+        let verb = verbs::of_engines(verb)?;
+        let mut matches = Global::augment_args(Command::new("capsid"))
+            .disable_help_subcommand(true)
+            .subcommand(verb)
+            .try_get_matches_from(words)
+            .ok()?;
+        Some(CommandLine {
+            global: Global::from_arg_matches_mut(&mut matches).ok()?,
+            version: false,
+            verb: Some(Verb::from_arg_matches_mut(&mut matches).ok()?),
+        })
+    }
+
     /// Whether there is neither a verb nor the question for the version.
     pub fn asks_nothing(&self) -> bool {
         self.verb.is_none() && !self.version
@@ -89,6 +107,7 @@ fn version_text() -> String {
 
 // The options before the verb. (A doc comment here would become the help of capsid.)
 #[derive(Args)]
+#[command(args_override_self = true)]
 pub struct Global {
     /// Keep the containers' state in DIR, best on a tmpfs [default: /run/capsid as root, else
     /// $XDG_RUNTIME_DIR/capsid, /run/user/UID/capsid or /tmp/capsid-UID]

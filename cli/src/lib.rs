@@ -54,7 +54,7 @@ pub fn main(is_sealed: bool, clone: Option<OwnedFd>, has_output: bool) -> u8 {
         let code = early.exit_code_map.code_of(&error, early.failure_code());
         return Log::open_or_stderr(&early.log).failed(&error, code);
     }
-    match switches::parse(&arguments) {
+    match switches::parse(early.verb(), &arguments) {
         Ok(command) => run(command, &early),
         Err(problem) => usage::answer(&problem, &early, &arguments),
     }

@@ -8,8 +8,11 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::global::CommandLine;
 
-/// The command line, whose switches may have a value.
-pub fn parse(words: &[OsString]) -> clap::error::Result<CommandLine> {
+/// The command line, whose switches may have a value; `verb`: what stands where its verb does.
+pub fn parse(verb: Option<&str>, words: &[OsString]) -> clap::error::Result<CommandLine> {
+    if let Some(command) = verb.and_then(|verb| CommandLine::of_an_engine(verb, words)) {
+        return Ok(command);
+    }
     let mut parsed = CommandLine::try_parse_from(words);
     let mut words = Cow::Borrowed(words);
     loop {
@@ -67,10 +70,11 @@ pub fn is_on(word: &str) -> Option<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::early::Early;
 
     fn parsed(line: &str) -> clap::error::Result<CommandLine> {
         let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
-        parse(&words)
+        parse(Early::read(&words).verb(), &words)
     }
 
     #[test]

@@ -28,7 +28,7 @@ mod table;
 mod update;
 
 use capsid_runtime::Result;
-use clap::Subcommand;
+use clap::{Args, Command, Subcommand};
 
 use crate::global::Global;
 
@@ -98,6 +98,47 @@ impl Verb {
             Verb::Features(verb) => verb.run(),
             Verb::Info(verb) => verb.run(global),
             Verb::Completion(verb) => verb.run(),
+        }
+    }
+}
+
+/// The verbs that engines call for every container. A test holds them against the whole parser's.
+const OF_ENGINES: [(&str, fn(Command) -> Command); 7] = [
+    ("create", create::Create::augment_args),
+    ("start", start::Start::augment_args),
+    ("run", run::Run::augment_args),
+    ("exec", exec::Exec::augment_args),
+    ("state", state::State::augment_args),
+    ("kill", kill::Kill::augment_args),
+    ("delete", delete::Delete::augment_args),
+];
+
+/// The flags of one of them.
+pub fn of_engines(name: &str) -> Option<Command> {
+    let (name, flags) = OF_ENGINES.into_iter().find(|(verb, _)| *verb == name)?;
+    Some(flags(Command::new(name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::global::CommandLine;
+
+    #[test]
+    fn a_verb_that_engines_call_has_alone_the_flags_that_it_has_among_all() {
+        let mut whole = CommandLine::command();
+        whole.build();
+        for (name, _) in OF_ENGINES {
+            let mut alone = of_engines(name).unwrap();
+            alone.build();
+            let among_all = whole.find_subcommand(name).unwrap();
+            let flags = |command: &Command| -> Vec<String> {
+                let arguments = command.get_arguments();
+                arguments.map(|flag| format!("{flag:?}")).collect()
+            };
+            assert_eq!(flags(&alone), flags(among_all), "{name}");
         }
     }
 }
