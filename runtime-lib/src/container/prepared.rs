@@ -27,6 +27,7 @@ use crate::overlay;
 use crate::plan::{self, Conditions, CreateRequest, Plan, Start};
 use crate::rdt;
 use crate::seccomp::Filter;
+use crate::spec;
 
 /// See the module.
 pub(super) struct Prepared {
@@ -193,7 +194,7 @@ fn cgroups(
             path: linux.and_then(|l| l.cgroups_path().as_deref()),
             id: id.as_str(),
             resources: linux.and_then(|l| l.resources().as_ref()),
-            raw: bundle.spec.raw.pointer("/linux/resources"),
+            raw: spec::at(&bundle.spec.raw, "/linux/resources"),
             devices: linux
                 .and_then(|l| l.devices().as_deref())
                 .unwrap_or_default(),

@@ -141,11 +141,10 @@ impl Plan {
 
 /// One path is at, under or over the other.
 fn overlap(one: &str, other: &str) -> bool {
-    let parts = |path: &str| -> Vec<String> {
-        let parts = path.split('/').filter(|part| !["", "."].contains(part));
-        parts.map(str::to_owned).collect()
-    };
-    let (one, other) = (parts(one), parts(other));
-    let shared = one.len().min(other.len());
-    one[..shared] == other[..shared]
+    fn parts(path: &str) -> impl Iterator<Item = &str> {
+        path.split('/').filter(|part| !["", "."].contains(part))
+    }
+    parts(one)
+        .zip(parts(other))
+        .all(|(one, other)| one == other)
 }

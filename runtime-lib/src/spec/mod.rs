@@ -24,7 +24,7 @@ pub mod version;
 
 use document::Document;
 pub use features::{Features, features};
-pub(crate) use pattern::{join, matches, shorten};
+pub(crate) use pattern::{at, join, matches, shorten};
 pub(crate) use problems::concern;
 pub use resources::Resources;
 pub(crate) use unknown::nearest;

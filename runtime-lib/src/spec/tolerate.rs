@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value};
 
-use super::pattern::{join, matches, pointers, remove, shorten};
+use super::pattern::{at, join, matches, pointers, remove, shorten};
 use super::{unsupported, version};
 use crate::notice::Notice;
 
@@ -76,11 +76,11 @@ const SPELLED: &[(&str, &str, &str)] = &[
 
 /// The five capability sets of a process.
 const CAPABILITY_SETS: &[&str] = &[
-    "/process/capabilities/bounding",
-    "/process/capabilities/effective",
-    "/process/capabilities/inheritable",
-    "/process/capabilities/permitted",
-    "/process/capabilities/ambient",
+    "bounding",
+    "effective",
+    "inheritable",
+    "permitted",
+    "ambient",
 ];
 
 /// The tolerant pass over a config.json.
@@ -157,7 +157,7 @@ fn spelled(value: &mut Value) {
 /// `oci-spec` reads `"pids": {}` as a limit of 0.
 fn empty_pids(value: &mut Value) {
     const PIDS: &str = "/linux/resources/pids";
-    let pids = value.pointer(PIDS).and_then(Value::as_object);
+    let pids = at(value, PIDS).and_then(Value::as_object);
     if pids.is_some_and(|pids| !pids.contains_key("limit")) {
         remove(value, PIDS);
     }
@@ -167,7 +167,7 @@ fn empty_pids(value: &mut Value) {
 fn empty_seccomp(value: &mut Value) {
     const SECCOMP: &str = "/linux/seccomp";
     let asks = |value: &Value| !value.is_object() || !unsupported::is_empty(value);
-    if value.pointer(SECCOMP).is_some_and(|seccomp| !asks(seccomp)) {
+    if at(value, SECCOMP).is_some_and(|seccomp| !asks(seccomp)) {
         remove(value, SECCOMP);
     }
 }
@@ -190,12 +190,15 @@ fn newer_version(value: &Value, notices: &mut Vec<Notice>) {
 /// The blocks of other platforms are theirs to read, but a file that has only those was
 /// hardly meant for this runtime.
 fn foreign_platforms(value: &mut Value, notices: &mut Vec<Notice>) {
-    let ours = value.get("linux").is_some();
+    let Some(document) = value.as_object_mut() else {
+        return;
+    };
+    let ours = document.contains_key("linux");
     for platform in FOREIGN {
-        let pointer = join("", platform);
-        if remove(value, &pointer).is_none() {
+        if document.remove(*platform).is_none() {
             continue;
         }
+        let pointer = join("", platform);
         let text = "settings of another platform are ignored";
         notices.push(match ours {
             true => Notice::unknown(pointer, text),
@@ -207,8 +210,13 @@ fn foreign_platforms(value: &mut Value, notices: &mut Vec<Notice>) {
 /// config.md, "Linux Process": a capability that can't be granted is a warning. Names are
 /// taken exactly as capabilities(7) has them, as runc takes them.
 fn unknown_capabilities(value: &mut Value, notices: &mut Vec<Notice>) {
-    for pointer in CAPABILITY_SETS {
-        let Some(Value::Array(names)) = value.pointer_mut(pointer) else {
+    const SETS: &str = "/process/capabilities";
+    let process = value.get_mut("process");
+    let Some(Value::Object(sets)) = process.and_then(|it| it.get_mut("capabilities")) else {
+        return;
+    };
+    for set in CAPABILITY_SETS {
+        let Some(Value::Array(names)) = sets.get_mut(*set) else {
             continue;
         };
         // A list with a wrong type in it is refused: its indices have to stay.
@@ -227,7 +235,7 @@ fn unknown_capabilities(value: &mut Value, notices: &mut Vec<Notice>) {
                     Err(_) => String::new(),
                 };
                 let text = format!("unknown capability {:?} is ignored{meant}", shorten(name));
-                notices.push(Notice::new(format!("{pointer}/{index}"), text));
+                notices.push(Notice::new(format!("{SETS}/{set}/{index}"), text));
             }
             index += 1;
             unknown.is_none()
@@ -237,7 +245,7 @@ fn unknown_capabilities(value: &mut Value, notices: &mut Vec<Notice>) {
 
 /// config.md, "User": uid and gid are required, but runtimes read their absence as 0.
 fn implied_user(value: &Value, notices: &mut Vec<Notice>) {
-    let Some(user) = value.pointer("/process/user").and_then(Value::as_object) else {
+    let Some(user) = at(value, "/process/user").and_then(Value::as_object) else {
         return;
     };
     for name in ["uid", "gid"]

@@ -39,8 +39,11 @@ pub(super) fn maps_of_mounts_are_disjoint(spec: &Spec) -> Vec<Error> {
     for (n, mount) in listed(spec) {
         let kinds = [("uid", mount.uid_mappings()), ("gid", mount.gid_mappings())];
         for (kind, maps) in kinds {
-            let pointer = format!("/mounts/{n}/{kind}Mappings");
             let maps = maps.as_deref().unwrap_or_default();
+            if maps.is_empty() {
+                continue;
+            }
+            let pointer = format!("/mounts/{n}/{kind}Mappings");
             errors.extend(idmaps::ranges(&pointer, kind, maps));
         }
     }

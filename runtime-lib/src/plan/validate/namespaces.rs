@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{has, linux, refuse};
 use crate::error::Error;
-use crate::spec::{Spec, join, shorten};
+use crate::spec::{Spec, at, join, shorten};
 
 /// The clocks that a time namespace shifts (time_namespaces(7)).
 const CLOCKS: &[&str] = &["monotonic", "boottime"];
@@ -48,10 +48,7 @@ pub(super) fn paths_are_absolute(spec: &Spec) -> Vec<Error> {
 
 /// config-linux.md, "Offset for Time Namespace": the offsets are those of a new namespace.
 pub(super) fn time_offsets_have_a_namespace(spec: &Spec) -> Vec<Error> {
-    let offsets = spec
-        .raw
-        .pointer("/linux/timeOffsets")
-        .and_then(Value::as_object);
+    let offsets = at(&spec.raw, "/linux/timeOffsets").and_then(Value::as_object);
     if offsets.is_none_or(|offsets| offsets.is_empty()) {
         return vec![];
     }
