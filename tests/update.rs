@@ -251,6 +251,34 @@ fn zeros_and_kernel_memory_as_docker_writes_them_change_nothing() {
 }
 
 #[test]
+fn the_oom_killer_that_was_switched_off_is_switched_on_again() {
+    limited!(stage, container);
+    if stage.view.is_v2() {
+        skip!("cgroup v2 has no way to switch it off");
+    }
+    let control = |asked: &str| {
+        update(
+            &container,
+            "-r -",
+            &json!({"memory": {"disableOOMKiller": asked == "1"}}),
+        )
+        .ok();
+        container.limit("memory", "memory.oom_control")
+    };
+    for asked in ["1", "0", "0"] {
+        let said = control(asked);
+        let expected = format!("oom_kill_disable {asked}");
+        assert!(said.contains(&expected), "{said}");
+    }
+    control("1");
+    // What doesn't speak of it leaves it.
+    container.call("update", &["--memory", "96m"]).ok();
+    let said = container.limit("memory", "memory.oom_control");
+    assert!(said.contains("oom_kill_disable 1"), "{said}");
+    control("0");
+}
+
+#[test]
 fn device_rules_that_come_along_do_not_cut_the_container_off() {
     limited!(stage, container);
     let deny = json!([{"allow": false, "access": "rwm"}]);
@@ -447,6 +475,16 @@ fn s15_a_document_that_is_wrong_is_told_by_its_place() {
             .contains("unknown setting \\\"nonsense\\\" is ignored"),
         "{outcome}"
     );
+    let named = format!("update {}: /nonsense: ", container.id);
+    assert!(outcome.stderr.contains(&named), "{outcome}");
+    update(&container, "--strict -r -", &json!({"nonsense": {}}))
+        .refuses(&["nonsense", "would be ignored"]);
+    container
+        .call("update", &["-r", "{\"pids\": {\"limit\": 5}}"])
+        .refuses(&["from standard input, with -r -"]);
+    container
+        .call("update", &["--memory-swap", "64m"])
+        .refuses(&["--memory", "unable to set swap limit without memory limit"]);
     stage
         .shell("$capsid update -r - $1 < /dev/zero", &[&container.id])
         .refuses(&["larger than 16 MiB"]);

@@ -70,6 +70,7 @@ impl CgroupPlan {
     ) -> Result<(CgroupPlan, Limits, Vec<Notice>)> {
         let version = layout.version();
         let mut limits = Limits::read(version, request.resources, request.raw)?;
+        limits.leave_oom_killer_on();
         let mut notices = std::mem::take(&mut limits.notices);
         let rules = DeviceRules::read(request.resources, request.devices)?;
         if let (CgroupDriver::Systemd, Some(facts)) = (request.driver, request.systemd) {

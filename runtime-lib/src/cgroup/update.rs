@@ -71,6 +71,9 @@ impl CgroupPlan {
         live.complete(&mut resources)?;
         let typed = resources.typed()?;
         let mut limits = Limits::read(version, Some(&typed), Some(resources.asked()))?;
+        if !live.has_no_oom_killer() {
+            limits.leave_oom_killer_on();
+        }
         if self.is_empty()
             && let Some(setting) = limits.settings.first()
         {
@@ -148,6 +151,15 @@ impl Live<'_> {
         }
     }
 
+    /// Whether a container of v1 waits for memory where others are killed.
+    fn has_no_oom_killer(&self) -> bool {
+        let control = match self.version {
+            Version::V1 => self.read("memory", "memory.oom_control"),
+            Version::V2 => None,
+        };
+        control.is_some_and(|now| is_oom_killer_disabled(&now))
+    }
+
     /// A limit of the memory controller; None: there is none.
     fn bytes(&self, v1: &str, v2: &str) -> Option<i64> {
         let name = match self.version {
@@ -217,11 +229,15 @@ fn restoring(dir: &Path, setting: &Setting) -> Option<Setting> {
         })
 }
 
+/// What memory.oom_control says.
+fn is_oom_killer_disabled(control: &str) -> bool {
+    control.lines().any(|line| line == "oom_kill_disable 1")
+}
+
 /// What to write to a file that says `now`, to take back the writing of `value`.
 fn value_before(name: &str, value: &str, now: &str) -> String {
     if name == "memory.oom_control" {
-        let disabled = now.lines().any(|line| line == "oom_kill_disable 1");
-        return i32::from(disabled).to_string();
+        return i32::from(is_oom_killer_disabled(now)).to_string();
     }
     // Of a file with a line for each device, one line was written.
     if let Some((key, _)) = value.split_once(' ') {

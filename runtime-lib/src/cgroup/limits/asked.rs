@@ -29,7 +29,7 @@ pub(in crate::cgroup) struct Asked<'a> {
     pub swap: Option<i64>,
     pub reservation: Option<i64>,
     pub swappiness: Option<u64>,
-    pub disable_oom_killer: bool,
+    pub disable_oom_killer: Option<bool>,
     pub check_before_update: bool,
     pub kernel: bool,
     pub kernel_tcp: bool,
@@ -98,7 +98,7 @@ impl<'a> Asked<'a> {
         self.reservation = memory.reservation().filter(|v| *v != 0);
         // Docker's -1, which is "leave it", as Go makes it unsigned.
         self.swappiness = memory.swappiness().filter(|v| *v != u64::MAX);
-        self.disable_oom_killer = memory.disable_oom_killer() == Some(true);
+        self.disable_oom_killer = memory.disable_oom_killer();
         self.check_before_update = memory.check_before_update() == Some(true);
         #[allow(deprecated)] // engines still write it; what it means is said in the notice
         let kernel = memory.kernel();
@@ -213,7 +213,11 @@ impl<'a> Asked<'a> {
                 Some(_) => None,
             };
             if let Some(tail) = tail {
-                return refuse(tail, "/linux/resources/memory/swap", "");
+                let hint = match self.limit {
+                    None | Some(-1) => "memory.limit has to be there too (--memory of update)",
+                    Some(_) => "",
+                };
+                return refuse(tail, "/linux/resources/memory/swap", hint);
             }
         }
         if let Some(swappiness @ 101..) = self.swappiness {

@@ -19,7 +19,7 @@ use std::borrow::Cow;
 use oci_spec::runtime::LinuxResources;
 
 use self::asked::Asked;
-use self::table::{Column, IDLE_FILE, Row, TABLE, WEIGHTS, Write};
+use self::table::{Column, IDLE_FILE, OOM_CONTROL, Row, TABLE, WEIGHTS, Write};
 use self::usage::UsageCheck;
 use super::devices::DevicePolicy;
 use super::plan::Group;
@@ -141,6 +141,12 @@ impl Limits {
             Column::Lacks(..) | Column::Refuses(..) | Column::Elsewhere => {}
         }
         Ok(())
+    }
+
+    /// Leaves out what is so anyway where the kernel's OOM killer is at work, as in a new cgroup.
+    pub(super) fn leave_oom_killer_on(&mut self) {
+        self.settings
+            .retain(|setting| setting.file != OOM_CONTROL || setting.value != "0");
     }
 
     /// Other writes of the same version, which nothing forbids.

@@ -225,11 +225,11 @@ pub(super) const TABLE: &[Row] = &[
     row(
         "/linux/resources/memory/disableOOMKiller",
         "memory",
-        One("memory.oom_control", |a| {
-            a.disable_oom_killer.then(|| "1".to_owned())
+        One(OOM_CONTROL, |a| {
+            a.disable_oom_killer.map(i32::from).map(text)
         }),
         Lacks(
-            |a| a.disable_oom_killer,
+            |a| a.disable_oom_killer == Some(true),
             "ignored: cgroup v2 always kills when memory runs out",
         ),
     ),
@@ -365,6 +365,7 @@ const NO_WEIGHTS: &str =
 pub(super) const IDLE_FILE: &str = "cpu.idle";
 pub(super) const WEIGHTS: [&str; 3] = ["cpu.shares", "cpu.weight", "cpu.weight.nice"];
 const MEMSW: &str = "memory.memsw.limit_in_bytes";
+pub(super) const OOM_CONTROL: &str = "memory.oom_control";
 const SWAP: &str = "memory.swap.max";
 
 fn no_burst(asked: &Asked<'_>) -> Option<String> {

@@ -116,6 +116,11 @@ const EXAMPLES: &[Example] = &[
         &["[/linux/resources/memory/disableOOMKiller]"],
     ),
     (
+        r#"{"memory": {"disableOOMKiller": false}}"#,
+        &["memory.oom_control=0"],
+        &[],
+    ),
+    (
         r#"{"memory": {"kernel": 1, "kernelTCP": 1, "useHierarchy": false}}"#,
         &[
             "[/linux/resources/memory/kernel]",
