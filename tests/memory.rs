@@ -94,6 +94,23 @@ fn f11_the_state_of_a_stopped_container_says_it() {
 }
 
 #[test]
+fn f11_a_container_that_was_started_and_killed_is_not_said_to_have_run_out_of_memory() {
+    stage_with_memory!(stage);
+    let mut bundle = greedy(&stage);
+    let container = stage.create(bundle.sleeps());
+    container.start().ok();
+    let dd = "dd if=/dev/zero of=/dev/null bs=200M count=1";
+    container.exec(&["/bin/sh", "-c", dd]);
+    container.kill("KILL").ok();
+    container.becomes("stopped");
+    assert_eq!(container.state()["x-capsid"]["oomKilled"]["processes"], 1);
+    let outcome = container
+        .start()
+        .refuses(&["cannot start a container that has stopped"]);
+    assert!(!outcome.stderr.contains("OOM"), "{outcome}");
+}
+
+#[test]
 fn f11_a_limit_that_nothing_can_start_in_is_named() {
     stage_with_memory!(stage);
     let mut bundle = stage.bundle();

@@ -26,6 +26,11 @@ impl OomKilled {
     /// kernel counts its victims and names none, and anybody can send SIGKILL.
     pub const PERHAPS: &'static str =
         "container init was possibly OOM-killed (memory limit too low?)";
+
+    /// Whether it can have been init.
+    pub(super) fn may_be_init(&self) -> bool {
+        self.reason == OomKilled::PERHAPS
+    }
 }
 
 /// runc's words for an init that died before its program ran: nobody else was there.

@@ -59,18 +59,24 @@ impl Container {
             })
     }
 
-    /// Names want of memory where init has died of it.
+    /// Names want of memory where init may have died of it.
     fn explain_start(&self, error: Error) -> Error {
-        match error.tail() == STOPPED && self.journal.cgroup.oom_kills() > 0 {
-            true => {
-                let limit = self.journal.cgroup.memory_limit();
+        if error.tail() != STOPPED {
+            return oom::explain(&self.journal.cgroup, error, 0, true);
+        }
+        // A start that succeeds leaves no fifo.
+        let waited = self.state_dir.has(GO).unwrap_or(false);
+        match self.oom_killed().filter(|it| waited && it.may_be_init()) {
+            Some(killed) => {
+                let limit = killed.memory_limit;
                 let limit = limit.map_or_else(String::new, |n| {
                     format!(", with a memory limit of {n} bytes")
                 });
-                error.hint(format!("its init was OOM-killed while it waited{limit}"))
+                error.hint(format!(
+                    "its init was possibly OOM-killed while it waited{limit}"
+                ))
             }
-            false if error.tail() == STOPPED => error.hint("delete it, and create it again"),
-            false => oom::explain(&self.journal.cgroup, error, 0, true),
+            None => error.hint("delete it, and create it again"),
         }
     }
 
