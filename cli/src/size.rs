@@ -15,6 +15,7 @@ impl FromStr for Size {
 
     fn from_str(text: &str) -> Result<Size, &'static str> {
         const WRONG: &str = "a size is a number of bytes, or one with k, m, g, t or p; or -1";
+        const TOO_LARGE: &str = "the largest size is 9223372036854775807 bytes, just below 8192p";
         if text == "-1" {
             return Ok(Size(-1));
         }
@@ -36,12 +37,15 @@ impl FromStr for Size {
             }
         };
         if let Ok(whole) = number.parse::<i64>() {
-            let bytes = whole.checked_mul(factor).filter(|bytes| *bytes >= 0);
-            return bytes.map(Size).ok_or(WRONG);
+            return match whole.checked_mul(factor) {
+                _ if whole < 0 => Err(WRONG),
+                bytes => bytes.map(Size).ok_or(TOO_LARGE),
+            };
         }
         let bytes = number.parse::<f64>().map_err(|_| WRONG)? * factor as f64;
         match (0.0..i64::MAX as f64).contains(&bytes) {
             true => Ok(Size(bytes as i64)),
+            false if bytes > 0.0 => Err(TOO_LARGE),
             false => Err(WRONG),
         }
     }
@@ -86,6 +90,21 @@ mod tests {
             let read = text.parse::<Size>();
             assert!(read.is_err(), "{text:?}: {read:?}");
         }
+    }
+
+    #[test]
+    fn what_is_too_large_is_told_the_largest() {
+        for text in [
+            "8192p",
+            "99999999999999999999",
+            "9223372036854775808",
+            "8388608.5t",
+        ] {
+            let problem = text.parse::<Size>().unwrap_err();
+            assert!(problem.contains("9223372036854775807"), "{text}: {problem}");
+        }
+        let largest = "9223372036854775807".parse();
+        assert_eq!(largest, Ok(Size(i64::MAX)));
     }
 
     #[test]

@@ -122,6 +122,9 @@ fn parsers_tip(problem: &clap::Error, text: &str) -> Option<String> {
 /// What the parser can't know: where an option of another place belongs, and what to do where
 /// another program has an option.
 fn tip(problem: &clap::Error, verb: Option<&str>, words: &[OsString]) -> Option<String> {
+    if let Some(option) = option_with_the_verb(words) {
+        return Some(option);
+    }
     if problem.kind() == ErrorKind::InvalidSubcommand {
         return other_verb(verb?).map(str::to_owned);
     }
@@ -146,6 +149,22 @@ fn tip(problem: &clap::Error, verb: Option<&str>, words: &[OsString]) -> Option<
         return Some("a directory follows --lxcfs with a =: --lxcfs=DIR".to_owned());
     }
     habit(name, verb?).map(str::to_owned)
+}
+
+/// That an option before the verb has taken the verb for its value.
+fn option_with_the_verb(words: &[OsString]) -> Option<String> {
+    const VALUES: [(&str, &str); 2] = [
+        ("--rootless", "true, false or auto"),
+        ("--cgroup-manager", "cgroupfs, systemd or disabled"),
+    ];
+    let command = CommandLine::command();
+    words.windows(2).find_map(|pair| {
+        let (name, values) = VALUES.iter().find(|(name, _)| pair[0] == *name)?;
+        let verb = command.find_subcommand(&pair[1])?.get_name();
+        Some(format!(
+            "{name} has taken {verb} for its value, which is {values}"
+        ))
+    })
 }
 
 /// Verbs of other programs, and what does the same here.
@@ -200,6 +219,10 @@ fn habit(name: &str, verb: &str) -> Option<&'static str> {
         ("run" | "create", "-v" | "--volume" | "--mount") => {
             "mounts are in config.json: /mounts of the bundle; mounts add makes one later"
         }
+        ("update", "--cpus") => {
+            "processors are a share of each period: --cpu-quota 200000 --cpu-period 100000 are two"
+        }
+        ("update", "-m") => "it has no short form: --memory",
         ("create", "-d" | "--detach") => {
             "create always returns; start lets the program run, and run --detach does both"
         }
@@ -238,6 +261,12 @@ mod tests {
             ("capsid run -it web", "standard input"),
             ("capsid run --rm web", "--keep"),
             ("capsid create -d web", "run --detach"),
+            ("capsid update --cpus 2 web", "--cpu-quota"),
+            ("capsid update -m 5m web", "--memory"),
+            (
+                "capsid --rootless run --bundle b web",
+                "true, false or auto",
+            ),
             ("capsid run --lxcfs /var/lib/lxcfs web", "--lxcfs=DIR"),
         ] {
             let problem = CommandLine::try_parse_from(line.split(' '))

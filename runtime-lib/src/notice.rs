@@ -45,6 +45,13 @@ impl Notice {
         }
     }
 
+    /// The same, with what it came up in: `update web`.
+    pub fn warn_during(&self, operation: &str) {
+        if !self.unknown {
+            tracing::warn!(pointer = self.pointer, "{operation}: {self}");
+        }
+    }
+
     /// Refuses the first of these, for callers who want all or nothing.
     ///
     /// # Errors
@@ -53,7 +60,9 @@ impl Notice {
         let Some(first) = notices.first() else {
             return Ok(());
         };
-        let error = Error::new(Code::Unsupported, &first.text)
+        // Nothing happens to it: it is refused.
+        let text = first.text.replacen(" is ignored", " would be ignored", 1);
+        let error = Error::new(Code::Unsupported, text)
             .at(&first.pointer)
             .doing("take every setting as it is written (--strict)");
         Err(match notices.len() {

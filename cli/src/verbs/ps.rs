@@ -93,7 +93,10 @@ fn table(pids: &[i32], options: &[String]) -> Result<String> {
         let said = String::from_utf8_lossy(&output.stderr);
         // Its usage follows, over several lines.
         let said = said.trim().lines().next().unwrap_or_default();
-        let text = format!("{}: {said}", output.status);
+        let text = match said {
+            "" => output.status.to_string(),
+            said => format!("{}: {said}", output.status),
+        };
         return Err(Error::new(Code::InvalidArgument, text)
             .doing("run ps")
             .hint("what follows the id are options of ps(1)"));

@@ -49,19 +49,19 @@ pub struct Update {
     memory_reservation: Option<Size>,
 
     /// Its weight against others for processor time, 2 to 262144
-    #[arg(long, value_name = "SHARES")]
+    #[arg(long, value_name = "SHARES", allow_negative_numbers = true, value_parser = natural)]
     cpu_share: Option<u64>,
 
     /// Microseconds of processor time in each period; -1: no limit
-    #[arg(long, value_name = "MICROSECONDS", allow_negative_numbers = true)]
+    #[arg(long, value_name = "MICROSECONDS", allow_negative_numbers = true, value_parser = limit)]
     cpu_quota: Option<i64>,
 
     /// The length of a period, in microseconds
-    #[arg(long, value_name = "MICROSECONDS")]
+    #[arg(long, value_name = "MICROSECONDS", allow_negative_numbers = true, value_parser = natural)]
     cpu_period: Option<u64>,
 
     /// How much unused quota it may save up for a later period
-    #[arg(long, value_name = "MICROSECONDS")]
+    #[arg(long, value_name = "MICROSECONDS", allow_negative_numbers = true, value_parser = natural)]
     cpu_burst: Option<u64>,
 
     /// Microseconds of realtime processor time in each realtime period (cgroup v1)
@@ -69,7 +69,7 @@ pub struct Update {
     cpu_rt_runtime: Option<i64>,
 
     /// The length of a realtime period, in microseconds (cgroup v1)
-    #[arg(long, value_name = "MICROSECONDS")]
+    #[arg(long, value_name = "MICROSECONDS", allow_negative_numbers = true, value_parser = natural)]
     cpu_rt_period: Option<u64>,
 
     /// 1: it runs only when nobody else wants to; 0: as others
@@ -85,11 +85,11 @@ pub struct Update {
     cpuset_mems: Option<String>,
 
     /// The most processes and threads; -1: no limit
-    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true, value_parser = limit)]
     pids_limit: Option<i64>,
 
     /// Its weight against others for disks, 10 to 1000
-    #[arg(long, value_name = "WEIGHT")]
+    #[arg(long, value_name = "WEIGHT", allow_negative_numbers = true)]
     blkio_weight: Option<u16>,
 
     /// Its share of the L3 cache (Intel RDT/CAT), such as L3:0=ff;1=f
@@ -137,7 +137,7 @@ impl Update {
             strict: self.strict,
         };
         for notice in container.update(&update)? {
-            notice.warn();
+            notice.warn_during(&format!("update {}", container.id()));
         }
         Ok(0)
     }
@@ -195,6 +195,18 @@ impl Update {
     }
 }
 
+/// A number that has no sign.
+fn natural(word: &str) -> std::result::Result<u64, &'static str> {
+    word.parse().map_err(|_| "it is a whole number, from 0")
+}
+
+/// What a container may have of something countable. In a document every number below zero is none,
+/// as in runc.
+fn limit(word: &str) -> std::result::Result<i64, &'static str> {
+    let number = word.parse().ok().filter(|number| *number >= -1);
+    number.ok_or("it is a whole number, or -1 for no limit")
+}
+
 /// An empty schema asks for nothing, as in runc.
 fn asked(schema: Option<String>) -> Option<String> {
     schema.filter(|schema| !schema.is_empty())
@@ -204,7 +216,20 @@ fn read(path: &Path) -> Result<Value> {
     if path == Path::new("-") {
         return Resources::read_json(io::stdin().lock());
     }
-    let file = File::open(path).map_err(|error| Error::io(Code::Io, "open", &error).path(path))?;
+    let file = File::open(path).map_err(|error| {
+        let error = Error::io(Code::Io, "open", &error).path(path);
+        match path
+            .as_os_str()
+            .as_encoded_bytes()
+            .trim_ascii_start()
+            .first()
+        {
+            Some(b'{') => {
+                error.hint("it names a file: a document comes from standard input, with -r -")
+            }
+            _ => error,
+        }
+    })?;
     Resources::read_json(file).map_err(|error| error.path(path))
 }
 
@@ -261,6 +286,27 @@ mod tests {
         }
         let named = parse("--resources=/tmp/x web").resources;
         assert_eq!(named.as_deref(), Some(Path::new("/tmp/x")));
+    }
+
+    #[test]
+    fn a_number_that_can_not_be_is_refused_as_a_value() {
+        for (line, why) in [
+            ("web --pids-limit -7", "-1 for no limit"),
+            ("web --pids-limit max", "-1 for no limit"),
+            ("web --cpu-quota -2", "-1 for no limit"),
+            ("web --cpu-period -1", "from 0"),
+            ("web --cpu-share -1", "from 0"),
+            ("web --blkio-weight -1", "-1"),
+        ] {
+            let words = std::iter::once("update").chain(line.split(' '));
+            let problem = Line::try_parse_from(words).err().expect(line);
+            assert_eq!(
+                problem.kind(),
+                clap::error::ErrorKind::ValueValidation,
+                "{line}: {problem}"
+            );
+            assert!(problem.to_string().contains(why), "{line}: {problem}");
+        }
     }
 
     #[test]
