@@ -197,7 +197,7 @@ impl Update {
 
 /// A number that has no sign.
 fn natural(word: &str) -> std::result::Result<u64, &'static str> {
-    word.parse().map_err(|_| "it is a whole number, from 0")
+    word.parse().map_err(|_| "not a whole number from 0")
 }
 
 /// What a container may have of something countable. In a document every number below zero is none,
