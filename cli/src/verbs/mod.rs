@@ -102,8 +102,11 @@ impl Verb {
     }
 }
 
+/// Gives a verb its flags.
+type Flags = fn(Command) -> Command;
+
 /// The verbs that engines call for every container. A test holds them against the whole parser's.
-const OF_ENGINES: [(&str, fn(Command) -> Command); 7] = [
+const OF_ENGINES: [(&str, Flags); 7] = [
     ("create", create::Create::augment_args),
     ("start", start::Start::augment_args),
     ("run", run::Run::augment_args),
