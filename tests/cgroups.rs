@@ -191,6 +191,31 @@ fn f17_a_cgroup_that_is_in_use_is_refused_with_its_process() {
 }
 
 #[test]
+fn a_delete_kills_nobody_of_a_container_that_has_the_cgroup_since() {
+    for view in [View::V1, View::V2] {
+        if view.obstacle().is_some() {
+            continue;
+        }
+        for options in [&[][..], &["--force"]] {
+            let stage = stage!(view);
+            let first = stage.running();
+            first.ends_by(&["KILL"]);
+            let mut bundle = stage.bundle();
+            bundle
+                .sleeps()
+                .set("/linux/cgroupsPath", json!(Stage::cgroups_path(&first.id)));
+            let second = stage.create(&bundle);
+            second.start().ok();
+            let outcome = first.call("delete", options).ok();
+            let told = format!("its cgroup stays: the container {} is in it", second.id);
+            assert!(outcome.stderr.contains(&told), "{outcome}");
+            assert_eq!(second.status(), "running", "{view:?} {options:?}");
+            second.delete_force().ok();
+        }
+    }
+}
+
+#[test]
 fn f17_a_cgroup_that_is_frozen_is_refused_and_stays_as_it_is() {
     for view in [View::V1, View::V2] {
         if view.obstacle().is_some() {

@@ -127,6 +127,25 @@ impl CgroupPlan {
         other.map(members::describe)
     }
 
+    /// Removes the directories if nobody is in them; whether they are gone. Those of a unit are
+    /// systemd's to remove: they stay.
+    pub(crate) fn remove_empty(&self) -> Result<bool> {
+        if self.systemd.is_some() {
+            return Ok(false);
+        }
+        let dirs = self.groups().map(|group| group.dir());
+        remove::remove_empty(dirs).map(|left| left.is_empty())
+    }
+
+    /// Whether one of the other plan's directories is one of these, or below one.
+    pub(crate) fn holds(&self, other: &CgroupPlan) -> bool {
+        let dirs: Vec<_> = self.groups().map(|group| group.dir()).collect();
+        other.groups().any(|group| {
+            let there = group.dir();
+            dirs.iter().any(|dir| there.starts_with(dir))
+        })
+    }
+
     /// The operations on these directories.
     pub fn manager(&self) -> Box<dyn CgroupManager + '_> {
         let directories: Box<dyn CgroupManager + '_> = match (&self.unified, self.version()) {

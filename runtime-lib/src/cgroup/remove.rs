@@ -21,8 +21,8 @@ use crate::error::{Code, Error, Result};
 /// How long a killed process may take to end.
 pub(super) const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Removes `dirs`; `kill` ends every process in them.
-pub(super) fn remove(dirs: Vec<PathBuf>, kill: impl Fn() -> Result<()>) -> Result<()> {
+/// Removes those of `dirs` that are empty, and gives the others.
+pub(super) fn remove_empty(dirs: impl IntoIterator<Item = PathBuf>) -> Result<Vec<PathBuf>> {
     let mut left = Vec::new();
     for dir in dirs {
         match unlinkat(nix::fcntl::AT_FDCWD, &dir, UnlinkatFlags::RemoveDir) {
@@ -31,6 +31,12 @@ pub(super) fn remove(dirs: Vec<PathBuf>, kill: impl Fn() -> Result<()>) -> Resul
             Err(errno) => return Err(refused(&dir, errno)),
         }
     }
+    Ok(left)
+}
+
+/// Removes `dirs`; `kill` ends every process in them.
+pub(super) fn remove(dirs: Vec<PathBuf>, kill: impl Fn() -> Result<()>) -> Result<()> {
+    let mut left = remove_empty(dirs)?;
     let deadline = Instant::now() + DEADLINE;
     let mut pause = Pause::new(deadline);
     while !left.is_empty() {

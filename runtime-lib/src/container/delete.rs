@@ -62,7 +62,7 @@ impl Runtime {
             }
         };
         if let Some(journal) = &journal {
-            journal.cgroup.manager().remove()?;
+            self.remove_cgroups(id, &journal.cgroup)?;
             journal.remove_rdt()?;
         }
         let record = usable(state_dir.load::<Record>(STATE)).flatten();
@@ -81,6 +81,40 @@ impl Runtime {
             state_dir.belongs_to(journal.overlay_ids);
         }
         state_dir.remove()
+    }
+}
+
+impl Runtime {
+    /// With everybody in them, but where another container has been put there since: its processes
+    /// are none of this one's, and the directories are for its own delete to remove.
+    fn remove_cgroups(&self, own: &ContainerId, cgroup: &CgroupPlan) -> Result<()> {
+        if cgroup.remove_empty()? {
+            return Ok(());
+        }
+        match self.who_lives_in(cgroup, own)? {
+            Some(other) => {
+                tracing::warn!("delete {own}: its cgroup stays: the container {other} is in it");
+                Ok(())
+            }
+            None => cgroup.manager().remove(),
+        }
+    }
+
+    fn who_lives_in(&self, cgroup: &CgroupPlan, own: &ContainerId) -> Result<Option<ContainerId>> {
+        if cgroup.systemd.is_some() {
+            return Ok(None);
+        }
+        for id in self.ids()? {
+            // One that can't be read is its own story.
+            if id != *own
+                && let Ok(other) = self.open(&id)
+                && cgroup.holds(&other.journal.cgroup)
+                && other.may_live()?
+            {
+                return Ok(Some(id));
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -149,7 +183,8 @@ impl Container {
 
     /// Takes away what init has left.
     fn clear_away(mut self) -> Result<()> {
-        self.journal.cgroup.manager().remove()?;
+        self.runtime
+            .remove_cgroups(&self.id, &self.journal.cgroup)?;
         self.journal.remove_rdt()?;
         self.told().run_poststop(&self.journal.hooks);
         self.state_dir.belongs_to(self.journal.overlay_ids.take());

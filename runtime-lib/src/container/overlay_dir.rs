@@ -58,7 +58,7 @@ fn is_same(one: &Path, other: &Path) -> bool {
 
 impl Container {
     /// Whether it has a process, or gets one.
-    fn may_live(&self) -> Result<bool> {
+    pub(super) fn may_live(&self) -> Result<bool> {
         match self.status()? {
             Status::Stopped => Ok(false),
             // Whoever creates it holds its lock; one that was killed at that does not.
