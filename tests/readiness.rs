@@ -173,6 +173,20 @@ fn sockets_of_a_service_manager_come_first_and_are_named() {
 }
 
 #[test]
+fn more_descriptors_than_can_be_are_refused_beside_those_of_a_service_manager() {
+    let stage = stage!();
+    let mut bundle = stage.bundle();
+    bundle.args(&["/bin/true"]);
+    let id = stage.id();
+    bundle.write(&id);
+    let script = r#"exec 3</; export LISTEN_FDS=1 LISTEN_PID=$$
+        exec $capsid run --preserve-fds 4294967295 --bundle $1 $2"#;
+    stage
+        .shell(script, &[&bundle.folder.to_string_lossy(), &id])
+        .refuses(&["unable to stat preserved-fd 4 (of 4294967295)"]);
+}
+
+#[test]
 fn a_service_manager_that_is_not_there_is_named_before_anything_runs() {
     let stage = stage!();
     let mut bundle = stage.bundle();

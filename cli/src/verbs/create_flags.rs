@@ -89,7 +89,7 @@ impl CreateFlags {
             seccomp_receiver: seccomp_receiver(),
             no_pivot: self.no_pivot,
             no_new_keyring: self.no_new_keyring,
-            preserve_fds: preserved(activation.count + self.process.preserve_fds)?,
+            preserve_fds: preserved(activation.count.saturating_add(self.process.preserve_fds))?,
             env: activation.env,
             notify: crate::notify::wanted(),
             cgroups: global.cgroup_driver(),
