@@ -1,13 +1,15 @@
 //! Promise: what a service manager gives and wants to know passes through: sockets by LISTEN_FDS, and a container's
 //! READY=1 by NOTIFY_SOCKET, with the process that it is.
 
+use std::io::Write;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command};
 
 use serde_json::json;
 
-use crate::harness::{Bundle, Outcome, Stage, end};
+use crate::harness::{Bundle, Outcome, Stage, end, until};
 use crate::stage;
 
 /// A service manager's end of NOTIFY_SOCKET.
@@ -125,6 +127,51 @@ fn a_container_that_ends_without_being_ready_keeps_nobody_waiting() {
         .arg(&id);
     assert_eq!(end(with(&manager, run)), Some(0));
     assert!(manager.socket.as_raw_fd() >= 0);
+}
+
+#[test]
+fn a_service_manager_that_goes_away_is_no_failure_of_a_container_that_runs() {
+    let stage = stage!();
+    let out = stage.path("out");
+    std::fs::create_dir(&out).unwrap();
+    let go = out.join("go");
+    nix::unistd::mkfifo(&go, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    for verb in ["run", "start"] {
+        let manager = Manager::new(&stage);
+        let mut bundle = stage.bundle();
+        bundle
+            .sh("read go </out/go; /bin/probe say \"$NOTIFY_SOCKET\" READY=1; exec sleep 619")
+            .bind(&out, "/out", &[]);
+        let id = stage.id();
+        bundle.write(&id);
+        let mut made = stage.capsid();
+        match verb {
+            "run" => made.args(["run", "--detach"]),
+            _ => made.arg("create"),
+        };
+        made.arg("--bundle").arg(&bundle.folder).arg(&id);
+        let mut child = with(&manager, made);
+        if verb == "start" {
+            assert_eq!(end(child), Some(0));
+            let mut start = stage.capsid();
+            start.args(["start", &id]);
+            child = with(&manager, start);
+        }
+        let mut said = None;
+        until("the program waits", || {
+            let mut open = std::fs::OpenOptions::new();
+            let open = open.write(true).custom_flags(nix::libc::O_NONBLOCK);
+            said = open.open(&go).ok();
+            said.is_some()
+        });
+        std::fs::remove_file(&manager.path).unwrap();
+        drop(manager);
+        said.unwrap().write_all(b"on\n").unwrap();
+        assert_eq!(end(child), Some(0), "{verb}");
+        let state = stage.call(&["state", &id]).ok();
+        assert_eq!(state.json()["status"], "running", "{verb}");
+        stage.call(&["delete", "--force", &id]).ok();
+    }
 }
 
 #[test]

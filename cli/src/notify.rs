@@ -129,8 +129,15 @@ impl Proxy {
         }
     }
 
-    /// Waits until the container is ready, or has ended without being it.
-    pub fn until_ready(mut self, pid: i32, pidfd: BorrowedFd<'_>) -> Result<()> {
+    /// Waits until the container is ready, or has ended without being it. It runs by now, so that
+    /// a manager that goes away meanwhile is no failure.
+    pub fn until_ready(self, pid: i32, pidfd: BorrowedFd<'_>) {
+        if let Err(error) = self.hand_on(pid, pidfd) {
+            tracing::warn!("{error}");
+        }
+    }
+
+    fn hand_on(mut self, pid: i32, pidfd: BorrowedFd<'_>) -> Result<()> {
         loop {
             let mut watched =
                 [self.container.as_fd(), pidfd].map(|fd| PollFd::new(fd, PollFlags::POLLIN));

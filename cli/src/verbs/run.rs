@@ -70,7 +70,7 @@ impl Run {
         if let (Some(manager), Some(listening)) = (manager, created.notify) {
             let process = &created.process;
             let told = manager.proxy(listening);
-            told.until_ready(process.pid, process.pidfd.as_fd())?;
+            told.until_ready(process.pid, process.pidfd.as_fd());
         }
         Ok(0)
     }

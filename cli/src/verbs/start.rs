@@ -36,7 +36,7 @@ impl Start {
         let init = proxy.is_some().then(|| container.init()).transpose()?;
         container.start(&Seal::AlreadySealed)?;
         if let (Some(proxy), Some(Some((pid, pidfd)))) = (proxy, init) {
-            proxy.until_ready(pid, pidfd.as_fd())?;
+            proxy.until_ready(pid, pidfd.as_fd());
         }
         Ok(0)
     }
