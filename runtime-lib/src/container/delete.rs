@@ -82,39 +82,25 @@ impl Runtime {
         }
         state_dir.remove()
     }
-}
 
-impl Runtime {
     /// With everybody in them, but where another container has been put there since: its processes
     /// are none of this one's, and the directories are for its own delete to remove.
     fn remove_cgroups(&self, own: &ContainerId, cgroup: &CgroupPlan) -> Result<()> {
         if cgroup.remove_empty()? {
             return Ok(());
         }
-        match self.who_lives_in(cgroup, own)? {
+        let other = match cgroup.systemd {
+            // Nobody else is in a unit.
+            Some(_) => None,
+            None => self.living_other(own, |other| cgroup.holds(&other.cgroup))?,
+        };
+        match other {
             Some(other) => {
                 tracing::warn!("delete {own}: its cgroup stays: the container {other} is in it");
                 Ok(())
             }
             None => cgroup.manager().remove(),
         }
-    }
-
-    fn who_lives_in(&self, cgroup: &CgroupPlan, own: &ContainerId) -> Result<Option<ContainerId>> {
-        if cgroup.systemd.is_some() {
-            return Ok(None);
-        }
-        for id in self.ids()? {
-            // One that can't be read is its own story.
-            if id != *own
-                && let Ok(other) = self.open(&id)
-                && cgroup.holds(&other.journal.cgroup)
-                && other.may_live()?
-            {
-                return Ok(Some(id));
-            }
-        }
-        Ok(None)
     }
 }
 

@@ -27,6 +27,7 @@ mod notify;
 mod occupants;
 mod oom;
 mod options;
+mod others;
 mod overlay_dir;
 mod own_namespaces;
 mod pause;
@@ -71,7 +72,7 @@ pub struct Runtime {
 }
 
 impl Runtime {
-    /// A runtime over a state root, which is made (0700) by the first create.
+    /// A runtime over a state root, which is made (01700) by the first create.
     pub fn new(root: impl Into<PathBuf>) -> Runtime {
         Runtime { root: root.into() }
     }

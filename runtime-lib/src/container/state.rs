@@ -45,6 +45,10 @@ impl Status {
             Status::Stopped => "stopped",
         }
     }
+
+    pub(super) fn has_process(self) -> bool {
+        matches!(self, Status::Created | Status::Running | Status::Paused)
+    }
 }
 
 impl fmt::Display for Status {

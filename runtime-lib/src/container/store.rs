@@ -415,7 +415,7 @@ pub trait Versioned {
     fn schema(&self) -> u32;
 }
 
-/// The state root, 0700 and made when it is missing; sticky, so that no cleaner of $XDG_RUNTIME_DIR or
+/// The state root, 01700 and made when it is missing; sticky, so that no cleaner of $XDG_RUNTIME_DIR or
 /// /tmp takes it for forgotten (XDG Base Directory Specification, tmpfiles.d(5)).
 fn make_root(root: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
