@@ -261,6 +261,113 @@ fn the_line_that_a_refusal_gives_makes_limits_work() {
     assert!(limited.stderr.contains("can't fork"), "{limited}");
 }
 
+/// Who is root of a user namespace, and who was given a cgroup: one says nothing of the other.
+#[test]
+fn limits_need_a_cgroup_of_the_users_own_and_no_other_privilege() {
+    let stage = user_stage!();
+    let own = machine::enclosure().expect("an enclosure");
+    let mut bundle = stage.plain_bundle();
+    bundle
+        .set("/linux/cgroupsPath", json!(format!("{own}/theirs/x")))
+        .set("/linux/resources/pids", json!({"limit": 10}))
+        .sh("for i in $(seq 20); do sleep 1 & done");
+    let given = Given::below(own);
+    let run = |unshare: &[&str]| {
+        let id = stage.id();
+        bundle.write(&id);
+        let mut command = given.entered();
+        command.arg("setpriv").args(user::arguments()).args(unshare);
+        command.arg(&stage.runtime);
+        command.arg("--root").arg(stage.state_root());
+        command
+            .args(["run", "--bundle"])
+            .arg(&bundle.folder)
+            .arg(id);
+        crate::harness::Outcome::of(&mut command)
+    };
+    let root: &[&str] = &["unshare", "--user", "--map-root-user", "--map-auto", "--"];
+    for unshare in [&[], root] {
+        run(unshare).refuses(&["/linux/", "no permission is granted for cgroups"]);
+    }
+    given.to_the_user();
+    for unshare in [&[], root] {
+        let limited = run(unshare);
+        assert!(limited.stderr.contains("can't fork"), "{limited}");
+    }
+}
+
+/// A cgroup in every hierarchy that has controllers, for the user to make others in.
+struct Given(Vec<std::path::PathBuf>);
+
+impl Given {
+    fn below(own: &str) -> Given {
+        let mut roots = vec![Path::new("/sys/fs/cgroup").to_owned()];
+        if machine::cgroups() != machine::Cgroups::V2 {
+            let entries = std::fs::read_dir("/sys/fs/cgroup").expect("cgroups");
+            roots = entries.flatten().map(|entry| entry.path()).collect();
+            roots.retain(|path| !path.is_symlink() && path.join("cgroup.clone_children").exists());
+        }
+        let given = roots
+            .iter()
+            .map(|root| root.join(format!("{}/theirs", &own[1..])));
+        let given = Given(given.collect());
+        for path in &given.0 {
+            std::fs::create_dir(path).expect("a cgroup");
+            for file in ["cpuset.cpus", "cpuset.mems"] {
+                let value = std::fs::read(path.with_file_name(file));
+                if let Ok(value) = value {
+                    let _ = std::fs::write(path.join(file), value);
+                }
+            }
+        }
+        for path in given.unified() {
+            std::fs::create_dir(path.join("self")).expect("a cgroup");
+        }
+        given
+    }
+
+    /// On v2, where who moves a process needs what is above both places.
+    fn unified(&self) -> impl Iterator<Item = &std::path::PathBuf> {
+        let is_v2 = |path: &&std::path::PathBuf| path.join("cgroup.controllers").exists();
+        self.0.iter().filter(is_v2)
+    }
+
+    fn to_the_user(&self) {
+        let files = ["", "cgroup.procs", "cgroup.subtree_control"];
+        let files = files.iter().chain(&["cpuset.cpus", "cpuset.mems"]);
+        for path in self
+            .0
+            .iter()
+            .flat_map(|path| files.clone().map(|file| path.join(file)))
+        {
+            if path.exists() {
+                std::os::unix::fs::chown(path, Some(UID), Some(UID)).expect("chown");
+            }
+        }
+    }
+
+    /// A command that begins there, as one that the user's login has begun.
+    fn entered(&self) -> Command {
+        let mut command = Command::new("sh");
+        let script = "while [ \"$1\" != -- ]; do echo $$ >\"$1/self/cgroup.procs\"; shift; done; shift; exec \"$@\"";
+        command
+            .args(["-c", script, "sh"])
+            .args(self.unified())
+            .arg("--");
+        command.stdin(std::process::Stdio::null());
+        command
+    }
+}
+
+impl Drop for Given {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            let _ = std::fs::remove_dir(path.join("self"));
+            let _ = std::fs::remove_dir(path);
+        }
+    }
+}
+
 #[test]
 fn a_container_of_root_is_out_of_reach() {
     let stage = user_stage!();

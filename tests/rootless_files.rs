@@ -113,3 +113,41 @@ fn what_takes_privilege_says_so() {
         .run(&bundle)
         .refuses(&["/mounts/7", "operation not permitted"]);
 }
+
+/// Of the host's files the kernel never lets them, of a file system that they made it may: it is asked.
+#[test]
+fn id_mapped_mounts_are_refused_with_what_the_kernel_wants_for_them() {
+    let stage = user_stage!();
+    let mut bundle = stage.plain_bundle();
+    let folder = bundle.folder.clone();
+    bundle.bind(&folder, "/tmp", &[]);
+    let maps = |host: u32| json!([{"containerID": 0, "hostID": host, "size": 1}]);
+    let mut refused = |host: u32, unshare: &[&str], words: &[&str]| {
+        bundle.set(
+            "/mounts/7",
+            json!({"destination": "/tmp", "source": folder, "type": "bind", "options": ["bind", "idmap"],
+                "uidMappings": maps(host), "gidMappings": maps(host)}),
+        );
+        let id = stage.id();
+        bundle.write(&id);
+        let mut command = std::process::Command::new("setpriv");
+        command
+            .args(crate::harness::user::arguments())
+            .args(unshare);
+        command
+            .arg(&stage.runtime)
+            .arg("--root")
+            .arg(stage.state_root())
+            .args(["run", "--bundle"])
+            .arg(&folder)
+            .arg(id);
+        crate::harness::Outcome::of(&mut command).refuses(words);
+    };
+    let wanted = "CAP_SYS_ADMIN over the file system";
+    let tail = "id-mapped mounts are not supported for rootless containers";
+    refused(0, &[], &["/mounts/7/options/1", wanted, tail]);
+    let root = ["unshare", "--user", "--map-root-user", "--map-auto", "--"];
+    refused(0, &root, &["/mounts/7", wanted, "operation not permitted"]);
+    // Ids that their own namespace doesn't have.
+    refused(4_000_000, &root, &["/mounts/7", "operation not permitted"]);
+}
