@@ -94,6 +94,42 @@ fn a_name_that_is_taken_is_refused_and_its_owner_left_alone() {
 }
 
 #[test]
+fn of_two_creates_of_one_unit_one_wins_and_the_other_leaves_it_alone() {
+    let stage = systemd_stage!();
+    for round in 0..4 {
+        let name = stage.id();
+        let bundle = sleeping(&stage, Some(&format!(":x:{name}")));
+        let mut outcomes: Vec<_> = std::thread::scope(|scope| {
+            let create = || scope.spawn(|| stage.try_create_with(&bundle, &[]));
+            let both = [create(), create()];
+            both.map(|create| create.join().expect("a create")).into()
+        });
+        outcomes.sort_by_key(|(_, outcome)| outcome.code);
+        let [(winner, won), (loser, lost)] = &outcomes[..] else {
+            panic!("two outcomes");
+        };
+        assert!(won.code == 0 && lost.code != 0, "{won} {lost}");
+        stage.call(&["delete", "--force", loser]).ok();
+        let running = |id: &str| stage.call(&["state", id]).ok().json()["status"] == "created";
+        assert!(running(winner), "round {round}");
+
+        // One that was killed before it asked for the unit has written the same down.
+        let loser = stage.id();
+        let [from, to] = [winner, &loser].map(|id| stage.state_root().join(id));
+        std::fs::create_dir(&to).unwrap();
+        std::fs::copy(from.join("journal.json"), to.join("journal.json")).unwrap();
+        let told = stage.call(&["delete", "--force", &loser]).ok();
+        let words = format!("its cgroup stays: the container {winner} is in it");
+        assert!(told.stderr.contains(&words), "{told}");
+        assert!(running(winner), "round {round}");
+        let unit = format!("x-{name}.scope");
+        assert_eq!(properties(&unit)["ActiveState"], "active");
+        stage.call(&["delete", "--force", winner]).ok();
+        assert_eq!(properties(&unit)["LoadState"], "not-found");
+    }
+}
+
+#[test]
 fn a_unit_that_has_failed_makes_room() {
     let stage = systemd_stage!();
     let name = stage.id();

@@ -137,6 +137,11 @@ impl CgroupPlan {
         remove::remove_empty(dirs).map(|left| left.is_empty())
     }
 
+    /// Removes what only this container has: its cgroups are another's.
+    pub(crate) fn leave(&self) -> Result<()> {
+        self.systemd.as_ref().map_or(Ok(()), Unit::forget_program)
+    }
+
     /// Whether one of the other plan's directories is one of these, or below one.
     pub(crate) fn holds(&self, other: &CgroupPlan) -> bool {
         let dirs: Vec<_> = self.groups().map(|group| group.dir()).collect();

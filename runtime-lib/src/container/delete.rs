@@ -89,15 +89,15 @@ impl Runtime {
         if cgroup.remove_empty()? {
             return Ok(());
         }
-        let other = match cgroup.systemd {
-            // Nobody else is in a unit.
-            Some(_) => None,
-            None => self.living_other(own, |other| cgroup.holds(&other.cgroup))?,
+        // A unit's are systemd's to remove, and are there as long as anybody is in them.
+        let other = match cgroup.systemd.is_some() && cgroup.manager().processes()?.is_empty() {
+            true => None,
+            false => self.living_other(own, |other| cgroup.holds(&other.cgroup))?,
         };
         match other {
             Some(other) => {
                 tracing::warn!("delete {own}: its cgroup stays: the container {other} is in it");
-                Ok(())
+                cgroup.leave()
             }
             None => cgroup.manager().remove(),
         }

@@ -131,6 +131,22 @@ impl<'a> Systemd<'a> {
     }
 }
 
+impl Unit {
+    /// Has systemd put a further process into the unit, whom the caller may not put there itself.
+    ///
+    /// # Errors
+    /// systemd's own words.
+    pub fn attach(&self, pid: i32) -> Result<()> {
+        let below = self.subgroup.join(&self.below);
+        Manager::connect(&self.manager)?.attach(&self.name, &below, pid.cast_unsigned())
+    }
+
+    /// Removes the file of the device program.
+    pub(in crate::cgroup) fn forget_program(&self) -> Result<()> {
+        self.program.as_deref().map_or(Ok(()), devices::remove)
+    }
+}
+
 fn has_put(dir: &Path, pid: i32) -> Result<()> {
     if members::pids(dir)?.contains(&pid) {
         return Ok(());
@@ -254,6 +270,6 @@ impl CgroupManager for Systemd<'_> {
                 }
             }
         }
-        self.unit.program.as_deref().map_or(Ok(()), devices::remove)
+        self.unit.forget_program()
     }
 }

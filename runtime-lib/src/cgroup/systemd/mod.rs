@@ -14,6 +14,7 @@ mod driver;
 mod manager;
 mod message;
 mod names;
+mod plan;
 mod properties;
 mod text;
 mod unit;
@@ -22,8 +23,8 @@ mod value;
 pub use annotations::PREFIX as SYSTEMD_ANNOTATIONS;
 pub(super) use driver::Systemd;
 pub use manager::Facts;
+pub(super) use plan::plan;
 pub use unit::Unit;
-pub(super) use unit::plan;
 
 use std::path::Path;
 
