@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt;
 
 use serde_json::json;
 
+use crate::harness::machine::Cgroups;
 use crate::harness::{Container, Stage, View, machine};
 use crate::{skip, stage};
 
@@ -213,6 +214,108 @@ fn a_delete_kills_nobody_of_a_container_that_has_the_cgroup_since() {
             second.delete_force().ok();
         }
     }
+}
+
+#[test]
+fn a_delete_kills_nobody_of_a_container_whose_cgroup_lies_below() {
+    for view in [View::V1, View::V2] {
+        if view.obstacle().is_some() {
+            continue;
+        }
+        for options in [&[][..], &["--force"]] {
+            let stage = stage!(view);
+            let outer = stage.running();
+            outer.ends_by(&["KILL"]);
+            let mut bundle = stage.bundle();
+            let path = format!("{}/box/inner", Stage::cgroups_path(&outer.id));
+            bundle.sleeps().set("/linux/cgroupsPath", json!(path));
+            let inner = stage.create(&bundle);
+            inner.start().ok();
+            let outcome = outer.call("delete", options).ok();
+            let told = format!("its cgroup stays: the container {} is in it", inner.id);
+            assert!(outcome.stderr.contains(&told), "{outcome}");
+            assert_eq!(inner.status(), "running", "{view:?} {options:?}");
+            stage
+                .call(&["state", &outer.id])
+                .refuses(&["does not exist"]);
+            inner.delete_force().ok();
+            // The parents that are left may be anybody's.
+            for place in stage.remains(&outer.id) {
+                std::fs::remove_dir(place.join("box")).unwrap();
+                std::fs::remove_dir(place).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn the_state_says_which_controllers_create_has_enabled() {
+    let stage = stage!(View::V2);
+    let outer = stage.id();
+    let mut bundle = stage.bundle();
+    let path = format!("{}/box/inner", Stage::cgroups_path(&outer));
+    // What this machine's cgroup2 has.
+    let (controller, resources) = match machine::cgroups() {
+        Cgroups::V2 => ("pids", json!({"pids": {"limit": 50}})),
+        _ => {
+            let size = std::fs::read_dir("/sys/kernel/mm/hugepages").ok();
+            if size.is_none_or(|mut sizes| sizes.next().is_none()) {
+                skip!("no huge pages, and no other controller of cgroup v2");
+            }
+            let limits = json!([{"pageSize": "2MB", "limit": 0}]);
+            ("hugetlb", json!({"hugepageLimits": limits}))
+        }
+    };
+    bundle
+        .sleeps()
+        .set("/linux/cgroupsPath", json!(path))
+        .set("/linux/resources", resources);
+    let container = stage.create(&bundle);
+    let state = container.state();
+    let enabled = &state["x-capsid"]["subtreeControl"];
+    let top = format!("/sys/fs/cgroup{}", Stage::cgroups_path(&outer));
+    let own = json!({top.clone(): [controller], format!("{top}/box"): [controller]});
+    assert_eq!(*enabled, own, "{state}");
+    // There, nothing had to be enabled.
+    let mut second = stage.bundle();
+    let beside = path.replace("inner", "second");
+    second
+        .sleeps()
+        .set("/linux/cgroupsPath", json!(beside))
+        .set(
+            "/linux/resources",
+            bundle.config["linux"]["resources"].clone(),
+        );
+    let second = stage.create(&second);
+    assert_eq!(second.state().get("x-capsid"), None);
+    // Nobody takes them back: others may have been made since.
+    container.delete_force().ok();
+    let place = stage.view.cgroup("", &Stage::cgroups_path(&outer));
+    let control = std::fs::read_to_string(place.join("box/cgroup.subtree_control")).unwrap();
+    assert_eq!(control.trim(), controller);
+    second.delete_force().ok();
+    for place in stage.remains(&outer) {
+        std::fs::remove_dir(place.join("box")).unwrap();
+        std::fs::remove_dir(place).unwrap();
+    }
+}
+
+#[test]
+fn rules_for_a_v1_cgroup_that_has_others_below_it_are_refused_with_the_reason() {
+    let stage = stage!(View::V1);
+    let outer = stage.id();
+    let place = stage.view.cgroup("devices", &Stage::cgroups_path(&outer));
+    std::fs::create_dir_all(place.join("inner")).unwrap();
+    let mut bundle = stage.bundle();
+    bundle
+        .sleeps()
+        .set("/linux/cgroupsPath", json!(Stage::cgroups_path(&outer)));
+    stage.try_create(&bundle).refuses(&[
+        "/linux/resources/devices",
+        "that has others below it cannot be begun anew",
+    ]);
+    std::fs::remove_dir(place.join("inner")).unwrap();
+    std::fs::remove_dir(place).unwrap();
 }
 
 #[test]

@@ -10,7 +10,9 @@ use crate::output;
 const NOTES: &str = "\
 Prints one JSON object with the keys ociVersion, id, pid (0 when stopped), status (creating,
 created, running, paused or stopped), bundle, rootfs, created, annotations and owner. x-capsid is
-there for a container that ran out of memory, and for settings that do not act as they were written.
+there for a container that ran out of memory, for settings that do not act as they were written, and
+for controllers that create has enabled in the cgroup.subtree_control of a cgroup above the
+container's, which stay.
 
 Example:
   capsid state web";

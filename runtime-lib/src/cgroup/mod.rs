@@ -53,10 +53,18 @@ pub use trigger::{Resource, Trigger, Waiting};
 pub use update::Change;
 pub use words::Actions;
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
 use nix::sys::signal::Signal;
 
 use crate::error::Result;
 use limits::Version;
+
+/// Controllers that were not enabled before, by the directory in whose cgroup.subtree_control they
+/// are now: for its children, of whom the container's cgroup is one, or is below one. Nobody takes
+/// them back: whoever does so takes them from everybody who has been made there since.
+pub type Enabled = BTreeMap<PathBuf, Vec<String>>;
 
 /// What can be done with a container's cgroups. Every method works from the plan alone, in
 /// any process, and treats a directory that does not exist (any more) as empty.
@@ -73,6 +81,11 @@ pub trait CgroupManager {
     /// The rest, which has time until the process joins, or executes its program. On an error
     /// it has removed what it made itself.
     fn finish(&self, limits: &Limits) -> Result<()>;
+
+    /// What the making of the cgroups has enabled above them, so far.
+    fn enabled(&self) -> Enabled {
+        Enabled::new()
+    }
 
     /// Makes the directory take processes where the kernel has refused one (EOPNOTSUPP): below
     /// a threaded cgroup a new one is invalid until it is threaded itself (cgroups(7)).

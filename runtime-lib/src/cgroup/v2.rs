@@ -2,7 +2,7 @@
 //!
 //! Controllers are enabled down the path only when a file that is to be written is missing.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
@@ -16,7 +16,7 @@ use super::made::{Leaf, Made};
 use super::members::{self, Members};
 use super::plan::Group;
 use super::settings::write_all;
-use super::{CgroupManager, delegate, device_attach, file, remove};
+use super::{CgroupManager, Enabled, delegate, device_attach, file, remove};
 use crate::error::{Code, Error, Result};
 
 /// The operations on a v2 plan.
@@ -24,12 +24,16 @@ pub(super) struct V2<'a> {
     group: &'a Group,
     /// The directory is of our own making: nobody can have put a program on it.
     fresh: Cell<bool>,
+    enabled: RefCell<Enabled>,
 }
 
 impl<'a> V2<'a> {
     pub fn new(group: &'a Group) -> V2<'a> {
-        let fresh = Cell::new(false);
-        V2 { group, fresh }
+        V2 {
+            group,
+            fresh: Cell::new(false),
+            enabled: RefCell::default(),
+        }
     }
 
     /// Writes the limits to the directory that systemd has made, or that was made below it. The
@@ -104,17 +108,32 @@ impl<'a> V2<'a> {
         let mut outcome = Ok(());
         while let Some(parent) = parents.pop() {
             let path = parent.join("cgroup.subtree_control");
-            if file::write(&path, &format!("+{}", controllers.join(" +"))).is_ok() {
+            let there = file::read_line(&path).unwrap_or_default();
+            let is_there = |controller: &&str| there.split(' ').any(|name| name == *controller);
+            let lacking = controllers.iter().copied().filter(|it| !is_there(it));
+            let lacking: Vec<_> = lacking.collect();
+            if lacking.is_empty() {
+                continue;
+            }
+            if file::write(&path, &format!("+{}", lacking.join(" +"))).is_ok() {
+                self.remember(parent, &lacking);
                 continue;
             }
             // All or nothing: the others can be had all the same.
-            for controller in &controllers {
-                if let Err(errno) = file::write(&path, &format!("+{controller}")) {
-                    outcome = Err(why_not(controller, &path, errno));
+            for controller in lacking {
+                match file::write(&path, &format!("+{controller}")) {
+                    Ok(()) => self.remember(parent, &[controller]),
+                    Err(errno) => outcome = Err(why_not(controller, &path, errno)),
                 }
             }
         }
         outcome
+    }
+
+    fn remember(&self, parent: &Path, controllers: &[&str]) {
+        let mut enabled = self.enabled.borrow_mut();
+        let list = enabled.entry(parent.to_path_buf()).or_default();
+        list.extend(controllers.iter().map(|name| (*name).to_owned()));
     }
 }
 
@@ -170,6 +189,10 @@ impl CgroupManager for V2<'_> {
             Some(DevicePolicy::Program(rules)) => device_attach::put(&dir, rules),
             _ => Ok(()),
         }
+    }
+
+    fn enabled(&self) -> Enabled {
+        self.enabled.borrow().clone()
     }
 
     fn admit(&self) -> Result<()> {

@@ -186,7 +186,8 @@ impl Birth<'_> {
 
     fn stage(&self, newborn: &Launched) -> Result<()> {
         let init = Identity::of(newborn.pid, &newborn.pidfd)?;
-        let record = self.prepared.record(init);
+        let enabled = self.ground.cgroups.enabled();
+        let record = self.prepared.record(init, enabled);
         self.ground.state_dir.stage_record(STATE, &record)?;
         self.record.replace(Some(record));
         Ok(())
@@ -210,9 +211,13 @@ impl Birth<'_> {
 
     /// The process would execute its program next.
     fn ready(&self, newborn: &Launched) -> Result<()> {
-        let staged = self.record.borrow().as_ref().map(|staged| staged.init.pid);
-        if staged != Some(newborn.pid) {
-            // The process proper is a child of the one that was cloned.
+        // The process proper may be a child of the one that was cloned, and systemd may have made its
+        // cgroup since.
+        let enabled = self.ground.cgroups.enabled();
+        let as_it_is =
+            |staged: &Record| staged.init.pid == newborn.pid && staged.subtree_control == enabled;
+        let staged = self.record.borrow().as_ref().is_some_and(as_it_is);
+        if !staged {
             self.stage(newborn)?;
         }
         self.ground.cgroups.delegate(newborn.pid)?;

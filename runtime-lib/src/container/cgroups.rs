@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::oom;
 use super::prepared::Prepared;
-use crate::cgroup::{CgroupManager, CgroupPlan, Limits, Made};
+use crate::cgroup::{CgroupManager, CgroupPlan, Enabled, Limits, Made};
 use crate::error::{Error, Result};
 use crate::launch::opens::{open_directory, open_tasks};
 use crate::plan::{Open, Planned};
@@ -51,6 +51,11 @@ impl<'plan> Cgroups<'plan> {
             cgroups.files.set(Some(files));
         }
         Ok(cgroups)
+    }
+
+    /// What had to be enabled above them.
+    pub(super) fn enabled(&self) -> Enabled {
+        self.manager.enabled()
     }
 
     /// The kernel takes no process into the directory as it is.

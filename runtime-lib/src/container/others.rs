@@ -52,7 +52,7 @@ mod tests {
     use super::super::state::Record;
     use super::super::store::{JOURNAL, SCHEMA, STATE, StateDir};
     use super::*;
-    use crate::cgroup::CgroupPlan;
+    use crate::cgroup::{CgroupPlan, Enabled};
     use crate::plan::Conditions;
     use crate::sys::process::pidfd_open;
 
@@ -86,6 +86,7 @@ mod tests {
             seccomp: false,
             annotations: HashMap::new(),
             notices: Vec::new(),
+            subtree_control: Enabled::new(),
         }
     }
 

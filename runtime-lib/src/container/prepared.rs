@@ -19,7 +19,7 @@ use super::told::Told;
 use super::{ContainerId, Runtime};
 use super::{own_namespaces, views};
 use crate::Notice;
-use crate::cgroup::{CgroupPlan, CgroupRequest, Limits, ask_systemd};
+use crate::cgroup::{CgroupPlan, CgroupRequest, Enabled, Limits, ask_systemd};
 use crate::error::Result;
 use crate::host::{Host, Modules};
 use crate::lxcfs;
@@ -237,7 +237,7 @@ impl Prepared {
         }
     }
 
-    pub(super) fn record(&self, init: Identity) -> Record {
+    pub(super) fn record(&self, init: Identity, enabled: Enabled) -> Record {
         let notices = self.plan.notices.iter();
         Record {
             schema: SCHEMA,
@@ -254,6 +254,7 @@ impl Prepared {
                 .clone()
                 .unwrap_or_default(),
             notices: notices.filter(|notice| !notice.unknown).cloned().collect(),
+            subtree_control: enabled,
         }
     }
 }

@@ -13,7 +13,7 @@ use super::identity::Identity;
 use super::oom::OomKilled;
 use super::store::{GO, Versioned};
 use crate::Notice;
-use crate::cgroup::CgroupPlan;
+use crate::cgroup::{CgroupPlan, Enabled};
 use crate::error::{Code, Error, Result};
 use crate::plan::hooks::Hook;
 use crate::plan::{Conditions, IdMaps};
@@ -92,6 +92,10 @@ pub struct More {
     /// Settings of its configuration that do not act as they were written.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notices: Vec<Notice>,
+    /// The controllers that create has enabled in the cgroup.subtree_control of these directories.
+    /// They stay when the container is deleted.
+    #[serde(skip_serializing_if = "Enabled::is_empty")]
+    pub subtree_control: Enabled,
 }
 
 /// Written before the first side effect of create: what there may be to take back.
@@ -141,6 +145,9 @@ pub struct Record {
     /// What the log was told of settings that do not act as they were written.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notices: Vec<Notice>,
+    /// What create has enabled above the container's cgroup.
+    #[serde(default, skip_serializing_if = "Enabled::is_empty")]
+    pub subtree_control: Enabled,
 }
 
 impl Versioned for Journal {
@@ -191,8 +198,14 @@ impl Container {
                 .record
                 .as_ref()
                 .map_or_else(Vec::new, |r| r.notices.clone()),
+            subtree_control: self
+                .record
+                .as_ref()
+                .map_or_else(Enabled::new, |r| r.subtree_control.clone()),
         };
-        (more.oom_killed.is_some() || !more.notices.is_empty()).then_some(more)
+        let is_empty =
+            more.oom_killed.is_none() && more.notices.is_empty() && more.subtree_control.is_empty();
+        (!is_empty).then_some(more)
     }
 
     /// The status alone.

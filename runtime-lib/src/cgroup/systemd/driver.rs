@@ -1,7 +1,7 @@
 //! The operations on a container that has a unit: systemd is asked where it keeps something of its
 //! own, the directories are used where it doesn't.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::time::Duration;
 
@@ -17,7 +17,9 @@ use crate::cgroup::devices::DevicePolicy;
 use crate::cgroup::limits::{Limits, Version};
 use crate::cgroup::v1::V1;
 use crate::cgroup::v2::V2;
-use crate::cgroup::{CgroupManager, CgroupPlan, Group, Made, device_attach, members, remove};
+use crate::cgroup::{
+    CgroupManager, CgroupPlan, Enabled, Group, Made, device_attach, members, remove,
+};
 use crate::error::{Code, Error, Result};
 
 /// How long a systemd that has not answered is asked to take back what it may have begun.
@@ -30,6 +32,7 @@ pub(in crate::cgroup) struct Systemd<'a> {
     directories: Box<dyn CgroupManager + 'a>,
     /// What has come of the attempt to start the unit.
     start: Cell<Start>,
+    enabled: RefCell<Enabled>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -54,6 +57,7 @@ impl<'a> Systemd<'a> {
             unit,
             directories,
             start,
+            enabled: RefCell::default(),
         }
     }
 
@@ -181,6 +185,10 @@ impl CgroupManager for Systemd<'_> {
         Ok(())
     }
 
+    fn enabled(&self) -> Enabled {
+        self.enabled.borrow().clone()
+    }
+
     fn admit(&self) -> Result<()> {
         self.directories.admit()
     }
@@ -198,7 +206,9 @@ impl CgroupManager for Systemd<'_> {
                 }
                 let joins = (joins && !below).then_some(pid);
                 let programmed = self.unit.program.is_some() && device_attach::has_program(unit)?;
-                V2::new(group).adopt(limits, programmed, joins)?;
+                let directory = V2::new(group);
+                directory.adopt(limits, programmed, joins)?;
+                self.enabled.replace(directory.enabled());
             }
             _ => V1::new(self.plan).adopt(limits, pid)?,
         }
