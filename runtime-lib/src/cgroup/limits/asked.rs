@@ -11,6 +11,7 @@ use oci_spec::runtime::{
 use super::Version;
 use super::unified;
 use crate::error::{Code, Error, Result};
+use crate::spec::resources::memory_and_swap;
 use crate::spec::{join, shorten};
 
 /// See the module.
@@ -268,13 +269,9 @@ impl<'a> Asked<'a> {
         Ok(())
     }
 
-    /// v1 counts memory and swap together, as config.json does. An unlimited memory without
-    /// a word on swap means both.
+    /// v1 counts memory and swap together, as config.json does.
     pub fn memory_and_swap(&self) -> Option<i64> {
-        match (self.limit, self.swap) {
-            (Some(-1), None) => Some(-1),
-            (_, swap) => swap,
-        }
+        memory_and_swap(self.limit, self.swap)
     }
 
     /// v2 counts swap alone.

@@ -8,6 +8,7 @@ use super::convert::weight;
 use super::*;
 use crate::cgroup::CgroupManager;
 use crate::cgroup::v2::V2;
+use crate::spec::resources::ZERO_LEAVES;
 
 fn read(version: Version, resources: serde_json::Value) -> Result<Vec<(String, String)>> {
     let typed: LinuxResources = serde_json::from_value(resources.clone()).unwrap();
@@ -540,4 +541,31 @@ fn shares_become_weights_by_the_curve_through_the_defaults() {
     }
     let curve: Vec<u64> = (2..=262_144).map(weight).collect();
     assert!(curve.is_sorted());
+}
+
+#[test]
+fn create_takes_the_zeros_for_none_that_update_takes_for_none() {
+    for row in TABLE {
+        let Some(pointer) = row.pointer.strip_prefix("/linux/resources") else {
+            panic!("{}", row.pointer);
+        };
+        let Some((object, member)) = pointer.trim_start_matches('/').split_once('/') else {
+            continue;
+        };
+        // Which of them the type takes.
+        for nothing in [json!(0), json!("")] {
+            let resources = json!({object: {member: nothing}});
+            let Ok(typed) = serde_json::from_value::<LinuxResources>(resources.clone()) else {
+                continue;
+            };
+            let asks = |version| match Limits::read(version, Some(&typed), Some(&resources)) {
+                Ok(limits) => !limits.settings.is_empty() || !limits.notices.is_empty(),
+                Err(_) => true,
+            };
+            let asks = asks(Version::V1) || asks(Version::V2);
+            // A container may be created to have no task but its first.
+            let leaves = ZERO_LEAVES.contains(&pointer) && pointer != "/pids/limit";
+            assert_ne!(asks, leaves, "{resources}");
+        }
+    }
 }
