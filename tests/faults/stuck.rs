@@ -317,6 +317,45 @@ fn f19_a_delete_that_is_blocked_names_the_process_and_a_later_one_finishes() {
     }
 }
 
+/// Init itself is gone: what is waited for is that the cgroup can be removed.
+#[test]
+fn f19_a_delete_whose_cgroup_cannot_be_emptied_names_the_process_and_a_later_one_finishes() {
+    let stage = stage!(View::V1);
+    let (id, outer) = (stage.id(), stage.id());
+    let mut bundle = stage.bundle();
+    let path = format!("{}/{id}", Stage::cgroups_path(&outer));
+    bundle
+        .without_namespace("pid")
+        .sh("sleep 600 & exit 0")
+        .set("/linux/cgroupsPath", json!(path))
+        .write(&id);
+    let folder = bundle.folder.to_string_lossy().into_owned();
+    stage.call(&["create", "--bundle", &folder, &id]).ok();
+    let container = Container {
+        id: id.clone(),
+        stage: &stage,
+    };
+    container.start().ok();
+    container.becomes("stopped");
+    let procs = stage.view.cgroup("pids", &path).join("cgroup.procs");
+    let pid = std::fs::read_to_string(procs).unwrap();
+    let around = stage.view.cgroup("freezer", &Stage::cgroups_path(&outer));
+    std::fs::write(around.join("freezer.state"), "FROZEN").unwrap();
+    let named = format!("process {} (sleep) does not end", pid.trim());
+    let outcome = container
+        .delete()
+        .refuses(&["remove cgroup", "within 10 s", &named]);
+    assert!(
+        outcome.took < std::time::Duration::from_secs(40),
+        "{outcome}"
+    );
+    std::fs::write(around.join("freezer.state"), "THAWED").unwrap();
+    container.delete().ok();
+    for place in stage.remains(&outer) {
+        std::fs::remove_dir(place).unwrap();
+    }
+}
+
 /// Who waits for an answer that never comes can't be killed: the kernel keeps them.
 #[test]
 fn f19_a_process_that_the_kernel_keeps_is_named_and_a_later_delete_finishes() {

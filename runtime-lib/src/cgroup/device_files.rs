@@ -3,6 +3,7 @@
 use std::os::fd::AsFd;
 use std::path::Path;
 
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
@@ -21,10 +22,16 @@ pub(super) fn write(dir: &Path, rules: &Exceptions) -> Result<()> {
 
 fn commands<'a>(path: &Path, lines: impl Iterator<Item = &'a str>) -> Result<()> {
     let refused = |line: &str, errno| {
-        Error::call(Code::Cgroup, "write", errno)
+        let error = Error::call(Code::Cgroup, "write", errno)
             .doing(format!("write {line} to {}", path.display()))
-            .at("/linux/resources/devices")
-            .hint("a cgroup cannot allow what its parent denies")
+            .at("/linux/resources/devices");
+        match errno {
+            Errno::EINVAL if line == "a" => {
+                error.hint("the rules of a cgroup that has others below it cannot be begun anew")
+            }
+            Errno::EPERM => error.hint("a cgroup cannot allow what its parent denies"),
+            _ => error,
+        }
     };
     let mut lines = lines.peekable();
     let Some(first) = lines.peek() else {
