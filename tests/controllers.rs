@@ -286,9 +286,11 @@ fn rates_of_disks_are_written_and_one_that_is_not_there_is_named() {
         .push(json!({"major": 4000, "minor": 1, "rate": 5}));
     let document = json!({"blockIO": {"throttleReadBpsDevice": two}}).to_string();
     let script = "printf %s \"$2\" | $capsid update -r - \"$1\"";
-    stage
+    let refused = stage
         .shell(script, &[&container.id, &document])
         .refuses(&["/blockIO/throttleReadBpsDevice/1"]);
+    // What was refused has no old value that could be missing.
+    assert!(!refused.stderr.contains("old value"), "{refused}");
     assert_eq!(container.limit(controller, before), told);
     bundle.set(
         "/linux/resources/blockIO",
@@ -328,6 +330,48 @@ fn weights_go_to_the_scheduler_that_weighs() {
         false => (container.limit("blkio", "blkio.bfq.weight"), "500"),
     };
     assert_eq!(said.0, said.1);
+}
+
+#[test]
+fn a_weight_that_no_disk_knows_is_told_and_refused_with_strict() {
+    let stage = stage!();
+    let weighs = |disk: std::fs::DirEntry| {
+        let scheduler = std::fs::read_to_string(disk.path().join("queue/scheduler"));
+        scheduler.is_ok_and(|list| list.contains("[bfq]"))
+    };
+    let mut disks = std::fs::read_dir("/sys/block").unwrap().flatten();
+    if disks.any(weighs) {
+        skip!("a disk is scheduled by bfq");
+    }
+    const AT: &str = "/linux/resources/blockIO/weight";
+    const WHY: &str = "has no effect: no disk has a scheduler that weighs";
+    let mut bundle = stage.bundle();
+    bundle
+        .sleeps()
+        .set("/linux/resources/blockIO", json!({"weight": 500}))
+        .write("weighs");
+    let folder = bundle.folder.to_string_lossy().into_owned();
+    let explained = stage.call(&["explain", &folder]).ok();
+    let told = format!("{AT}: {WHY}");
+    assert!(explained.stdout.contains(&told), "{explained}");
+    stage
+        .try_create_with(&bundle, &["--strict"])
+        .1
+        .refuses(&[AT, WHY, "--strict"]);
+
+    bundle.remove("/linux/resources/blockIO");
+    let container = stage.create(&bundle);
+    let update = |options: &[&str]| {
+        let options = [options, &["--blkio-weight", "300"]].concat();
+        container.call("update", &options)
+    };
+    update(&["--strict"]).refuses(&["/blockIO/weight", WHY, "--strict"]);
+    let outcome = update(&[]);
+    // Where the kernel has no such file at all, it is refused.
+    assert!(
+        outcome.code != 0 || outcome.stderr.contains(WHY),
+        "{outcome}"
+    );
 }
 
 #[test]

@@ -35,6 +35,7 @@ mod trigger;
 mod update;
 mod v1;
 mod v2;
+mod weighs;
 mod words;
 
 pub(crate) use devices::DEFAULT as DEFAULT_DEVICES;

@@ -61,6 +61,7 @@ impl CgroupPlan {
     ) -> Result<(CgroupPlan, Limits, Vec<Notice>)> {
         let (mut plan, limits, mut notices) = CgroupPlan::own(layout, request)?;
         plan.nest(request.driver, request.annotations, &mut notices)?;
+        notices.extend(plan.unweighed(&limits));
         Ok((plan, limits, notices))
     }
 

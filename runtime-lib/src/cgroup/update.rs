@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::path::Path;
 
 use super::limits::{Limits, Setting, Version};
-use super::plan::CgroupPlan;
+use super::plan::{CgroupPlan, Group};
 use super::{CgroupManager, file};
 use crate::Notice;
 use crate::error::{Code, Error, Result};
@@ -18,14 +18,15 @@ const UNLIMITED: i64 = 1 << 62;
 
 /// A change of the limits that can be taken back.
 #[derive(Debug)]
-pub struct Change {
+pub struct Change<'a> {
+    plan: &'a CgroupPlan,
     limits: Limits,
     before: Limits,
     /// Settings that will not act as they were written.
     pub notices: Vec<Notice>,
 }
 
-impl Change {
+impl Change<'_> {
     /// Writes the new limits. On an error the old ones are in force again.
     ///
     /// # Errors
@@ -44,14 +45,21 @@ impl Change {
         // One that can't be had must not keep the others; and some can be had after others.
         let alone = |setting: &Setting| manager.apply(&self.before.instead(vec![setting.clone()]));
         let again = self.before.settings.iter().filter(|s| alone(s).is_err());
-        for error in again
-            .collect::<Vec<_>>()
-            .into_iter()
-            .map(alone)
-            .filter_map(Result::err)
-        {
-            tracing::warn!("{}", error.hint("a limit did not get its old value back"));
+        for setting in again.collect::<Vec<_>>() {
+            if let Err(error) = alone(setting)
+                && !self.is_in_force(setting)
+            {
+                tracing::warn!("{}", error.hint("a limit did not get its old value back"));
+            }
         }
+    }
+
+    /// Whether this old value needs no writing: what would have taken its place was refused.
+    fn is_in_force(&self, setting: &Setting) -> bool {
+        let holds = |group: &&Group| self.before.is_for(setting, group);
+        let now = |group: &Group| restoring(&group.dir(), setting);
+        let mut now = self.plan.groups().filter(holds).filter_map(now);
+        now.any(|now| now.value == setting.value)
     }
 }
 
@@ -61,7 +69,7 @@ impl CgroupPlan {
     /// # Errors
     /// [`Code::InvalidConfig`] and [`Code::Unsupported`] with the JSON pointer; limits for a
     /// container without cgroups.
-    pub fn change(&self, resources: &Resources) -> Result<Change> {
+    pub fn change(&self, resources: &Resources) -> Result<Change<'_>> {
         let version = self.version();
         let live = Live {
             plan: self,
@@ -84,8 +92,11 @@ impl CgroupPlan {
         if version == Version::V1 {
             limits.need_mounted(self)?;
         }
+        let mut notices = std::mem::take(&mut limits.notices);
+        notices.extend(self.unweighed(&limits));
         Ok(Change {
-            notices: std::mem::take(&mut limits.notices),
+            plan: self,
+            notices,
             before: live.of(&limits),
             limits,
         })

@@ -47,7 +47,8 @@ impl Container {
             resources.check_usage_unless_told();
         }
         resources.shares_after_idleness(config.pointer(AT));
-        let change = self.journal.cgroup.change(&resources)?;
+        let cgroup = self.journal.cgroup.clone();
+        let change = cgroup.change(&resources)?;
         let mut notices = resources.notices().to_vec();
         notices.extend(change.notices.iter().map(|notice| Notice {
             pointer: notice.pointer.replacen(AT, "", 1),
@@ -63,7 +64,6 @@ impl Container {
         resources.merge_into(&mut config);
         update.rdt.merge_into(&mut config);
 
-        let cgroup = self.journal.cgroup.clone();
         let manager = cgroup.manager();
         change.make(&*manager)?;
         let before = self.change_rdt(&update.rdt);

@@ -165,11 +165,16 @@ impl Limits {
 
     /// What is written into this directory.
     pub(super) fn of<'a>(&'a self, group: &Group) -> Vec<&'a Setting> {
-        let here = |s: &&Setting| match self.version {
-            Version::V1 => group.has(s.controller()),
-            Version::V2 => true,
-        };
+        let here = |s: &&Setting| self.is_for(s, group);
         self.settings.iter().filter(here).collect()
+    }
+
+    /// Whether the setting's file is in this directory.
+    pub(super) fn is_for(&self, setting: &Setting, group: &Group) -> bool {
+        match self.version {
+            Version::V1 => group.has(setting.controller()),
+            Version::V2 => true,
+        }
     }
 
     /// Whether both halves of a v1 cpuset are given, so that nothing is to be copied.
