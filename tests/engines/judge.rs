@@ -30,19 +30,7 @@ impl Judge {
         self.passed += 1;
     }
 
-    pub fn compares(&mut self, engine: &Engine, words: &[String], reports: &[Report]) {
-        for report in reports {
-            let slowest = report.verdicts.iter().max_by_key(|verdict| verdict.took);
-            let slowest = slowest.map_or(String::new(), |v| {
-                format!(", most for {} ({:.1} s)", v.behaviour, v.took.as_secs_f64())
-            });
-            println!(
-                "{} on {}: {:.1} s{slowest}",
-                engine.name,
-                report.runtime,
-                report.took.as_secs_f64()
-            );
-        }
+    pub fn compares(&mut self, engine: &Engine, words: &[String], reports: &[&Report]) {
         for behaviour in engine.chosen(words) {
             let name = format!("{}::{behaviour}", engine.name);
             for report in reports {
@@ -89,7 +77,7 @@ impl Judge {
     }
 
     /// Every row of an engine, with what was seen of it this time.
-    pub fn knows(&mut self, engine: &Engine, reports: &[Report]) {
+    pub fn knows(&mut self, engine: &Engine, reports: &[&Report]) {
         for behaviour in engine.chosen(&[]) {
             let cells = RUNTIMES.map(|runtime| {
                 let report = reports.iter().find(|report| report.runtime == runtime)?;

@@ -35,7 +35,7 @@ use std::sync::Mutex;
 
 use judge::Judge;
 use place::{Place, RUNTIMES};
-use session::{ENGINES, Engine};
+use session::{ENGINES, Engine, Report};
 
 fn main() -> ExitCode {
     if let Ok(name) = std::env::var(session::VARIABLE) {
@@ -52,15 +52,19 @@ fn main() -> ExitCode {
         return judge.ends();
     }
     let goods = goods::prepare();
+    let mut ready = Vec::new();
+    for engine in ENGINES.iter().filter(|engine| engine.is_wanted(&words)) {
+        match engine.obstacle() {
+            Some(obstacle) => judge.skips(engine.name, &obstacle),
+            None => ready.push(engine),
+        }
+    }
+    let reports = sessions(&ready, &goods, &words);
     for engine in ENGINES {
-        let mut reports = Vec::new();
-        if engine.is_wanted(&words) {
-            if let Some(obstacle) = engine.obstacle() {
-                judge.skips(engine.name, &obstacle);
-            } else {
-                reports = sessions(engine, &goods, &words);
-                judge.compares(engine, &words, &reports);
-            }
+        let its = |report: &&Report| report.engine == engine.name;
+        let reports: Vec<&Report> = reports.iter().filter(its).collect();
+        if !reports.is_empty() {
+            judge.compares(engine, &words, &reports);
         }
         judge.knows(engine, &reports);
     }
@@ -77,34 +81,51 @@ fn obstacle() -> Option<&'static str> {
     })
 }
 
-/// What each runtime showed under this engine, and runc at the latest when capsid fails.
-fn sessions(engine: &Engine, goods: &goods::Goods, words: &[String]) -> Vec<session::Report> {
+/// What each runtime showed under each of these, and runc at the latest where capsid fails.
+fn sessions(engines: &[&'static Engine], goods: &goods::Goods, words: &[String]) -> Vec<Report> {
     let runtimes = place::runtimes(words);
-    let mut reports = at_once(engine, goods, words, &runtimes);
-    let fails =
-        |report: &session::Report| engine.chosen(words).any(|b| report.failure(b).is_some());
-    if !runtimes.contains(&"runc") && reports.iter().any(fails) {
-        reports.extend(at_once(engine, goods, words, &["runc"]));
+    let all = |runtimes: &[&'static str], engines: &[&'static Engine]| {
+        let of = |engine: &&'static Engine| {
+            let engine = *engine;
+            runtimes.iter().map(move |runtime| (engine, *runtime))
+        };
+        engines.iter().flat_map(of).collect::<Vec<_>>()
+    };
+    let mut reports = at_once(all(&runtimes, engines), goods, words);
+    if !runtimes.contains(&"runc") {
+        let fails = |engine: &&&'static Engine| {
+            let mut its = reports.iter().filter(|report| report.engine == engine.name);
+            its.any(|report| engine.chosen(words).any(|b| report.failure(b).is_some()))
+        };
+        let failing: Vec<&Engine> = engines.iter().filter(fails).copied().collect();
+        reports.extend(at_once(all(&["runc"], &failing), goods, words));
     }
     reports.sort_by_key(|report| RUNTIMES.iter().position(|name| *name == report.runtime));
     reports
 }
 
-/// All of them at once, as they wait more than they work.
+/// Several at a time, as they wait more than they work, and first those that have most to try.
 fn at_once(
-    engine: &Engine,
+    mut sessions: Vec<(&'static Engine, &'static str)>,
     goods: &goods::Goods,
     words: &[String],
-    runtimes: &[&'static str],
-) -> Vec<session::Report> {
-    let reports = Mutex::new(Vec::new());
+) -> Vec<Report> {
+    sessions.sort_by_key(|(engine, _)| engine.chosen(words).count());
+    let width = place::width().min(sessions.len());
+    let (sessions, reports) = (Mutex::new(sessions), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
-        for &runtime in runtimes {
-            let reports = &reports;
-            scope.spawn(move || {
-                let place = Place::new(&format!("{}-{runtime}", engine.name));
-                let report = place.session(engine, runtime, goods, words);
-                reports.lock().expect("reports").push(report);
+        for _ in 0..width {
+            scope.spawn(|| {
+                loop {
+                    let next = sessions.lock().expect("sessions").pop();
+                    let Some((engine, runtime)) = next else {
+                        return;
+                    };
+                    let place = Place::new(&format!("{}-{runtime}", engine.name));
+                    let report = place.session(engine, runtime, goods, words);
+                    report.tells_its_time();
+                    reports.lock().expect("reports").push(report);
+                }
             });
         }
     });

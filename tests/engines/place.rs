@@ -30,6 +30,11 @@ pub fn runtimes(words: &[String]) -> Vec<&'static str> {
     RUNTIMES.into_iter().filter(runs).collect()
 }
 
+/// How many sessions run side by side. A guest has one processor, which is slow.
+pub fn width() -> usize {
+    if is_systemds() { 1 } else { 4 }
+}
+
 /// No session takes half of this, on a loaded machine either.
 const LIMIT: Duration = Duration::from_secs(400);
 
@@ -184,6 +189,7 @@ impl Place {
         }
         let _ = std::fs::remove_file(&log);
         Report::read(
+            engine.name,
             runtime,
             &text.unwrap_or_default(),
             status.success(),

@@ -183,6 +183,7 @@ pub fn program(name: &str, args: &[&str]) -> Command {
 
 /// What one session showed.
 pub struct Report {
+    pub engine: &'static str,
     pub runtime: String,
     pub verdicts: Vec<Verdict>,
     /// Why it ended before its end, if so.
@@ -198,7 +199,14 @@ pub struct Verdict {
 }
 
 impl Report {
-    pub fn read(runtime: &str, text: &str, success: bool, said: &str, took: Duration) -> Report {
+    pub fn read(
+        engine: &'static str,
+        runtime: &str,
+        text: &str,
+        success: bool,
+        said: &str,
+        took: Duration,
+    ) -> Report {
         let verdict = |line: &str| {
             let line: Value = serde_json::from_str(line).ok()?;
             Some(Verdict {
@@ -213,11 +221,31 @@ impl Report {
             })
         };
         Report {
+            engine,
             runtime: runtime.to_owned(),
             verdicts: text.lines().filter_map(verdict).collect(),
             broken: (!success).then(|| said.to_owned()),
             took,
         }
+    }
+
+    /// Which behaviours took most of it, or what each took.
+    pub fn tells_its_time(&self) {
+        let mut slow: Vec<&Verdict> = self.verdicts.iter().collect();
+        slow.sort_by_key(|verdict| std::cmp::Reverse(verdict.took));
+        if std::env::var_os("CAPSID_VERBOSE").is_none() {
+            slow.truncate(3);
+        }
+        let of = |verdict: &&Verdict| {
+            format!(" {:.1} {}", verdict.took.as_secs_f64(), verdict.behaviour)
+        };
+        let slow: Vec<String> = slow.iter().map(of).collect();
+        let (engine, runtime) = (self.engine, &self.runtime);
+        let took = self.took.as_secs_f64();
+        println!(
+            "{engine} on {runtime}: {took:.1} s, of which{}",
+            slow.join(",")
+        );
     }
 
     pub fn of(&self, behaviour: &str) -> Option<&Verdict> {
