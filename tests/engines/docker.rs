@@ -11,10 +11,11 @@ use crate::alike::limited::*;
 use crate::alike::shared::*;
 use crate::boxes::{Boxes, Running};
 use crate::docs::snippet;
+use crate::goods::ROOTFS;
 use crate::harness::{Outcome, until};
 use crate::left;
 use crate::power::{self, Run, Stranger};
-use crate::session::{Begin, program, tail};
+use crate::session::{self, Begin, program, tail};
 
 const LOG: &str = "/run/dockerd.log";
 
@@ -26,6 +27,7 @@ pub struct Docker {
 }
 
 engine! { ENGINE, "docker", Docker, ["dockerd", "docker", "containerd", "iptables"],
+    the_daemon_knows_its_runtime
     a_container_prints_and_ends_with_its_status
     a_missing_program_ends_with_127
     a_program_that_may_not_be_executed_ends_with_126
@@ -55,15 +57,18 @@ engine! { ENGINE, "docker", Docker, ["dockerd", "docker", "containerd", "iptable
     masked_paths_are_masked
     memory_limit_and_oom_kill
     cpu_pids_and_ulimit
+    a_score_and_the_cgroups_parent_are_the_given
     an_update_changes_what_it_names_and_nothing_else
     sysctl_shm_size_and_hostname
     a_device_is_given
+    the_hosts_name_and_its_ipc_are_shared
     pid_and_ipc_of_another_container
     files_are_copied_in_and_out
     an_image_is_built
     a_container_is_created_renamed_and_started_later
     ten_containers_at_once
     a_container_outlives_its_daemon
+    a_private_daemon_is_tried_as_the_page_says
     privileged
     nothing_is_left_of_them
     a_stranger_with_a_pid_of_the_boot_before_is_spared
@@ -126,6 +131,16 @@ impl Docker {
         *self.daemon.borrow_mut() = Some(child);
         until("dockerd answers", || self.call(&["version"]).code == 0);
     }
+}
+
+/// By what its `--version` says, and by its name.
+fn the_daemon_knows_its_runtime(docker: &Docker) {
+    let runtime = session::runtime();
+    let format = "{{.DefaultRuntime}} {{.RuncCommit.ID}}";
+    let info = docker.call(&["info", "--format", format]).ok();
+    let (name, commit) = info.line().split_once(' ').expect("two words");
+    assert!(name == runtime && !["", "N/A"].contains(&commit), "{info}");
+    docker.runs(&["--runtime", &runtime], "exit 3").exits(3);
 }
 
 fn a_healthcheck_becomes_healthy_and_unhealthy(docker: &Docker) {
@@ -200,6 +215,15 @@ pub fn a_container_outlives_its_daemon(docker: &Docker) {
     running.exec(&[], &["echo", "alive"]).ok().prints("alive");
     running.call("stop", &["--time", "20"]).ok();
     assert_eq!(running.inspect("{{.State.ExitCode}}"), "5");
+}
+
+fn a_private_daemon_is_tried_as_the_page_says(docker: &Docker) {
+    let script = snippet("a private Docker", &session::runtime());
+    let mut command = program("sh", &["-e", "-c", &script.replace("rootfs.tar", ROOTFS)]);
+    Outcome::of(&mut command).ok().prints("it ended with 42\n");
+    // What it made is not the other daemon's.
+    let list = docker.call(&["image", "ls", "--quiet", "busybox:1"]).ok();
+    assert_eq!(list.stdout, "");
 }
 
 fn a_container_comes_back_after_a_power_loss(docker: &Docker) {

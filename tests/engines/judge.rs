@@ -46,7 +46,8 @@ impl Judge {
             };
             if std::env::var_os("CAPSID_VERBOSE").is_some() {
                 for report in reports {
-                    if let Some(text) = report.failure(behaviour) {
+                    let tried = report.of(behaviour).is_some() || report.broken.is_some();
+                    if let Some(text) = report.failure(behaviour).filter(|_| tried) {
                         println!("{name}, {}: {text}", report.runtime);
                     }
                 }

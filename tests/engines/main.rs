@@ -81,36 +81,46 @@ fn obstacle() -> Option<&'static str> {
     })
 }
 
-/// What each runtime showed under each of these, and runc at the latest where capsid fails.
+/// What each runtime showed under each of these, and runc at the latest of what fails with capsid.
 fn sessions(engines: &[&'static Engine], goods: &goods::Goods, words: &[String]) -> Vec<Report> {
     let runtimes = place::runtimes(words);
-    let all = |runtimes: &[&'static str], engines: &[&'static Engine]| {
-        let of = |engine: &&'static Engine| {
-            let engine = *engine;
-            runtimes.iter().map(move |runtime| (engine, *runtime))
+    let of = |&engine: &&'static Engine| {
+        let session = move |&runtime: &&'static str| Session {
+            engine,
+            runtime,
+            words: words.to_vec(),
         };
-        engines.iter().flat_map(of).collect::<Vec<_>>()
+        runtimes.iter().map(session)
     };
-    let mut reports = at_once(all(&runtimes, engines), goods, words);
+    let mut reports = at_once(engines.iter().flat_map(of).collect(), goods);
     if !runtimes.contains(&"runc") {
-        let fails = |engine: &&&'static Engine| {
-            let mut its = reports.iter().filter(|report| report.engine == engine.name);
-            its.any(|report| engine.chosen(words).any(|b| report.failure(b).is_some()))
-        };
-        let failing: Vec<&Engine> = engines.iter().filter(fails).copied().collect();
-        reports.extend(at_once(all(&["runc"], &failing), goods, words));
+        let again = reports.iter().filter_map(|report| {
+            let engine = engines.iter().find(|engine| engine.name == report.engine)?;
+            let failing = engine.chosen(words).filter(|b| report.failure(b).is_some());
+            let session = Session {
+                engine,
+                runtime: "runc",
+                words: failing.map(|b| format!("{}::{b}", engine.name)).collect(),
+            };
+            (!session.words.is_empty()).then_some(session)
+        });
+        let again = again.collect();
+        reports.extend(at_once(again, goods));
     }
     reports.sort_by_key(|report| RUNTIMES.iter().position(|name| *name == report.runtime));
     reports
 }
 
-/// Several at a time, as they wait more than they work, and first those that have most to try.
-fn at_once(
-    mut sessions: Vec<(&'static Engine, &'static str)>,
-    goods: &goods::Goods,
-    words: &[String],
-) -> Vec<Report> {
-    sessions.sort_by_key(|(engine, _)| engine.chosen(words).count());
+/// An engine on a runtime, and what is tried there.
+struct Session {
+    engine: &'static Engine,
+    runtime: &'static str,
+    words: Vec<String>,
+}
+
+/// Several at a time, as they wait as much as they work, and first those that have most to try.
+fn at_once(mut sessions: Vec<Session>, goods: &goods::Goods) -> Vec<Report> {
+    sessions.sort_by_key(|session| session.engine.chosen(&session.words).count());
     let width = place::width().min(sessions.len());
     let (sessions, reports) = (Mutex::new(sessions), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
@@ -118,11 +128,11 @@ fn at_once(
             scope.spawn(|| {
                 loop {
                     let next = sessions.lock().expect("sessions").pop();
-                    let Some((engine, runtime)) = next else {
+                    let Some(next) = next else {
                         return;
                     };
-                    let place = Place::new(&format!("{}-{runtime}", engine.name));
-                    let report = place.session(engine, runtime, goods, words);
+                    let place = Place::new(&format!("{}-{}", next.engine.name, next.runtime));
+                    let report = place.session(next.engine, next.runtime, goods, &next.words);
                     report.tells_its_time();
                     reports.lock().expect("reports").push(report);
                 }

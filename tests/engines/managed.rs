@@ -2,13 +2,14 @@
 //! A command costs ten times as much in the guest that has it so: all behaviours look at one container.
 
 use std::ops::Deref;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::boxes::{Boxes, IMAGE};
 use crate::harness::{Outcome, until, user};
 use crate::left;
 use crate::podman::begins;
-use crate::session::{Begin, program};
+use crate::session::{self, Begin, program};
 
 /// What the sessions need beside the snippet.
 const HERE: &str = r#"
@@ -114,16 +115,12 @@ impl Managed {
     fn scope(&self, properties: &str) -> Vec<String> {
         let unit = format!("libpod-{}.scope", self.id);
         let words = ["show", "--property", properties, &unit];
-        let mut command = if self.podman.is_users() {
+        shown(&mut if self.podman.is_users() {
             let words = [&["--user"], &words[..]].concat();
             self.podman.program("systemctl", &words)
         } else {
             program("systemctl", &words)
-        };
-        let outcome = Outcome::of(&mut command).ok();
-        let mut lines: Vec<String> = outcome.stdout.lines().map(str::to_owned).collect();
-        lines.sort();
-        lines
+        })
     }
 
     /// Its cgroups below the scope's own, and the scope's own.
@@ -134,21 +131,33 @@ impl Managed {
         found.stdout.lines().map(PathBuf::from).collect()
     }
 
-    /// What the kernel has in these files, wherever below the scope the runtime put the container.
     fn files(&self, names: &[&str]) -> Vec<String> {
         let [scope] = &self.cgroups()[..] else {
             panic!("not one scope: {:?}", self.cgroups());
         };
-        let inner = scope.join("container");
-        let cgroup = if inner.exists() { &inner } else { scope };
-        let read = |name: &&str| {
-            let either = [cgroup.join(name), scope.join(name)];
-            let text = either.map(|path| std::fs::read_to_string(path).unwrap_or_default());
-            let set = text.iter().find(|text| !text.starts_with("max"));
-            set.unwrap_or(&text[0]).trim_end().to_owned()
-        };
-        names.iter().map(read).collect()
+        written(scope, names)
     }
+}
+
+/// What the kernel has in these files, wherever below the scope the runtime put the container.
+fn written(scope: &Path, names: &[&str]) -> Vec<String> {
+    let inner = scope.join("container");
+    let cgroup = if inner.exists() { &inner } else { scope };
+    let read = |name: &&str| {
+        let either = [cgroup.join(name), scope.join(name)];
+        let text = either.map(|path| std::fs::read_to_string(path).unwrap_or_default());
+        let set = text.iter().find(|text| !text.starts_with("max"));
+        set.unwrap_or(&text[0]).trim_end().to_owned()
+    };
+    names.iter().map(read).collect()
+}
+
+/// The lines of what systemctl(1) shows, in the order of our own.
+fn shown(systemctl: &mut Command) -> Vec<String> {
+    let outcome = Outcome::of(systemctl).ok();
+    let mut lines: Vec<String> = outcome.stdout.lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
 }
 
 fn limits_are_the_scopes_and_the_kernels(managed: &Managed) {
@@ -208,7 +217,7 @@ fn an_update_reaches_systemd_and_the_kernel(managed: &Managed) {
 
 fn nothing_is_left_of_it(managed: &Managed) {
     managed.call("rm", &["--force", "--time", "0"]);
-    let runtime = crate::podman::runtime();
+    let runtime = session::runtime();
     left::no_state(&format!("/run/{runtime}"));
     left::no_state(&format!("/run/user/{}/{runtime}", user::UID));
     if managed.podman.is_users() {

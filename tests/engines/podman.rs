@@ -15,7 +15,7 @@ use crate::goods::ROOTFS;
 use crate::harness::{Outcome, outcome, until, user};
 use crate::left;
 use crate::power::{self, Run, Stranger};
-use crate::session::Begin;
+use crate::session::{self, Begin};
 
 /// What the sessions need beside the snippet: no systemd, no image from elsewhere.
 const HERE: &str = r#"
@@ -30,6 +30,7 @@ infra_command = ""
 "#;
 
 engine! { ROOTS, "podman", Podman, ["podman", "conmon", "iptables"],
+    the_engine_knows_its_runtime
     a_container_prints_and_ends_with_its_status
     a_missing_program_ends_with_127
     a_program_that_may_not_be_executed_ends_with_126
@@ -59,9 +60,11 @@ engine! { ROOTS, "podman", Podman, ["podman", "conmon", "iptables"],
     masked_paths_are_masked
     memory_limit_and_oom_kill
     cpu_pids_and_ulimit
+    a_score_and_the_cgroups_parent_are_the_given
     an_update_changes_what_it_names_and_nothing_else
     sysctl_shm_size_and_hostname
     a_device_is_given
+    the_hosts_name_and_its_ipc_are_shared
     pid_and_ipc_of_another_container
     files_are_copied_in_and_out
     an_image_is_built
@@ -69,6 +72,7 @@ engine! { ROOTS, "podman", Podman, ["podman", "conmon", "iptables"],
     ten_containers_at_once
     a_user_namespace_of_given_ids
     a_user_namespace_of_free_ids
+    what_systemd_needs_inside
     without_cgroups
     descriptors_are_preserved
     a_socket_of_a_service_manager_arrives
@@ -76,6 +80,7 @@ engine! { ROOTS, "podman", Podman, ["podman", "conmon", "iptables"],
     a_pod_shares_its_namespaces
     a_pod_file_is_played
     buildah_runs_a_command
+    a_private_store_is_tried_as_the_page_says
     privileged
     nothing_is_left_of_them
     a_stranger_with_a_pid_of_the_boot_before_is_spared
@@ -83,6 +88,7 @@ engine! { ROOTS, "podman", Podman, ["podman", "conmon", "iptables"],
 }
 
 engine! { USERS, "podman-rootless", Rootless, ["podman", "conmon", "newuidmap", "slirp4netns"],
+    the_engine_knows_its_runtime
     a_container_prints_and_ends_with_its_status
     a_missing_program_ends_with_127
     a_program_that_may_not_be_executed_ends_with_126
@@ -110,8 +116,10 @@ engine! { USERS, "podman-rootless", Rootless, ["podman", "conmon", "newuidmap", 
     seccomp_profiles_of_the_engine_and_of_the_user
     masked_paths_are_masked
     ulimits_of_a_process
+    a_score_and_the_cgroups_parent_are_the_given
     sysctl_shm_size_and_hostname
     a_device_is_given
+    the_hosts_name_and_its_ipc_are_shared
     pid_and_ipc_of_another_container
     files_are_copied_in_and_out
     an_image_is_built
@@ -120,6 +128,7 @@ engine! { USERS, "podman-rootless", Rootless, ["podman", "conmon", "newuidmap", 
     a_user_namespace_of_given_ids
     a_user_namespace_of_free_ids
     the_callers_own_id_is_kept
+    what_systemd_needs_inside
     without_cgroups
     descriptors_are_preserved
     a_socket_of_a_service_manager_arrives
@@ -207,6 +216,15 @@ fn with_a_pause(boxes: Boxes) -> Boxes {
         ])
         .ok();
     boxes
+}
+
+/// By what its `--version` says.
+fn the_engine_knows_its_runtime(podman: &Boxes) {
+    let format = "{{.Host.OCIRuntime.Name}} {{.Host.OCIRuntime.Version}}";
+    let info = podman.call(&["info", "--format", format]).ok();
+    let runtime = session::runtime();
+    let begins = format!("{runtime} {runtime} version ");
+    assert!(info.line().starts_with(&begins), "{info}");
 }
 
 fn top_by_the_containers_own_columns(podman: &Boxes) {
@@ -300,6 +318,13 @@ fn the_callers_own_id_is_kept(podman: &Boxes) {
         )
         .ok()
         .prints("54321\n54321\n");
+}
+
+/// File systems of its own to write to.
+fn what_systemd_needs_inside(podman: &Boxes) {
+    let script = "for folder in /run /tmp /var/log/journal; do grep -c \" $folder .* tmpfs \" /proc/self/mountinfo; done; echo $container";
+    let outcome = podman.runs(&["--systemd", "always"], script).ok();
+    assert_eq!(outcome.stdout, "1\n1\n1\npodman\n", "{outcome}");
 }
 
 fn without_cgroups(podman: &Boxes) {
@@ -514,7 +539,7 @@ spec:
 "#;
 
 fn buildah_runs_a_command(podman: &Boxes) {
-    let path = format!("/usr/local/bin/{}", runtime());
+    let path = format!("/usr/local/bin/{}", session::runtime());
     let call = |args: &[&str]| Outcome::of(&mut podman.program("buildah", args));
     let name = call(&["from", "--pull-never", &format!("localhost/{IMAGE}")])
         .ok()
@@ -536,6 +561,15 @@ fn buildah_runs_a_command(podman: &Boxes) {
     .exits(6)
     .prints("built\n");
     call(&["rm", &name]).ok();
+}
+
+fn a_private_store_is_tried_as_the_page_says(podman: &Boxes) {
+    let script = snippet("a private Podman", &session::runtime());
+    let script = script.replace("rootfs.tar", ROOTFS);
+    let outcome = Outcome::of(&mut podman.program("sh", &["-e", "-c", &script]));
+    outcome.ok().prints("it ended with 42\n");
+    let exists = ["image", "exists", "localhost/busybox:1"];
+    podman.call(&exists).exits(1);
 }
 
 fn a_container_comes_back_after_a_power_loss(podman: &Boxes) {
@@ -586,16 +620,10 @@ fn stops(running: &Running<'_>) {
     assert_eq!(running.inspect("{{.State.ExitCode}}"), "5");
 }
 
-/// The runtime of this session.
-pub fn runtime() -> String {
-    let name = std::env::var(crate::session::VARIABLE).expect("a session");
-    name.rsplit(' ').next().expect("a runtime").to_owned()
-}
-
 fn nothing_is_left_of_them(podman: &Boxes) {
     assert_eq!(podman.call(&["ps", "--all", "--quiet"]).ok().line(), "");
     assert_eq!(podman.call(&["pod", "ps", "--quiet"]).ok().line(), "");
-    let name = runtime();
+    let name = session::runtime();
     let roots = [
         format!("/run/{name}"),
         format!("/run/user/{}/{name}", user::UID),

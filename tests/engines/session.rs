@@ -118,6 +118,12 @@ fn is_wanted(engine: &str, behaviour: &str, words: &[String]) -> bool {
     words.is_empty() || words.iter().any(|word| name.contains(word.as_str()))
 }
 
+/// Inside: the runtime of this session.
+pub fn runtime() -> String {
+    let name = std::env::var(VARIABLE).expect("a session");
+    name.rsplit(' ').next().expect("a runtime").to_owned()
+}
+
 /// Inside: the session that the variable names.
 pub fn run(name: &str) {
     let (engine, runtime) = name.rsplit_once(' ').expect("an engine and a runtime");
@@ -259,16 +265,13 @@ impl Report {
         match self.of(behaviour) {
             Some(verdict) => verdict.failure.clone(),
             None => {
-                let last = self
-                    .broken
-                    .as_deref()
-                    .unwrap_or_default()
-                    .trim_end()
-                    .lines()
-                    .rfind(|line| !line.starts_with("note: "));
+                let said = self.broken.as_deref().unwrap_or_default();
+                let last = said.rfind("panicked at").map_or(said, |at| &said[at..]);
+                let last = last.lines().filter(|line| !line.starts_with("note: "));
+                let last: Vec<&str> = last.take(12).collect();
                 Some(format!(
                     "no verdict, the session ended: {}",
-                    last.unwrap_or_default()
+                    last.join("\n")
                 ))
             }
         }

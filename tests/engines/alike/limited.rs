@@ -102,6 +102,19 @@ pub fn cpu_pids_and_ulimit(boxes: &Boxes) {
         .prints("50000\n512\n0\n20\n100\n200\n");
 }
 
+pub fn a_score_and_the_cgroups_parent_are_the_given(boxes: &Boxes) {
+    let score = boxes.runs(&["--oom-score-adj", "500"], "cat /proc/self/oom_score_adj");
+    assert_eq!(score.ok().line(), "500");
+    if boxes.is_users() {
+        return; // Nobody gives the user cgroups here.
+    }
+    let options = ["--cgroup-parent", "/given", "--cgroupns", "host"];
+    boxes
+        .runs(&options, "cat /proc/self/cgroup")
+        .ok()
+        .prints(":/given/");
+}
+
 /// What is left of it where nobody gives the user cgroups.
 pub fn ulimits_of_a_process(boxes: &Boxes) {
     let options = ["--ulimit", "nofile=100:200", "--ulimit", "core=0:0"];

@@ -82,6 +82,27 @@ pub fn volumes_and_binds_keep_what_is_written(boxes: &Boxes) {
         .prints(" /etc ");
 }
 
+pub fn the_hosts_name_and_its_ipc_are_shared(boxes: &Boxes) {
+    let script = "for kind in uts ipc; do readlink /proc/self/ns/$kind; done";
+    let of = |kind| std::fs::read_link(format!("/proc/self/ns/{kind}")).expect("a namespace");
+    let own = ["uts", "ipc"].map(|kind| of(kind).display().to_string());
+    // Podman hands /dev/mqueue on to an ordinary user, which is not mounted here.
+    let options = ["--uts", "host", "--ipc", "host"];
+    let kinds = if boxes.is_users() { 1 } else { 2 };
+    let shared = boxes.runs(&options[..2 * kinds], script).ok().stdout;
+    let shared: Vec<bool> = shared
+        .lines()
+        .zip(&own)
+        .map(|(line, own)| line == own)
+        .collect();
+    assert_eq!(shared, [true, kinds == 2]);
+    let alone = boxes.runs(&[], script).ok().stdout;
+    assert!(
+        alone.lines().zip(&own).all(|(line, own)| line != own),
+        "{alone}"
+    );
+}
+
 pub fn pid_and_ipc_of_another_container(boxes: &Boxes) {
     let running = boxes.sleeps(&["--ipc", "shareable"]);
     let other = format!("container:{}", running.name);

@@ -21,6 +21,25 @@ pub(super) fn the_root_is_read_only_when_asked(engine: &Containerd) {
         .prints("made");
 }
 
+pub(super) fn the_root_is_entered_without_pivot(engine: &Containerd) {
+    let script = "ls /; grep -c '' /etc/passwd; grep ' / ' /proc/self/mountinfo";
+    engine
+        .runs(&["--no-pivot"], script)
+        .ok()
+        .prints("etc\n")
+        .prints(" / / ");
+}
+
+pub(super) fn a_device_and_the_cgroups_path_are_the_given(engine: &Containerd) {
+    let options = ["--device", "/dev/net/tun", "--cgroup", "/default/named"];
+    let script = "grep ':memory:' /proc/self/cgroup; : </dev/net/tun && echo opened";
+    engine
+        .runs(&options, script)
+        .ok()
+        .prints(":/default/named\nopened\n");
+    engine.runs(&[], "ls /dev/net").exits(1);
+}
+
 pub(super) fn a_mount_and_the_environment_arrive(engine: &Containerd) {
     std::fs::create_dir_all("/run/given").expect("a folder");
     std::fs::write("/run/given/file", "content").expect("a file");

@@ -29,7 +29,9 @@ engine! { ENGINE, "containerd", Containerd, ["containerd", "ctr", "umoci"],
     a_program_that_is_not_there_is_named
     a_terminal_has_its_size_and_its_keys
     the_root_is_read_only_when_asked
+    the_root_is_entered_without_pivot
     a_mount_and_the_environment_arrive
+    a_device_and_the_cgroups_path_are_the_given
     memory_and_cpu_limits_are_written
     the_default_seccomp_profile_acts
     capabilities_are_added_and_dropped

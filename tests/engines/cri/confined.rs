@@ -76,6 +76,45 @@ pub(super) fn users_capabilities_and_a_read_only_root(cri: &Cri) {
     assert_eq!(inside.probe(&["id", "-u"]).1, "1000\n");
 }
 
+pub(super) fn groups_a_filter_a_device_and_masks_arrive(cri: &Cri) {
+    const RUNTIME_DEFAULT: u64 = 0;
+    let filter = Message::default().number(1, RUNTIME_DEFAULT);
+    let context = Message::default()
+        .message(5, &Message::default().number(1, 1000))
+        .message(12, &Message::default().number(1, 2000))
+        .number(8, 3000)
+        .texts(13, &["/etc/passwd"])
+        .texts(14, &["/proc/sys"])
+        .message(15, &filter);
+    let device = Message::default()
+        .text(1, "/dev/given")
+        .text(2, "/dev/full")
+        .text(3, "r");
+    let resources = Message::default().number(5, 500).text(6, "0");
+    let script = "id -u; id -g; id -G; wc -c </etc/passwd; grep Seccomp: /proc/self/status; \
+        cat /proc/self/oom_score_adj /sys/fs/cgroup/cpuset/cpuset.cpus; \
+        echo $(head -c 3 /dev/given | wc -c) read; grep -c ' /proc/sys ro,' /proc/self/mountinfo; exec sleep 600";
+    let pod = cri.pod();
+    let made = pod.try_starts(&["sh", "-c", script], &resources, context, &|config| {
+        config.message(8, &device)
+    });
+    let inside = made.unwrap_or_else(|text| panic!("{text}"));
+    let lines = [
+        "1000",
+        "2000",
+        "2000 3000",
+        "0",
+        "Seccomp:\t2",
+        "500",
+        "0",
+        "3 read",
+        "1",
+    ];
+    for text in lines {
+        inside.says(&format!("F {text}\n"));
+    }
+}
+
 pub(super) fn a_volume_and_the_environment_arrive(cri: &Cri) {
     std::fs::create_dir_all("/run/given").expect("a folder");
     std::fs::write("/run/given/file", "content\n").expect("a file");

@@ -54,6 +54,7 @@ engine! { ENGINE, "containerd-cri", Cri, ["containerd", "ctr", "umoci", "curl"],
     an_update_leaves_the_devices_alone
     stats_count_what_a_container_uses
     users_capabilities_and_a_read_only_root
+    groups_a_filter_a_device_and_masks_arrive
     a_volume_and_the_environment_arrive
     more_memory_than_allowed_is_told
     a_pod_has_its_own_user_namespace
