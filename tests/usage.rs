@@ -48,7 +48,7 @@ const WRONG: &[(&[&str], &[&str])] = &[
     ),
     (
         &["--cgroup-manager", "no", "list"],
-        &["cgroupfs, systemd and disabled"],
+        &["cgroupfs, systemd or disabled"],
     ),
     (
         &["list", "--root", "/x"],

@@ -93,6 +93,10 @@ impl CommandLine {
     }
 }
 
+/// The values of --cgroup-manager and of --rootless.
+pub const MANAGERS: &str = "cgroupfs, systemd or disabled";
+pub const ROOTLESS: &str = "true, false or auto";
+
 /// What is in it, in crun's words for that; `features` has the whole.
 const HAS: &str = "+SYSTEMD +SELINUX +APPARMOR +CAP +SECCOMP +EBPF";
 
@@ -197,14 +201,14 @@ fn cgroup_driver(word: &str) -> std::result::Result<CgroupDriver, &'static str> 
         "cgroupfs" => Ok(CgroupDriver::Cgroupfs),
         "disabled" => Ok(CgroupDriver::Disabled),
         "systemd" => Ok(CgroupDriver::Systemd),
-        _ => Err("the managers are cgroupfs, systemd and disabled"),
+        _ => Err(MANAGERS),
     }
 }
 
 fn lenient(word: &str) -> std::result::Result<Lenient, &'static str> {
     Ok(Lenient(match word {
         "" | "auto" => None,
-        word => Some(is_on(word).ok_or("true, false or auto")?),
+        word => Some(is_on(word).ok_or(ROOTLESS)?),
     }))
 }
 

@@ -9,7 +9,7 @@ use clap::{Arg, CommandFactory};
 
 use crate::early::Early;
 use crate::exit_code;
-use crate::global::CommandLine;
+use crate::global::{CommandLine, MANAGERS, ROOTLESS};
 use crate::log::{Format, Log};
 use crate::output;
 
@@ -153,18 +153,19 @@ fn tip(problem: &clap::Error, verb: Option<&str>, words: &[OsString]) -> Option<
 
 /// That an option before the verb has taken the verb for its value.
 fn option_with_the_verb(words: &[OsString]) -> Option<String> {
-    const VALUES: [(&str, &str); 2] = [
-        ("--rootless", "true, false or auto"),
-        ("--cgroup-manager", "cgroupfs, systemd or disabled"),
-    ];
     let command = CommandLine::command();
-    words.windows(2).find_map(|pair| {
-        let (name, values) = VALUES.iter().find(|(name, _)| pair[0] == *name)?;
-        let verb = command.find_subcommand(&pair[1])?.get_name();
-        Some(format!(
-            "{name} has taken {verb} for its value, which is {values}"
-        ))
-    })
+    // What comes later may be what a command is given.
+    let first = |pair: &&[OsString]| command.find_subcommand(&pair[1]).is_some();
+    let pair = words.windows(2).find(first)?;
+    let (name, verb) = (pair[0].to_str()?, pair[1].to_str()?);
+    let values = match name {
+        "--rootless" => ROOTLESS,
+        "--cgroup-manager" => MANAGERS,
+        _ => return None,
+    };
+    Some(format!(
+        "{name} has taken {verb} for its value, which is {values}"
+    ))
 }
 
 /// Verbs of other programs, and what does the same here.
@@ -275,7 +276,11 @@ mod tests {
             let told = tip(&problem, verb(line), &words(line)).unwrap_or_default();
             assert!(told.contains(expected), "{line}: {told:?} of {problem}");
         }
-        for line in ["capsid list --forse", "capsid run --preserve-fds -1 web"] {
+        for line in [
+            "capsid list --forse",
+            "capsid run --preserve-fds -1 web",
+            "capsid exec --usr 1 web program --rootless run",
+        ] {
             let problem = CommandLine::try_parse_from(line.split(' '));
             let problem = problem.err().expect(line);
             assert_eq!(tip(&problem, verb(line), &words(line)), None, "{line}");
