@@ -40,7 +40,7 @@ use log::Log;
 /// was given.
 pub fn main(is_sealed: bool, clone: Option<OwnedFd>, has_output: bool) -> u8 {
     if !has_output {
-        output::is_closed();
+        output::was_not_given();
     }
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let early = Early::read(&arguments);

@@ -16,7 +16,7 @@ use serde_json::ser::PrettyFormatter;
 static CLOSED: AtomicBool = AtomicBool::new(false);
 
 /// Says that the caller gave no standard output.
-pub fn is_closed() {
+pub fn was_not_given() {
     CLOSED.store(true, Ordering::Relaxed);
 }
 

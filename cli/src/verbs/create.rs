@@ -30,15 +30,15 @@ pub struct Create {
     bundle: PathBuf,
 
     #[command(flatten)]
-    launch: CreateFlags,
+    flags: CreateFlags,
 }
 
 impl Create {
     pub fn run(self, global: &Global) -> Result<u8> {
         let id = self.id.checked()?;
         let doing = format!("create {id}");
-        let launch = self.launch;
-        let options = launch.options(doing, self.bundle, Stay::Detached, global)?;
+        let flags = self.flags;
+        let options = flags.options(doing, self.bundle, Stay::Detached, global)?;
         global
             .runtime()?
             .create(&id, &options, &Seal::AlreadySealed)?;

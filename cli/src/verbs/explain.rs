@@ -94,19 +94,19 @@ pub struct Explain {
     format: Format,
 
     #[command(flatten)]
-    launch: CreateFlags,
+    flags: CreateFlags,
 }
 
 impl Explain {
     pub fn run(self, global: &Global) -> Result<u8> {
         let id = ContainerId::new(&self.id)?;
         // The bundle may be meant for create or for run: a terminal is not refused here.
-        let stay = match self.launch.process.console_socket {
+        let stay = match self.flags.process.console_socket {
             Some(_) => Stay::Detached,
             None => Stay::Foreground,
         };
         let doing = format!("explain {}", self.bundle.display());
-        let options = (self.launch).options(doing, self.bundle, stay, global)?;
+        let options = (self.flags).options(doing, self.bundle, stay, global)?;
         let runtime = global.runtime()?;
         let problems = runtime.problems(&options)?;
         let unacting = problems.first().map_or(&[][..], Error::notices);

@@ -26,6 +26,7 @@ mod start;
 mod state;
 mod table;
 mod update;
+mod user;
 
 use capsid_runtime::Result;
 use clap::{Args, Command, Subcommand};

@@ -48,7 +48,7 @@ pub struct Run {
     no_subreaper: bool,
 
     #[command(flatten)]
-    launch: CreateFlags,
+    flags: CreateFlags,
 }
 
 impl Run {
@@ -63,8 +63,8 @@ impl Run {
     fn detached(self, global: &Global) -> Result<u8> {
         let id = self.id.checked()?;
         let doing = format!("run {id}");
-        let launch = self.launch;
-        let options = launch.options(doing, self.bundle, Stay::Detached, global)?;
+        let flags = self.flags;
+        let options = flags.options(doing, self.bundle, Stay::Detached, global)?;
         let manager = manager(&id)?;
         let created = global.runtime()?.run(&id, &options, &Seal::AlreadySealed)?;
         if let (Some(manager), Some(listening)) = (manager, created.notify) {
@@ -78,8 +78,8 @@ impl Run {
     fn in_the_foreground(self, global: &Global) -> Result<u8> {
         let id = self.id.checked()?;
         let doing = format!("run {id}");
-        let launch = self.launch;
-        let options = launch.options(doing, self.bundle, Stay::Foreground, global)?;
+        let flags = self.flags;
+        let options = flags.options(doing, self.bundle, Stay::Foreground, global)?;
         let reap = match self.no_subreaper {
             true => Reap::ItsProcess,
             false => Reap::Orphans,

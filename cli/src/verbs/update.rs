@@ -218,16 +218,10 @@ fn read(path: &Path) -> Result<Value> {
     }
     let file = File::open(path).map_err(|error| {
         let error = Error::io(Code::Io, "open", &error).path(path);
-        match path
-            .as_os_str()
-            .as_encoded_bytes()
-            .trim_ascii_start()
-            .first()
-        {
-            Some(b'{') => {
-                error.hint("it names a file: a document comes from standard input, with -r -")
-            }
-            _ => error,
+        let named = path.as_os_str().as_encoded_bytes().trim_ascii_start();
+        match named.starts_with(b"{") {
+            true => error.hint("it names a file: a document comes from standard input, with -r -"),
+            false => error,
         }
     })?;
     Resources::read_json(file).map_err(|error| error.path(path))
