@@ -1,19 +1,22 @@
 //! A child's numbers in the words of its plan: which step, which setting, why, and runc's
 //! tail where engines match on it.
 
+mod process;
+mod program;
+
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::sys::signal::Signal;
-use nix::sys::wait::WaitStatus;
-use nix::unistd::Pid;
 
 use crate::error::{Code, Error, errno_text, missing};
-use crate::plan::{Plan, Planned, Program, instead_of_data, seccomp};
-use crate::report::{NOT_PROCFS, Needs};
+use crate::plan::{Plan, Planned, instead_of_data};
+use crate::report::NOT_PROCFS;
 use crate::step::{Label, Mount, Root, Source, Step, Target, words};
+
+pub use process::{INIT, clone_refused, died, killed_at_once};
+pub use program::after_start;
 
 /// The refusal of one step.
 pub fn refused(plan: &Plan, step: usize, errno: Errno, call: &str, note: &str) -> Error {
@@ -35,15 +38,7 @@ pub fn refused(plan: &Plan, step: usize, errno: Errno, call: &str, note: &str) -
             "" => "only a whole procfs may be bound there".to_owned(),
             note => format!("{note}, where only a whole procfs may be"),
         }),
-        Step::FindProgram | Step::Execute => {
-            let error = program(&name_of_program(plan), call, errno, note);
-            match error.code() {
-                Code::ExecNotFound if has_no_path(plan) => {
-                    error.hint("its environment has no PATH")
-                }
-                _ => error,
-            }
-        }
+        Step::FindProgram | Step::Execute => program::of_plan(plan, call, errno, note),
         _ => {
             let tail = match (&planned.step, errno) {
                 (Step::Scheduler(_), Errno::EPERM) if plan.own_cpus => {
@@ -135,103 +130,6 @@ fn located(mut error: Error, planned: &Planned) -> Error {
         error = error.at(pointer.as_str());
     }
     error.doing(planned.step.to_string())
-}
-
-/// argv[0], as runc's messages quote it.
-fn name_of_program(plan: &Plan) -> String {
-    let program = plan
-        .program
-        .as_ref()
-        .and_then(|program| program.argv.first());
-    program.map_or_else(String::new, |name| name.to_string_lossy().into_owned())
-}
-
-/// Whether the program is looked for by a name, with nothing that says where.
-fn has_no_path(plan: &Plan) -> bool {
-    let has = |program: &Program| {
-        let mut variables = program.envp.iter().map(|entry| entry.to_bytes());
-        variables.any(|entry| entry.starts_with(b"PATH="))
-    };
-    !name_of_program(plan).contains('/') && !plan.program.as_ref().is_some_and(has)
-}
-
-/// What could not be executed, in the words that engines map to exit codes 126 and 127.
-pub fn program(name: &str, call: &str, errno: Errno, note: &str) -> Error {
-    let code = match errno {
-        Errno::ENOENT | Errno::ENOTDIR => Code::ExecNotFound,
-        Errno::EACCES | Errno::EPERM | Errno::EISDIR => Code::ExecDenied,
-        _ => Code::ExecFailed,
-    };
-    let why = errno_text(errno);
-    let (note, needs) = Needs::read(note);
-    let path = if note.is_empty() { name } else { note };
-    let lacking = needs.map(lacking);
-    let told = |error: Error| match lacking {
-        Some(lacking) => error.hint(lacking),
-        None => error,
-    };
-    match (call, errno) {
-        ("stat", Errno::ENOENT | Errno::ENOTDIR) if !name.contains('/') => Error::new(
-            code,
-            format!("exec: {name:?}: executable file not found in $PATH"),
-        ),
-        ("stat", Errno::ENOENT | Errno::ENOTDIR) => {
-            Error::new(code, format!("exec: {name:?}: stat {path}: {why}"))
-        }
-        ("access", Errno::EACCES) => told(Error::new(code, format!("exec: {name:?}: {why}")))
-            .hint("its mode doesn't let this user execute it"),
-        // Engines of before and after Go's own change of mind look for either text.
-        ("stat", Errno::EISDIR) => {
-            let refused = errno_text(Errno::EACCES);
-            Error::new(code, format!("exec: {name:?}: {why}: {refused}"))
-        }
-        ("stat" | "access", _) => Error::new(code, format!("exec: {name:?}: {why}")),
-        (_, Errno::ENOENT) => told(Error::new(code, format!("exec {path}: {why}")))
-            .hint("the file exists: the interpreter or loader that it names does not"),
-        (_, Errno::ENOEXEC) => told(Error::new(code, format!("exec {path}: {why}")))
-            .hint("it is no program, or a script without a #! line"),
-        _ => told(Error::new(code, format!("exec {path}: {why}"))),
-    }
-}
-
-/// What init was refused after its start, when its plan is no longer at hand: the filter that
-/// stands right before the program, or the program.
-pub fn after_start(name: &str, call: &str, errno: Errno, note: &str) -> Error {
-    let error = match call {
-        "seccomp" => {
-            let error = Error::new(Code::Process, errno_text(errno))
-                .doing("install the seccomp filter")
-                .at(seccomp::POINTER);
-            match (errno, filter_advice(errno)) {
-                (Errno::ENOSYS, _) => error.hint(missing(call)),
-                (_, Some(advice)) => error.hint(advice),
-                (_, None) => error,
-            }
-        }
-        call => program(name, call, errno, note)
-            .doing("execute the program")
-            .at("/process/args"),
-    };
-    error.errno(errno).syscall(call.to_owned())
-}
-
-/// What a program lacks, in words. An interpreter that may not be executed is its own story.
-fn lacking((what, name): (Needs, &str)) -> String {
-    match what {
-        Needs::Interpreter => {
-            format!("the interpreter {name} of its first line is missing or can't be executed")
-        }
-        Needs::Loader => {
-            format!(
-                "the loader {name} that it needs is missing: a dynamic program without its libraries"
-            )
-        }
-        Needs::Machine => format!(
-            "it is built for {name}, and this machine is {}",
-            std::env::consts::ARCH
-        ),
-        Needs::ExecMount => "the mount that it lies on has the option noexec".to_owned(),
-    }
 }
 
 fn code_of(step: &Step, errno: Errno) -> Code {
@@ -369,92 +267,3 @@ const LIMIT_OF_FILES: i32 = libc::RLIMIT_NOFILE as i32;
 fn is_proc(mount: &Mount) -> bool {
     matches!(&mount.source, Source::New { fstype, .. } if fstype.as_c_str() == c"proc")
 }
-
-/// clone3(2) itself was refused.
-pub fn clone_refused(plan: &Plan, errno: Errno) -> Error {
-    let doing = match plan.namespaces.is_empty() {
-        true => "clone the container's process".to_owned(),
-        false => format!(
-            "clone the container's process with new namespaces: {}",
-            words::namespaces(plan.namespaces)
-        ),
-    };
-    let error = Error::call(Code::Namespace, "clone3", errno).doing(doing);
-    match errno {
-        Errno::EPERM => {
-            error.hint(switched_off().unwrap_or_else(|| {
-                "new namespaces need CAP_SYS_ADMIN or a user namespace".to_owned()
-            }))
-        }
-        Errno::ENOSPC => {
-            error.hint(none_allowed().unwrap_or_else(|| {
-                "a limit of /proc/sys/user/max_*_namespaces is reached".to_owned()
-            }))
-        }
-        Errno::EACCES => error.hint(
-            "the caller may not move a process into this cgroup: start it inside the \
-             delegated one",
-        ),
-        Errno::EOPNOTSUPP => error.hint("the cgroup is in a threaded subtree (cgroup.type)"),
-        Errno::EBUSY => error.hint("the cgroup has controllers enabled for its children"),
-        Errno::EAGAIN => error.hint("the cgroup's limit of pids, or RLIMIT_NPROC, is reached"),
-        _ => error,
-    }
-}
-
-/// The settings of Debian's and Ubuntu's kernels that keep user namespaces from ordinary users.
-fn switched_off() -> Option<String> {
-    let settings = [
-        ("unprivileged_userns_clone", "0", "1"),
-        ("apparmor_restrict_unprivileged_userns", "1", "0"),
-    ];
-    settings.into_iter().find_map(|(name, off, on)| {
-        let value = std::fs::read_to_string(format!("/proc/sys/kernel/{name}")).ok()?;
-        let text = "user namespaces are switched off for ordinary users: as root, sysctl";
-        (value.trim() == off).then(|| format!("{text} kernel.{name}={on}"))
-    })
-}
-
-/// The kinds of namespaces of which there may be none.
-fn none_allowed() -> Option<String> {
-    let none = |kind: &&str| {
-        std::fs::read_to_string(format!("/proc/sys/user/max_{kind}_namespaces"))
-            .is_ok_and(|value| value.trim() == "0")
-    };
-    let kind = words::NAMESPACES
-        .map(|(_, _, kind)| kind)
-        .into_iter()
-        .find(none)?;
-    Some(format!(
-        "no {kind} namespace may be made here: as root, sysctl user.max_{kind}_namespaces=15000"
-    ))
-}
-
-/// The child ended without a report, before its program was executed; `filtered` where a seccomp
-/// filter can be the reason.
-pub fn died(how: Option<WaitStatus>, who: &str, filtered: bool) -> Error {
-    let tail = match how {
-        Some(WaitStatus::Signaled(_, signal, _)) => format!("{who} was killed by {signal}"),
-        Some(WaitStatus::Exited(_, code)) => format!("{who} exited with status {code}"),
-        _ => format!("{who} is gone"),
-    };
-    let error = Error::new(Code::Died, tail);
-    match filtered {
-        true => error.at(seccomp::POINTER).hint(
-            "the program was never executed, and the seccomp filter may be why: allow execve, \
-             write and exit_group",
-        ),
-        false => error,
-    }
-}
-
-/// A filter has killed it before it could be seen whether its program was executed.
-pub fn killed_at_once(who: &str) -> Error {
-    let end = WaitStatus::Signaled(Pid::from_raw(0), Signal::SIGSYS, false);
-    died(Some(end), who, false).at(seccomp::POINTER).hint(
-        "the seccomp filter kills at once, perhaps for execve itself: allow what it starts with",
-    )
-}
-
-/// The first process of a container, as runc calls it.
-pub const INIT: &str = "container init";
