@@ -14,7 +14,7 @@ use super::Child;
 use super::fds::{Fd, clone_tree, openat2};
 use super::mounts::{attach_at, give_flags, give_propagation, new_mount};
 use super::path_text::PathText;
-use super::paths::{Missing, OWN, deepest, ensure_saying, kind, open_target};
+use super::paths::{Missing, OWN, deepest, ensure_place, kind, open_target};
 use super::procfs;
 use crate::report::{self, Refused, call};
 use crate::step::{Attributes, Mount, Source, Target};
@@ -111,11 +111,8 @@ impl<'plan> Child<'plan> {
                 missing,
             });
         }
-        let (place, by_link) = ensure_saying(self.root()?, target, missing)?;
-        if by_link {
-            procfs::only_on_linked_proc(made, self.root()?, place.as_fd())?;
-        }
-        Ok(place)
+        let root = self.root()?;
+        ensure_place(root, target, missing)?.of(made, root)
     }
 
     /// Removes the place again, and the directories above it that were made with it, as far as

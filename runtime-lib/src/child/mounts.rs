@@ -11,8 +11,7 @@ use nix::sys::stat::{Mode, SFlag, fchmod, makedev};
 use super::fds::{Fd, clone_tree, clone_tree_with, fsmount, fsopen};
 use super::links::copy_link;
 use super::paths::{
-    Missing, ensure_saying, is_same, kind, open, open_place, open_place_saying, open_target,
-    open_target_saying,
+    Missing, Place, ensure_place, is_same, kind, open, open_target, open_target_saying,
 };
 use super::{Child, copy_up, locked, procfs};
 use crate::report::{Refused, call};
@@ -46,10 +45,10 @@ impl<'plan> Child<'plan> {
             } => {
                 // What is made only now has no mode that anybody chose.
                 let covered = match mount.inherit_mode || mount.copy_up {
-                    true => open_place_saying(self.root()?, &mount.target, 0).ok(),
+                    true => Place::open(self.root()?, &mount.target, 0).ok(),
                     false => None,
                 };
-                let below = covered.as_ref().map(|(covered, _)| covered.as_fd());
+                let below = covered.as_ref().map(AsFd::as_fd);
                 let inherit = below.filter(|_| mount.inherit_mode);
                 let mounted = new_mount(fstype, label, options, inherit, attributes.set)?;
                 if let Some(below) = below.filter(|_| mount.copy_up) {
@@ -66,14 +65,11 @@ impl<'plan> Child<'plan> {
                 give_flags(mounted.as_fd(), &rest)?;
                 if !self.attach_by_name(mounted.as_fd(), &mount.target) {
                     let root = self.root()?;
-                    let (place, by_link) = match covered {
+                    let place = match covered {
                         Some(covered) => covered,
-                        None => ensure_saying(root, &mount.target, Missing::Directory)?,
+                        None => ensure_place(root, &mount.target, Missing::Directory)?,
                     };
-                    if by_link {
-                        procfs::only_on_linked_proc(mounted.as_fd(), root, place.as_fd())?;
-                    }
-                    attach_at(mounted.as_fd(), place.as_fd())?;
+                    attach_at(mounted.as_fd(), place.of(mounted.as_fd(), root)?.as_fd())?;
                 }
                 give_propagation(mounted.as_fd(), attributes)?;
                 let whole = fstype.to_bytes() == b"proc" && options.is_empty();
@@ -139,11 +135,9 @@ impl<'plan> Child<'plan> {
             _ => Missing::File,
         };
         give_flags(tree, &mount.attributes)?;
-        let (place, by_link) = ensure_saying(self.root()?, &mount.target, missing)?;
-        if by_link {
-            procfs::only_on_linked_proc(tree, self.root()?, place.as_fd())?;
-        }
-        attach_at(tree, place.as_fd())?;
+        let root = self.root()?;
+        let place = ensure_place(root, &mount.target, missing)?;
+        attach_at(tree, place.of(tree, root)?.as_fd())?;
         give_propagation(tree, &mount.attributes)?;
         if mount.target.is_root() {
             // Everything from here on is below what now covers the root.
@@ -194,7 +188,7 @@ impl<'plan> Child<'plan> {
     /// A file is covered by the host's /dev/null, which no image has touched; read-only, so that
     /// root of the container can't change the mode of the host's node.
     pub(super) fn mask(&mut self, target: &Target, label: Option<&CStr>) -> Result<(), Refused> {
-        let place = match open_place(self.root()?, target, libc::O_DIRECTORY) {
+        let place = match Place::open(self.root()?, target, libc::O_DIRECTORY) {
             // A link of the image that leads to the root doesn't take all of it away.
             Err(Errno::ENOENT | Errno::EBUSY) => return Ok(()),
             Err(Errno::ENOTDIR) => return self.mask_file(target),

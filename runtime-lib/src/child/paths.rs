@@ -8,8 +8,8 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fstat, mkdirat, mknodat};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 
 use super::fds::{Fd, openat2};
-use super::links;
 use super::path_text::PathText;
+use super::{links, procfs};
 use crate::report::{Refused, call};
 use crate::step::{Links, Target};
 use crate::sys::mount::resolve;
@@ -50,25 +50,39 @@ fn open_saying(
     }
 }
 
-/// Opens what something is to be mounted on, with O_PATH and `flags`.
-///
-/// # Errors
-/// EBUSY: links of the image have led to the root itself. What is mounted there hides all of the
-/// container from whoever enters it later, and only the destination / asks for that.
-pub fn open_place(root: BorrowedFd<'_>, target: &Target, flags: i32) -> nix::Result<Fd> {
-    open_place_saying(root, target, flags).map(|(place, _)| place)
+/// What something is to be mounted on.
+pub struct Place {
+    found: Fd,
+    /// Links of the image may have led there.
+    by_link: bool,
 }
 
-/// The same, and whether links have led there.
-pub fn open_place_saying(
-    root: BorrowedFd<'_>,
-    target: &Target,
-    flags: i32,
-) -> nix::Result<(Fd, bool)> {
-    let (found, by_link) = open_target_saying(root, target, flags)?;
-    match by_link && is_same(found.as_fd(), root)? {
-        true => Err(Errno::EBUSY),
-        false => Ok((found, by_link)),
+impl Place {
+    /// Opens it, with O_PATH and `flags`.
+    ///
+    /// # Errors
+    /// EBUSY: links of the image have led to the root itself. What is mounted there hides all of
+    /// the container from whoever enters it later, and only the destination / asks for that.
+    pub fn open(root: BorrowedFd<'_>, target: &Target, flags: i32) -> nix::Result<Place> {
+        let (found, by_link) = open_target_saying(root, target, flags)?;
+        match by_link && is_same(found.as_fd(), root)? {
+            true => Err(Errno::EBUSY),
+            false => Ok(Place { found, by_link }),
+        }
+    }
+
+    /// The place of this mount: links must not have led it to /proc, unless it is a procfs.
+    pub fn of(self, mount: BorrowedFd<'_>, root: BorrowedFd<'_>) -> Result<Fd, Refused> {
+        if self.by_link {
+            procfs::only_on_linked_proc(mount, root, self.as_fd())?;
+        }
+        Ok(self.found)
+    }
+}
+
+impl AsFd for Place {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.found.as_fd()
     }
 }
 
@@ -113,16 +127,16 @@ fn flags_of(target: &Target, flags: i32) -> i32 {
 
 /// Opens a target with O_PATH; what is missing is made first: directories 0755, a file 0644.
 pub fn ensure(root: BorrowedFd<'_>, target: &Target, missing: Missing) -> Result<Fd, Refused> {
-    ensure_saying(root, target, missing).map(|(place, _)| place)
+    ensure_place(root, target, missing).map(|place| place.found)
 }
 
-/// The same, and whether links may have led to /proc.
-pub fn ensure_saying(
+/// The same, of what something is to be mounted on.
+pub fn ensure_place(
     root: BorrowedFd<'_>,
     target: &Target,
     missing: Missing,
-) -> Result<(Fd, bool), Refused> {
-    match open_place_saying(root, target, 0) {
+) -> Result<Place, Refused> {
+    match Place::open(root, target, 0) {
         Err(Errno::ENOENT) => {}
         result => return result.map_err(|errno| describe("openat2", errno, target)),
     }
@@ -134,15 +148,15 @@ pub fn ensure_saying(
         Ok(()) | Err(Errno::EEXIST) => {}
         Err(errno) => return Err(describe("mkdirat", errno, target)),
     }
-    // Links in the directory's path change no name but those before the last.
-    let may_be_elsewhere = name == c"proc";
-    match openat2(parent.as_fd(), name, libc::O_PATH, 0, OWN) {
+    let (found, by_link) = match openat2(parent.as_fd(), name, libc::O_PATH, 0, OWN) {
         Err(Errno::ELOOP) if target.links != Links::Refuse => {
-            let made = links::ensure(root, &target.path, missing).map_err(refused("openat2"))?;
-            Ok((made, true))
+            (links::ensure(root, &target.path, missing), true)
         }
-        made => Ok((made.map_err(refused("openat2"))?, may_be_elsewhere)),
-    }
+        // Links in the directory's path change no name but those before the last.
+        made => (made, name == c"proc"),
+    };
+    let found = found.map_err(refused("openat2"))?;
+    Ok(Place { found, by_link })
 }
 
 /// A step down must lead to what was just made.
