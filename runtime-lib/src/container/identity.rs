@@ -52,12 +52,7 @@ impl Identity {
             Err(Errno::ESRCH | Errno::EINVAL) => return Ok(None),
             Err(errno) => return Err(Error::call(Code::Process, "pidfd_open", errno)),
         };
-        // Compared after opening: the pidfd can't change its process any more.
-        let same = match self.inode {
-            Some(inode) => pidfs_inode(&pidfd)? == Some(inode),
-            None => self.start_time.is_some() && start_time(self.pid) == self.start_time,
-        };
-        match same && self.boot_id == boot_id()? && !has_ended(&pidfd)? {
+        match self.is(&pidfd)? && !has_ended(&pidfd)? {
             true => Ok(Some(pidfd)),
             false => Ok(None),
         }
@@ -66,13 +61,21 @@ impl Identity {
     /// How the process has ended, as waitpid(2) will say it, while nobody has waited for it.
     pub fn exit_code(&self) -> Option<i32> {
         let pidfd = pidfd_open(self.pid).ok()?;
+        if !self.is(&pidfd).ok()? {
+            return None;
+        }
+        let stat = procfs::process::Process::new(self.pid).ok()?.stat().ok()?;
+        (stat.state == 'Z').then_some(stat.exit_code).flatten()
+    }
+
+    /// Whether the process of a pidfd is this one: compared after it was opened, as it can't change
+    /// its process any more.
+    fn is(&self, pidfd: &OwnedFd) -> Result<bool> {
         let same = match self.inode {
-            Some(inode) => pidfs_inode(&pidfd).ok()? == Some(inode),
+            Some(inode) => pidfs_inode(pidfd)? == Some(inode),
             None => self.start_time.is_some() && start_time(self.pid) == self.start_time,
         };
-        let stat = procfs::process::Process::new(self.pid).ok()?.stat().ok()?;
-        let zombie = same && stat.state == 'Z' && self.boot_id == boot_id().ok()?;
-        zombie.then_some(stat.exit_code).flatten()
+        Ok(same && self.boot_id == boot_id()?)
     }
 }
 

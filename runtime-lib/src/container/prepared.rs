@@ -156,12 +156,9 @@ impl Runtime {
 fn look(bundle: &Bundle, options: &CreateOptions) -> Result<Host> {
     let config = &bundle.spec.config;
     let mut host = Host::probe()?;
-    let given = plan::given_maps(config);
-    if let (Some(ids), true, true) = (
-        &mut host.subordinate,
-        given.uid.is_empty(),
-        given.gid.is_empty(),
-    ) {
+    if let Some(ids) = &mut host.subordinate
+        && plan::maps_are_automatic(config)
+    {
         ids.ask_elsewhere();
     }
     Ok(Host {

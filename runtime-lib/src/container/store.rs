@@ -105,7 +105,7 @@ impl StateDir {
             return Err(exists());
         }
         if found {
-            state_dir.is_own()?;
+            state_dir.check_owner()?;
             // Nobody's: a create that was killed before its journal, or a delete after it.
             state_dir.sweep()?;
         }
@@ -113,9 +113,9 @@ impl StateDir {
         Ok(state_dir)
     }
 
-    /// Where others may write into the state root, or into the directory, its files are theirs: what
-    /// they say is done with the rights of the caller.
-    fn is_own(&self) -> Result<()> {
+    /// Refuses a directory that is another's, or into which others may write: what its files say is
+    /// done with the rights of the caller.
+    fn check_owner(&self) -> Result<()> {
         let stat = fstat(self.directory.as_fd())
             .map_err(|errno| Error::call(Code::Io, "fstat", errno).path(&self.path))?;
         match stat.st_uid == nix::unistd::geteuid().as_raw() && stat.st_mode & 0o022 == 0 {

@@ -11,7 +11,7 @@ use super::devices::Moved;
 use super::{GiveListener, Launched, Meanwhile, RunHook, StartUnit, Surroundings};
 use super::{actions, progress, reap, refusal};
 use crate::error::{Code, Error, Result};
-use crate::plan::{Plan, Planned};
+use crate::plan::{Plan, Planned, seccomp};
 use crate::report::{self, REPORT_BYTES, Report};
 use crate::step::{Barrier, Step};
 use crate::sys::{fd, process};
@@ -304,7 +304,7 @@ impl<'a> Server<'a> {
         let newborn = self.newborn.as_ref().ok_or_else(gone)?;
         let fetched = process::pidfd_getfd(newborn.pidfd.as_fd(), number);
         let listener = fetched.map_err(|errno| {
-            Error::call(Code::Process, "pidfd_getfd", errno).at("/linux/seccomp/listenerPath")
+            Error::call(Code::Process, "pidfd_getfd", errno).at(seccomp::POINTER)
         })?;
         if let Some(give) = self.listener {
             give(listener, newborn)?;

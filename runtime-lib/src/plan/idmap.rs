@@ -34,8 +34,14 @@ pub(super) fn maps(config: &Spec, host: &Host, plan: &mut Plan) -> Result<IdMaps
     writable(maps, host)
 }
 
+/// Whether config.json leaves it to [`maps`] what a new user namespace maps.
+pub(crate) fn are_automatic(config: &Spec) -> bool {
+    let given = given(config);
+    given.uid.is_empty() && given.gid.is_empty()
+}
+
 /// The maps of config.json. Beside the path of a user namespace they say what it maps.
-pub(crate) fn given(config: &Spec) -> IdMaps {
+pub(super) fn given(config: &Spec) -> IdMaps {
     let linux = config.linux().as_ref();
     let list = |maps: Option<&Option<Vec<LinuxIdMapping>>>| {
         let maps = maps.and_then(Option::as_deref).unwrap_or_default();

@@ -55,7 +55,7 @@ use scheduling::ExecAffinity;
 pub use bystanders::{holder, removal};
 pub(crate) use cgroups::cgroup_owner;
 pub use confined::Program;
-pub(crate) use idmap::given as given_maps;
+pub(crate) use idmap::are_automatic as maps_are_automatic;
 pub(crate) use labels::asked_modules;
 pub(crate) use live::may_cover_proc;
 pub use live::{AddRequest, Entrance, add_mount, remove_mount, see_mounts};

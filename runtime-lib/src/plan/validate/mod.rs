@@ -87,27 +87,27 @@ pub fn validate(spec: &Spec) -> Vec<Error> {
 
 /// The error that create reports; it says so when it isn't alone.
 pub fn first(errors: Vec<Error>) -> Option<Error> {
-    let count = errors.len();
-    first_of(
-        errors,
-        format!("one of {count} problems, capsid explain lists them"),
-    )
+    first_of(errors, |errors| {
+        let count = errors.len();
+        format!("one of {count} problems, capsid explain lists them")
+    })
 }
 
 /// The error that exec reports, of whose process nothing else lists what is wrong: it names the
 /// other places.
 pub fn first_named(errors: Vec<Error>) -> Option<Error> {
-    let places: Vec<&str> = errors.iter().filter_map(Error::pointer).collect();
-    let all = format!("one of {} problems: {}", places.len(), places.join(", "));
-    first_of(errors, all)
+    first_of(errors, |errors| {
+        let places: Vec<&str> = errors.iter().filter_map(Error::pointer).collect();
+        format!("one of {} problems: {}", places.len(), places.join(", "))
+    })
 }
 
-fn first_of(errors: Vec<Error>, all: String) -> Option<Error> {
-    let several = errors.len() > 1;
+fn first_of(errors: Vec<Error>, all: impl Fn(&[Error]) -> String) -> Option<Error> {
+    let all = (errors.len() > 1).then(|| all(&errors));
     let first = errors.into_iter().next()?;
-    Some(match several {
-        true => first.also(all),
-        false => first,
+    Some(match all {
+        Some(all) => first.also(all),
+        None => first,
     })
 }
 
