@@ -148,10 +148,7 @@ fn a_cgroup_of_several_levels_is_made_and_removed() {
 
 #[test]
 fn f18_cgroups_that_the_container_made_are_removed_with_their_processes() {
-    for view in [View::V1, View::V2] {
-        if view.obstacle().is_some() {
-            continue;
-        }
+    for view in View::versions() {
         let stage = stage!(view);
         let container = stage.running();
         let pid = container.exec_detached(&["sleep", "607"]);
@@ -170,10 +167,7 @@ fn f18_cgroups_that_the_container_made_are_removed_with_their_processes() {
 
 #[test]
 fn f17_a_cgroup_that_is_in_use_is_refused_with_its_process() {
-    for view in [View::V1, View::V2] {
-        if view.obstacle().is_some() {
-            continue;
-        }
+    for view in View::versions() {
         let stage = stage!(view);
         let first = stage.running();
         let mut bundle = stage.bundle();
@@ -193,10 +187,7 @@ fn f17_a_cgroup_that_is_in_use_is_refused_with_its_process() {
 
 #[test]
 fn a_delete_kills_nobody_of_a_container_that_has_the_cgroup_since() {
-    for view in [View::V1, View::V2] {
-        if view.obstacle().is_some() {
-            continue;
-        }
+    for view in View::versions() {
         for options in [&[][..], &["--force"]] {
             let stage = stage!(view);
             let first = stage.running();
@@ -320,10 +311,7 @@ fn rules_for_a_v1_cgroup_that_has_others_below_it_are_refused_with_the_reason() 
 
 #[test]
 fn f17_a_cgroup_that_is_frozen_is_refused_and_stays_as_it_is() {
-    for view in [View::V1, View::V2] {
-        if view.obstacle().is_some() {
-            continue;
-        }
+    for view in View::versions() {
         let stage = stage!(view);
         let mut bundle = stage.bundle();
         let path = Stage::cgroups_path(&stage.id());
@@ -364,10 +352,7 @@ impl Drop for Stopped<'_> {
 
 #[test]
 fn every_verb_works_on_a_v1_and_on_a_v2_view() {
-    for view in [View::V1, View::V2] {
-        if view.obstacle().is_some() {
-            continue;
-        }
+    for view in View::versions() {
         let stage = stage!(view);
         let mut bundle = stage.bundle();
         bundle.namespace("cgroup", None).sleeps();
@@ -402,10 +387,7 @@ fn every_verb_works_on_a_v1_and_on_a_v2_view() {
 
 #[test]
 fn the_container_sees_its_own_cgroup_as_the_root_in_a_cgroup_namespace() {
-    for view in [View::V1, View::V2] {
-        if view.obstacle().is_some() {
-            continue;
-        }
+    for view in View::versions() {
         let stage = stage!(view);
         let mut bundle = stage.bundle();
         bundle.namespace("cgroup", None);
@@ -618,10 +600,7 @@ fn whether_a_cgroup_can_be_done_without_is_said_by_rootless() {
 /// v1's directories are made while the process is at its mounts, cgroup2's are what it is born into.
 #[test]
 fn explain_has_the_order_in_which_create_makes_the_cgroups() {
-    for view in [View::V1, View::V2] {
-        if view.obstacle().is_some() {
-            continue;
-        }
+    for view in View::versions() {
         let stage = stage!(view);
         let path = Stage::cgroups_path(&stage.id());
         let mut bundle = stage.bundle();

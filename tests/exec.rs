@@ -448,7 +448,7 @@ fn f09_many_short_execs_all_return_their_status() {
 
 #[test]
 fn exec_enters_a_cgroup_below_the_containers() {
-    for view in [View::V1, View::V2] {
+    for view in View::versions() {
         let stage = stage!(view);
         let container = stage.running();
         let controller = match view {
@@ -573,7 +573,7 @@ fn s13_account_files_that_are_no_files_are_refused_in_time() {
 
 #[test]
 fn exec_into_a_paused_container_is_ended_by_a_signal_and_leaves_no_process() {
-    for view in [View::V1, View::V2] {
+    for view in View::versions() {
         let stage = stage!(view);
         let container = stage.running();
         container.call("pause", &[]).ok();

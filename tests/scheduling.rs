@@ -163,10 +163,7 @@ fn an_initial_affinity_alone_still_lands_in_the_containers_cgroup() {
 
 #[test]
 fn the_affinity_of_whoever_calls_is_not_the_containers() {
-    for view in [View::V1, View::V2] {
-        if view.obstacle().is_some() {
-            continue;
-        }
+    for view in View::versions() {
         let stage = stage!(view);
         let all = stage.prints(
             &mut stage.bundle(),

@@ -196,12 +196,6 @@ impl Error {
         self
     }
 
-    /// The same about another part of the configuration, which made it happen.
-    pub(crate) fn instead_at(mut self, pointer: &str) -> Error {
-        self.0.pointer = None;
-        self.at(pointer)
-    }
-
     /// The same about a part of a document that stands alone: the pointer begins there.
     pub(crate) fn within(mut self, part: &str) -> Error {
         let pointer = self.0.pointer.take();

@@ -28,6 +28,12 @@ mount --bind /sys/fs/cgroup/unified /sys/fs/cgroup
 exec "$@""#;
 
 impl View {
+    /// Those of the two versions that this machine can show.
+    pub fn versions() -> impl Iterator<Item = View> {
+        let both = [View::V1, View::V2].into_iter();
+        both.filter(|view| view.obstacle().is_none())
+    }
+
     /// Why this machine can't show the view, if so.
     pub fn obstacle(self) -> Option<&'static str> {
         match (self, machine::cgroups()) {

@@ -74,7 +74,7 @@ fn open_one(what: &Open, before: &[OwnedFd]) -> Result<OwnedFd> {
             error.at(pointer.as_str()).doing(doing)
         }),
         Open::UserNamespace { maps, pointer } => {
-            user_namespace(maps).map_err(|error| error.instead_at(pointer))
+            user_namespace(maps).map_err(|error| error.at(pointer.as_str()))
         }
     }
 }

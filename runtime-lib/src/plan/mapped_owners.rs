@@ -4,14 +4,13 @@
 //!
 //! A map's first number is the id in the file system, its second the id on the host.
 
-use nix::errno::Errno;
 use nix::sched::CloneFlags;
 
 use super::rootfs::Scene;
 use super::wanted::Wanted;
 use super::{IdMap, IdMaps, Open, Plan};
 use crate::error::{Code, Error, Result};
-use crate::step::{MappedOwners, Slot, words};
+use crate::step::{MappedOwners, Slot};
 
 /// File systems that show the kernel, not files with owners.
 const WITHOUT_OWNERS: [&str; 7] = [
@@ -80,10 +79,9 @@ impl Scene<'_> {
             return refused(format!("{} can't be id-mapped", wanted.fstype));
         }
         if !self.host.has(caps::Capability::CAP_SYS_ADMIN) {
-            let tail = "id-mapped mounts are not supported for rootless containers";
-            return Err(Error::new(Code::InvalidConfig, tail)
-                .at(&*pointer)
-                .hint(words::not_mapped(Errno::EPERM)));
+            return refused(
+                "id-mapped mounts are not supported for rootless containers".to_owned(),
+            );
         }
         let option = wanted.options.map_owners.as_ref();
         let inline = option.and_then(|option| option.inline.as_deref());
