@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use crate::harness::user::UID;
-use crate::harness::{Outcome, machine, user};
+use crate::harness::{Bundle, Outcome, Stage, around, machine, user};
 use crate::user_stage;
 
 #[test]
@@ -24,25 +24,12 @@ fn without_subordinate_ids_the_user_is_root_and_the_only_one() {
 }
 
 /// One run by the user, after a script of root's in a mount namespace of its own.
-fn run_after(
-    script: &str,
-    bundle: &crate::harness::Bundle,
-    stage: &crate::harness::Stage,
-) -> Outcome {
-    let id = stage.id();
-    bundle.write(&id);
-    let mut command = machine::in_own_mounts(&format!(
+fn run_after(script: &str, bundle: &Bundle, stage: &Stage) -> Outcome {
+    let (_, command) = stage.foreground(bundle);
+    let before = machine::in_own_mounts(&format!(
         "set -e; by=$(command -v \"$1\"); shift; {script}; exec \"$by\" \"$@\""
     ));
-    let capsid = stage.capsid();
-    command
-        .arg(capsid.get_program())
-        .args(capsid.get_args())
-        .args(["run", "--bundle"])
-        .arg(&bundle.folder)
-        .arg(&id)
-        .stdin(std::process::Stdio::null());
-    Outcome::of(&mut command)
+    Outcome::of(&mut around(before, &command))
 }
 
 #[test]

@@ -3,12 +3,11 @@
 
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::harness::{Bundle, Outcome, Stage, machine, user};
+use crate::harness::{Bundle, Outcome, Stage, around, machine, user};
 use crate::{stage, user_stage};
 
 /// A second root filesystem, told from the first by a file.
@@ -136,23 +135,10 @@ fn a_locked_flag_is_named_and_others_are_kept() {
     std::fs::create_dir(&locked).unwrap();
     // The mount is root's, so its flags are not the user's to change.
     let run = |bundle: &Bundle| {
-        let id = stage.id();
-        bundle.write(&id);
-        let mut inner = stage.capsid();
-        inner.arg("run").arg("--bundle").arg(&bundle.folder).arg(id);
+        let (_, run) = stage.foreground(bundle);
         let script = "mount -t tmpfs -o ro,nosuid,nodev,noexec locked \"$LOCKED\" && exec \"$@\"";
-        let mut outer = machine::in_own_mounts(script);
-        outer
-            .arg(inner.get_program())
-            .args(inner.get_args())
-            .envs(
-                inner
-                    .get_envs()
-                    .filter_map(|(key, value)| Some((key, value?))),
-            )
-            .env("LOCKED", &locked)
-            .stdin(Stdio::null());
-        Outcome::of(&mut outer)
+        let outer = machine::in_own_mounts(script);
+        Outcome::of(around(outer, &run).env("LOCKED", &locked))
     };
     let bundle = || {
         let mut bundle = stage.bundle();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use nix::sys::stat::Mode;
 use serde_json::json;
 
-use crate::harness::{Bundle, Container, Outcome, Stage, machine, user};
+use crate::harness::{Bundle, Container, Outcome, Stage, around, machine, user};
 use crate::{skip, stage};
 
 /// A removal that lasts so long doesn't end.
@@ -259,20 +259,13 @@ fn writes_deep(stage: &Stage, bundle: &mut Bundle) {
     );
     let id = stage.id();
     bundle.write(&id);
-    let runtime = stage.capsid();
-    let mut command = Command::new("prlimit");
-    command
-        .arg("--nofile=48:48")
-        .arg(runtime.get_program())
-        .args(runtime.get_args())
-        .args(["run", "--overlay", "--bundle"])
+    let mut run = stage.capsid();
+    run.args(["run", "--overlay", "--bundle"])
         .arg(&bundle.folder)
-        .arg(&id)
-        .stdin(std::process::Stdio::null());
-    for (key, value) in runtime.get_envs() {
-        command.env(key, value.unwrap_or_default());
-    }
-    Outcome::of(&mut command).ok().prints("made");
+        .arg(&id);
+    let mut limited = Command::new("prlimit");
+    limited.arg("--nofile=48:48");
+    Outcome::of(&mut around(limited, &run)).ok().prints("made");
     assert_eq!(stage.remains(&id), Vec::<std::path::PathBuf>::new());
 }
 

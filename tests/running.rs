@@ -7,7 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 
-use crate::harness::{Outcome, end, until};
+use crate::harness::{Outcome, around, end, until};
 use crate::stage;
 
 #[test]
@@ -121,15 +121,8 @@ fn the_status_is_told_though_the_caller_ignores_its_children() {
     bundle.args(&["/bin/sh", "-c", "exit 7"]);
     let (_, command) = stage.foreground(&bundle);
     let mut ignoring = Command::new("env");
-    ignoring
-        .arg("--ignore-signal=CHLD")
-        .arg(command.get_program())
-        .args(command.get_args())
-        .stdin(Stdio::null());
-    for (key, value) in command.get_envs() {
-        ignoring.env(key, value.unwrap_or_default());
-    }
-    Outcome::of(&mut ignoring).exits(7);
+    ignoring.arg("--ignore-signal=CHLD");
+    Outcome::of(&mut around(ignoring, &command)).exits(7);
 }
 
 #[test]

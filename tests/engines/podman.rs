@@ -345,38 +345,15 @@ fn without_cgroups(podman: &Boxes) {
 
 fn descriptors_are_preserved(podman: &Boxes) {
     std::fs::write("/run/handed", "content").expect("a file");
-    let open = |command: &Command| {
-        let words: Vec<_> = command
-            .get_args()
-            .map(|word| word.to_string_lossy().into_owned())
-            .collect();
-        let mut shell = podman.program("sh", &["-c", "exec 3</run/handed; exec \"$@\"", "sh"]);
-        shell.arg(command.get_program()).args(words);
-        shell
+    let calls = |verb: &[&str], of: &str| {
+        let script = "exec 3</run/handed; exec \"$@\"";
+        let open = ["-c", script, "sh", "podman"];
+        let words = ["--preserve-fds", "1", of, "cat", "/proc/self/fd/3"];
+        Outcome::of(&mut podman.program("sh", &[&open[..], verb, &words[..]].concat()))
     };
-    let run = Command::new("podman");
-    let mut run = open(&run);
-    run.args([
-        "run",
-        "--rm",
-        "--preserve-fds",
-        "1",
-        IMAGE,
-        "cat",
-        "/proc/self/fd/3",
-    ]);
-    Outcome::of(&mut run).ok().prints("content");
+    calls(&["run", "--rm"], IMAGE).ok().prints("content");
     let running = podman.sleeps(&[]);
-    let mut exec = open(&Command::new("podman"));
-    exec.args([
-        "exec",
-        "--preserve-fds",
-        "1",
-        &running.name,
-        "cat",
-        "/proc/self/fd/3",
-    ]);
-    Outcome::of(&mut exec).ok().prints("content");
+    calls(&["exec"], &running.name).ok().prints("content");
 }
 
 fn a_socket_of_a_service_manager_arrives(podman: &Boxes) {

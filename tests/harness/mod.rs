@@ -18,7 +18,7 @@ pub mod view;
 
 pub use bundle::Bundle;
 pub use container::Container;
-pub use outcome::{Outcome, end, until};
+pub use outcome::{Outcome, around, end, until};
 pub use stage::Stage;
 pub use view::View;
 

@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -113,6 +113,17 @@ impl std::fmt::Display for Outcome {
             self.what, self.code, self.took, self.stdout, self.stderr
         )
     }
+}
+
+/// `outer`, which ends by executing what follows it: `inner`, with what that has in its environment besides.
+pub fn around(mut outer: Command, inner: &Command) -> Command {
+    let set = |(name, value)| Some((name, value?));
+    outer
+        .arg(inner.get_program())
+        .args(inner.get_args())
+        .envs(inner.get_envs().filter_map(set))
+        .stdin(Stdio::null());
+    outer
 }
 
 /// Waits for the end of a child and gives its exit status (128 + the signal when one ended it). None: it

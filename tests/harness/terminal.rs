@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use nix::pty::{Winsize, openpty};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
-use super::{Outcome, outcome};
+use super::{Outcome, around, outcome};
 
 /// The master of a pseudoterminal, and what it has shown so far.
 pub struct Screen {
@@ -39,12 +39,9 @@ impl Screen {
         let pair = openpty(Some(&size), None).expect("a pseudoterminal");
         let path = nix::unistd::ttyname(&pair.slave).expect("its name");
         let mut session = Command::new("setsid");
-        session
-            .args(["--ctty", "--wait"])
-            .arg(command.get_program())
-            .args(command.get_args());
+        session.args(["--ctty", "--wait"]);
         let end = || Stdio::from(pair.slave.try_clone().expect("dup"));
-        let child = session
+        let child = around(session, command)
             .stdin(end())
             .stdout(end())
             .stderr(end())

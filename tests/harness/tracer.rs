@@ -13,7 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use super::outcome::LIMIT;
+use super::outcome::{LIMIT, around};
 
 /// How a traced command ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,13 +26,10 @@ pub enum Ended {
 
 /// A shell that waits for a line, or the end, of its input, and becomes the command.
 pub(super) fn gate(command: &Command) -> Command {
-    let mut gate = Command::new("/bin/sh");
-    let set = |(name, value)| Some((name, value?));
-    gate.args(["-c", "read go; exec \"$@\" </dev/null", "sh"])
-        .arg(command.get_program())
-        .args(command.get_args())
-        .envs(command.get_envs().filter_map(set))
-        .stdin(Stdio::piped());
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", "read go; exec \"$@\" </dev/null", "sh"]);
+    let mut gate = around(shell, command);
+    gate.stdin(Stdio::piped());
     gate
 }
 
