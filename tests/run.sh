@@ -37,7 +37,7 @@ elif [ -n "$missing" ]; then
 fi
 
 # --- build -------------------------------------------------------------------------------------------------
-begun=$SECONDS
+built=$SECONDS
 say "building the static release binary and the tests"
 RUSTFLAGS="${CAPSID_STATIC--C target-feature=+crt-static}" "$cargo" build --locked --release --target "$triple" -p capsid -p capsid-rootfs-builder --bins </dev/null >"$logs/build" 2>&1 &&
   "$cargo" test --locked --workspace --no-run </dev/null >>"$logs/build" 2>&1 &&
@@ -45,7 +45,7 @@ RUSTFLAGS="${CAPSID_STATIC--C target-feature=+crt-static}" "$cargo" build --lock
   "target/$triple/release/rootfs-builder" probe "$logs/probe" >>"$logs/build" 2>&1 ||
   { grep -E -A 20 '^(error|warning: unused)' "$logs/build" | head -n 100; say "the build failed: $logs/build"; echo "0 passed, 1 failed, 0 skipped"; exit 1; }
 export CAPSID=$PWD/target/$triple/release/capsid CAPSID_BINARIES=$PWD/target/$triple/release CAPSID_PROBE=$logs/probe
-say "built in $((SECONDS - begun)) s"
+say "built in $((SECONDS - built)) s"
 
 # --- run ---------------------------------------------------------------------------------------------------
 passed=0 failed=0 limit=900 # seconds for each part
@@ -56,12 +56,22 @@ count() { # adds up the result lines of a log
   read -r p f < <(awk '/^test result:/ { for (i = 1; i <= NF; i++) { if ($i ~ /^passed/) p += $(i-1); if ($i ~ /^failed/) f += $(i-1) } } END { print p + 0, f + 0 }' "$1")
   passed=$((passed + p)) failed=$((failed + f))
 }
-stage() { # stage NAME COMMAND...: runs one part, prints what failed in it
-  local name=$1 begun=$SECONDS status; shift
+declare -A parts begun
+trap 'exit 130' INT TERM HUP
+trap 'kill ${parts[@]+"${parts[@]}"} 2>/dev/null' EXIT
+begin() { # begin NAME COMMAND...: runs one part in the background
+  local name=$1; shift
   case " $stages " in *" $name "*) ;; *) return ;; esac
   # A test that hangs must not hang whoever waits for the verdict.
-  timeout -k 60 "$limit" "$@" </dev/null >"$logs/$name" 2>&1
+  timeout -k 60 "$limit" "$@" </dev/null >"$logs/$name" 2>&1 &
+  parts[$name]=$! begun[$name]=$SECONDS
+}
+finish() { # finish NAME: waits for the part, prints what failed in it
+  local name=$1 status
+  [ -n "${parts[$name]-}" ] || return
+  wait "${parts[$name]}"
   status=$?
+  unset "parts[$name]"
   local before=$failed
   count "$logs/$name"
   if [ $status != 0 ]; then
@@ -70,14 +80,19 @@ stage() { # stage NAME COMMAND...: runs one part, prints what failed in it
     [ $status != 124 ] || { say "$name was not finished after $limit s; it ended with:"; tail -n 3 "$logs/$name" | cut -c1-400; }
     say "$name failed (status $status): $logs/$name"
   fi
-  say "$name: $((SECONDS - begun)) s"
+  say "$name: $((SECONDS - begun[$name])) s"
 }
-stage host tests/enclosure.sh "$cargo" test --locked --quiet --workspace --no-fail-fast
-stage guest tests/vm/promises.sh
-stage systemd tests/vm/promises.sh --systemd
+begin host tests/enclosure.sh "$cargo" test --locked --quiet --workspace --no-fail-fast
+finish host
+# A guest has one processor, so that two can run at once.
+begin guest tests/vm/promises.sh
+begin systemd tests/vm/promises.sh --systemd
+finish systemd
+finish guest
 # Alone, every behaviour is seen with runc too; else only what fails without.
 [ "$stages" != engines ] || export CAPSID_BESIDE_RUNC=1
-stage engines tests/enclosure.sh "$cargo" test --locked --quiet --test engines
+begin engines tests/enclosure.sh "$cargo" test --locked --quiet --test engines
+finish engines
 
 # --- summary -----------------------------------------------------------------------------------------------
 skipped=$(sort -u "$CAPSID_SKIPS" | wc -l)
