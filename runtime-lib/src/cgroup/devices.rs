@@ -349,7 +349,7 @@ impl DevicePolicy {
                     .chain(lines)
                     .collect()
             }
-            DevicePolicy::Program(rules) if group.controllers.is_empty() => {
+            DevicePolicy::Program(rules) if group.is_unified() => {
                 let count = rules.0.len();
                 vec![format!(
                     "attach a program of {count} device rules to {}",

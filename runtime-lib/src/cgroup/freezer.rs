@@ -79,6 +79,16 @@ impl Freezer {
         }
     }
 
+    /// Refuses a directory in which nothing would run.
+    pub fn refuse_frozen(self, dir: &Path) -> Result<()> {
+        match self.frozen(dir)? {
+            true => {
+                Err(Error::new(Code::Cgroup, "container's cgroup unexpectedly frozen").path(dir))
+            }
+            false => Ok(()),
+        }
+    }
+
     fn set(self, dir: &Path, freeze: bool) -> Result<()> {
         let (name, value) = match (self, freeze) {
             (Freezer::V1, true) => ("freezer.state", "FROZEN"),

@@ -66,13 +66,9 @@ impl CgroupPlan {
     }
 
     fn of_memory(&self, v1: &str, v2: &str) -> Option<String> {
-        let legacy = self.legacy.iter().find(|group| group.has("memory"));
-        let path = match (legacy, &self.unified) {
-            (Some(group), _) => group.dir().join(v1),
-            (None, Some(group)) => group.dir().join(v2),
-            (None, None) => return None,
-        };
-        std::fs::read_to_string(path).ok()
+        let group = self.group_of("memory")?;
+        let name = if group.is_unified() { v2 } else { v1 };
+        std::fs::read_to_string(group.dir().join(name)).ok()
     }
 
     /// A watch from now on; None where nobody limits memory.
@@ -80,10 +76,12 @@ impl CgroupPlan {
     /// # Errors
     /// [`Code::Cgroup`].
     pub fn watch_oom(&self) -> Result<Option<OomWatch>> {
-        let legacy = self.legacy.iter().find(|group| group.has("memory"));
-        let signal = match (legacy, &self.unified) {
-            (Some(group), _) => Signal::V1(Box::new(Legacy::watch(&group.dir())?)),
-            (None, Some(group)) if self.legacy.is_empty() => {
+        let signal = match self.group_of("memory") {
+            None => return Ok(None),
+            Some(group) if !group.is_unified() => {
+                Signal::V1(Box::new(Legacy::watch(&group.dir())?))
+            }
+            Some(group) => {
                 let path = group.dir().join("memory.events");
                 match open(&path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()) {
                     // The controller is not enabled.
@@ -91,7 +89,6 @@ impl CgroupPlan {
                     events => Signal::V2(events.map_err(|errno| refused("open", errno, &path))?),
                 }
             }
-            _ => return Ok(None),
         };
         let mut watch = OomWatch { signal, counted: 0 };
         watch.counted = watch.count().unwrap_or_default();
@@ -180,7 +177,7 @@ impl Legacy {
     /// Whether nobody is killed when memory runs out.
     fn never_kills(&self) -> bool {
         let text = file::read_line(&self.dir.join("memory.oom_control")).unwrap_or_default();
-        file::table(&text).get("oom_kill_disable") == Some(&1)
+        never_kills(&text)
     }
 
     fn settle(&mut self, new: u64, exists: bool) -> Result<u64> {
@@ -225,6 +222,11 @@ impl Legacy {
             .unset()
             .map_err(|errno| Error::call(Code::Cgroup, "timerfd_settime", errno))
     }
+}
+
+/// Whether memory.oom_control says that who finds no memory waits, where others are killed.
+pub(super) fn never_kills(control: &str) -> bool {
+    file::table(control).get("oom_kill_disable") == Some(&1)
 }
 
 fn number(fd: BorrowedFd<'_>) -> i32 {

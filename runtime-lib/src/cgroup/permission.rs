@@ -40,7 +40,7 @@ pub(super) fn permitted(
     }
     // A path that was asked for is needed wherever controllers are, a limit where its own is.
     let lacks = |group: &&Group| {
-        let is_beside = has_legacy && group.controllers.is_empty();
+        let is_beside = has_legacy && group.is_unified();
         place.asked() && !is_beside || limits.settings.iter().any(|s| group.has(s.controller()))
     };
     let mut lacking: Vec<&Group> = refused.iter().filter(lacks).collect();
@@ -70,7 +70,7 @@ pub(super) fn permitted(
 }
 
 fn name(group: &Group) -> String {
-    match group.controllers.is_empty() {
+    match group.is_unified() {
         true => "cgroup2".to_owned(),
         false => group.controllers.join(","),
     }
@@ -83,14 +83,11 @@ fn parent(group: &Group) -> PathBuf {
 /// The line that gives the caller the places for its cgroups.
 fn remedy(groups: &[&Group]) -> String {
     let uid = nix::unistd::geteuid();
-    let is_legacy = |group: &&&Group| !group.controllers.is_empty();
-    let of_root = |group: &&&Group| group.path.parent().is_none_or(|it| it == Path::new("/"));
-    let at_roots: Vec<_> = groups
+    let at_root = |group: &Group| group.path.parent().is_none_or(|it| it == Path::new("/"));
+    let at_roots = groups
         .iter()
-        .filter(is_legacy)
-        .filter(of_root)
-        .copied()
-        .collect();
+        .filter(|group| !group.is_unified() && at_root(group));
+    let at_roots: Vec<_> = at_roots.collect();
     if !at_roots.is_empty() {
         let names: Vec<String> = at_roots.iter().map(|group| name(group)).collect();
         return format!(
@@ -100,9 +97,9 @@ fn remedy(groups: &[&Group]) -> String {
             list(at_roots.iter().map(|group| parent(group))),
         );
     }
-    let without = match groups.iter().any(|group| is_legacy(&group)) {
-        true => "",
-        false => {
+    let without = match groups.iter().all(|group| group.is_unified()) {
+        false => "",
+        true => {
             "call capsid with --systemd-cgroup, or in systemd-run --user --scope -p Delegate=yes; \
              without systemd, "
         }
@@ -113,11 +110,11 @@ fn remedy(groups: &[&Group]) -> String {
         false => format!("mkdir -p {} && ", list(parents.iter().cloned())),
     };
     let given = groups.iter().flat_map(|group| {
-        let files: &[&str] = match is_legacy(&group) {
-            false => &["cgroup.procs", "cgroup.subtree_control"],
+        let files: &[&str] = match group.is_unified() {
+            true => &["cgroup.procs", "cgroup.subtree_control"],
             // A new one has neither, and its maker's copy is as good as root's.
-            true if group.has("cpuset") => &["cpuset.cpus", "cpuset.mems"],
-            true => &[],
+            false if group.has("cpuset") => &["cpuset.cpus", "cpuset.mems"],
+            false => &[],
         };
         let parent = parent(group);
         let files: Vec<PathBuf> = files.iter().map(|file| parent.join(file)).collect();

@@ -54,6 +54,11 @@ impl Group {
         below(&self.mount, &self.path)
     }
 
+    /// Whether it is cgroup2's.
+    pub(super) fn is_unified(&self) -> bool {
+        self.controllers.is_empty()
+    }
+
     /// Whether the hierarchy has this v1 controller.
     pub fn has(&self, controller: &str) -> bool {
         self.controllers.iter().any(|c| c == controller)
@@ -79,6 +84,19 @@ impl CgroupPlan {
         match self.v1 || !self.legacy.is_empty() {
             true => Version::V1,
             false => Version::V2,
+        }
+    }
+
+    /// v1: the directory in the hierarchy of this controller.
+    pub(super) fn legacy_of(&self, controller: &str) -> Option<&Group> {
+        self.legacy.iter().find(|group| group.has(controller))
+    }
+
+    /// The directory in which a controller limits and counts, by v1's name.
+    pub(super) fn group_of(&self, controller: &str) -> Option<&Group> {
+        match self.legacy.is_empty() {
+            true => self.unified.as_ref(),
+            false => self.legacy_of(controller),
         }
     }
 

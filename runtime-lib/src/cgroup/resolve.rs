@@ -9,7 +9,7 @@ use oci_spec::runtime::{LinuxDevice, LinuxResources};
 
 use super::devices::{DevicePolicy, DeviceRules};
 use super::layout::Layout;
-use super::limits::{Limits, Version};
+use super::limits::{Limits, Setting, Version};
 use super::permission::permitted;
 use super::place::{self, Place, group};
 use super::plan::CgroupPlan;
@@ -178,7 +178,7 @@ fn device_policy(
         }
         return Ok(None);
     }
-    if plan.legacy.iter().any(|group| group.has("devices")) {
+    if plan.legacy_of("devices").is_some() {
         return Ok(Some(DevicePolicy::Files(rules.exceptions()?)));
     }
     match plan.unified {
@@ -195,8 +195,8 @@ fn device_policy(
 impl Limits {
     /// v1: a limit whose controller has no hierarchy cannot be set.
     pub(super) fn need_mounted(&self, plan: &CgroupPlan) -> Result<()> {
-        let homeless = |controller: &str| !plan.legacy.iter().any(|group| group.has(controller));
-        match self.settings.iter().find(|s| homeless(s.controller())) {
+        let homeless = |s: &&Setting| plan.legacy_of(s.controller()).is_none();
+        match self.settings.iter().find(homeless) {
             Some(setting) => {
                 let controller = setting.controller();
                 let tail = format!("{controller} cgroup isn't mounted");

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::path::Path;
 
 use super::limits::{Limits, Setting, Version};
+use super::oom::never_kills;
 use super::plan::{CgroupPlan, Group};
 use super::{CgroupManager, file};
 use crate::Notice;
@@ -79,7 +80,8 @@ impl CgroupPlan {
         live.complete(&mut resources)?;
         let typed = resources.typed()?;
         let mut limits = Limits::read(version, Some(&typed), Some(resources.asked()))?;
-        if !live.has_no_oom_killer() {
+        let control = live.read("memory", "memory.oom_control");
+        if !control.is_some_and(|control| never_kills(&control)) {
             limits.leave_oom_killer_on();
         }
         if self.is_empty()
@@ -162,15 +164,6 @@ impl Live<'_> {
         }
     }
 
-    /// Whether a container of v1 waits for memory where others are killed.
-    fn has_no_oom_killer(&self) -> bool {
-        let control = match self.version {
-            Version::V1 => self.read("memory", "memory.oom_control"),
-            Version::V2 => None,
-        };
-        control.is_some_and(|now| is_oom_killer_disabled(&now))
-    }
-
     /// A limit of the memory controller; None: there is none.
     fn bytes(&self, v1: &str, v2: &str) -> Option<i64> {
         let name = match self.version {
@@ -199,11 +192,8 @@ impl Live<'_> {
     }
 
     fn read(&self, controller: &str, name: &str) -> Option<String> {
-        let group = match self.version {
-            Version::V1 => self.plan.legacy.iter().find(|g| g.has(controller)),
-            Version::V2 => self.plan.unified.as_ref(),
-        };
-        let bytes = file::read_whole(&group?.dir().join(name)).ok()?;
+        let group = self.plan.group_of(controller)?;
+        let bytes = file::read_whole(&group.dir().join(name)).ok()?;
         String::from_utf8(bytes).ok()
     }
 }
@@ -240,15 +230,10 @@ fn restoring(dir: &Path, setting: &Setting) -> Option<Setting> {
         })
 }
 
-/// What memory.oom_control says.
-fn is_oom_killer_disabled(control: &str) -> bool {
-    control.lines().any(|line| line == "oom_kill_disable 1")
-}
-
 /// What to write to a file that says `now`, to take back the writing of `value`.
 fn value_before(name: &str, value: &str, now: &str) -> String {
     if name == "memory.oom_control" {
-        return i32::from(is_oom_killer_disabled(now)).to_string();
+        return i32::from(never_kills(now)).to_string();
     }
     // Of a file with a line for each device, one line was written.
     if let Some((key, _)) = value.split_once(' ') {

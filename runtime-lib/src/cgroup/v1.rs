@@ -53,7 +53,7 @@ impl<'a> V1<'a> {
                 Some(DevicePolicy::Files(rules)) if group.has("devices") => {
                     device_files::write(&group.dir(), rules)?;
                 }
-                Some(DevicePolicy::Program(rules)) if group.controllers.is_empty() => {
+                Some(DevicePolicy::Program(rules)) if group.is_unified() => {
                     device_attach::put(&group.dir(), rules)?;
                 }
                 _ => {}
@@ -70,7 +70,7 @@ impl<'a> V1<'a> {
     /// The directory whose freezer stops the container: v1's, as tools look there, else
     /// cgroup2's, which every kernel that has it can freeze.
     fn freezer(&self) -> Option<(Freezer, PathBuf)> {
-        let v1 = self.plan.legacy.iter().find(|group| group.has("freezer"));
+        let v1 = self.plan.legacy_of("freezer");
         v1.map(|group| (Freezer::V1, group.dir())).or_else(|| {
             self.plan
                 .unified
@@ -87,12 +87,8 @@ impl<'a> V1<'a> {
     }
 
     fn refuse_frozen(&self) -> Result<()> {
-        match self.freezer() {
-            Some((freezer, dir)) if freezer.frozen(&dir)? => {
-                Err(Error::new(Code::Cgroup, "container's cgroup unexpectedly frozen").path(dir))
-            }
-            _ => Ok(()),
-        }
+        self.freezer()
+            .map_or(Ok(()), |(freezer, dir)| freezer.refuse_frozen(&dir))
     }
 
     /// Stops the container for a moment, so that no process is forked between the reading of

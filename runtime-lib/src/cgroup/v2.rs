@@ -52,16 +52,6 @@ impl<'a> V2<'a> {
         pid.map_or(Ok(()), |pid| members::add(&dir, pid))
     }
 
-    fn refuse_frozen(&self) -> Result<()> {
-        let dir = self.group.dir();
-        match Freezer::V2.frozen(&dir)? {
-            true => {
-                Err(Error::new(Code::Cgroup, "container's cgroup unexpectedly frozen").path(dir))
-            }
-            false => Ok(()),
-        }
-    }
-
     fn write_all(&self, limits: &Limits) -> Result<()> {
         let settings: Vec<_> = limits.settings.iter().collect();
         let enable = || self.enable(&settings);
@@ -161,7 +151,7 @@ fn why_not(controller: &str, path: &Path, errno: Errno) -> String {
 impl CgroupManager for V2<'_> {
     fn claim(&self) -> Result<()> {
         remove::refuse_members(&self.group.dir())?;
-        self.refuse_frozen()
+        Freezer::V2.refuse_frozen(&self.group.dir())
     }
 
     fn begin(&self, limits: &Limits) -> Result<Made> {

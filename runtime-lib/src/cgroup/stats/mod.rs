@@ -202,11 +202,7 @@ impl CgroupPlan {
 
     /// The directory in which a controller counts, by its name.
     fn files_of(&self, controller: &str) -> Option<Files> {
-        let group = match self.legacy.is_empty() {
-            true => self.unified.as_ref(),
-            false => self.legacy.iter().find(|group| group.has(controller)),
-        };
-        group.map(|group| Files(group.dir()))
+        self.group_of(controller).map(|group| Files(group.dir()))
     }
 }
 

@@ -163,7 +163,7 @@ fn has_put(dir: &Path, pid: i32) -> Result<()> {
 
 /// The hierarchy that systemd puts processes into by itself.
 fn systemd_has(group: &Group) -> bool {
-    group.controllers.is_empty() || group.controllers.iter().any(|name| name == "name=systemd")
+    group.is_unified() || group.controllers.iter().any(|name| name == "name=systemd")
 }
 
 impl CgroupManager for Systemd<'_> {
@@ -217,7 +217,7 @@ impl CgroupManager for Systemd<'_> {
 
     fn apply(&self, limits: &Limits) -> Result<()> {
         // Before anything is changed (memory.checkBeforeUpdate).
-        let counts = |group: &&Group| group.controllers.is_empty() || group.has("memory");
+        let counts = |group: &&Group| group.is_unified() || group.has("memory");
         for group in self.plan.groups().filter(counts) {
             limits.check_usage(&group.dir())?;
         }
