@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use serde_json::json;
 
 use crate::harness::machine::Cgroups;
-use crate::harness::{Container, Stage, View, machine};
+use crate::harness::{Bundle, Container, Outcome, Stage, View, machine};
 use crate::{skip, stage};
 
 #[test]
@@ -209,10 +209,7 @@ fn a_delete_kills_nobody_of_a_container_that_has_the_cgroup_since() {
 
 #[test]
 fn a_delete_kills_nobody_of_a_container_whose_cgroup_lies_below() {
-    for view in [View::V1, View::V2] {
-        if view.obstacle().is_some() {
-            continue;
-        }
+    for view in View::versions() {
         for options in [&[][..], &["--force"]] {
             let stage = stage!(view);
             let outer = stage.running();
@@ -434,35 +431,14 @@ fn without_a_driver_the_container_stays_where_the_caller_is() {
         .remove("/linux/resources")
         .remove("/linux/cgroupsPath")
         .sh("cat /proc/self/cgroup");
-    let id = stage.id();
-    bundle.write(&id);
-    let outcome = stage
-        .call(&[
-            "--cgroup-manager",
-            "disabled",
-            "run",
-            "--bundle",
-            &bundle.folder.to_string_lossy(),
-            &id,
-        ])
-        .ok();
+    let words = ["--cgroup-manager", "disabled", "run"];
+    let run = |bundle: &Bundle| Outcome::of(&mut stage.command(&words, bundle).1);
     assert_eq!(
-        outcome.line(),
+        run(&bundle).ok().line(),
         std::fs::read_to_string("/proc/self/cgroup").unwrap().trim()
     );
-    bundle
-        .set("/linux/resources/pids", json!({"limit": 5}))
-        .write(&id);
-    stage
-        .call(&[
-            "--cgroup-manager",
-            "disabled",
-            "run",
-            "--bundle",
-            &bundle.folder.to_string_lossy(),
-            &id,
-        ])
-        .refuses(&["/linux/resources"]);
+    bundle.set("/linux/resources/pids", json!({"limit": 5}));
+    run(&bundle).refuses(&["/linux/resources"]);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Promise: a failure is one valid record, in the form and at the place that --log and --log-format say: a
 //! file, or the machine's own log; and a log that nobody reads stops nothing.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
@@ -17,22 +17,10 @@ fn an_error_is_one_record_in_the_json_log() {
     let stage = stage!();
     let mut bundle = stage.bundle();
     bundle.set("/process/cwd", json!("relative"));
-    let log = stage.path("log.json");
-    let id = stage.id();
-    bundle.write(&id);
-    let outcome = Outcome::of(
-        stage
-            .bare()
-            .arg("--root")
-            .arg(stage.state_root())
-            .arg("--log")
-            .arg(&log)
-            .args(["--log-format", "json", "create"])
-            .arg("--bundle")
-            .arg(&bundle.folder)
-            .arg(&id),
-    );
-    outcome.refuses(&["/process/cwd"]);
+    let log = stage.path("log.json").to_string_lossy().into_owned();
+    let words = ["--log", &log, "--log-format", "json", "create"];
+    let (_, mut create) = stage.command(&words, &bundle);
+    Outcome::of(&mut create).refuses(&["/process/cwd"]);
     let errors = records(&std::fs::read_to_string(&log).unwrap());
     assert_eq!(errors.len(), 1);
     let record = &errors[0];
@@ -47,15 +35,9 @@ fn an_error_is_one_record_in_the_json_log() {
     );
     assert!(record["code"].is_string(), "no stable code: {record}");
     // The log is appended to, and --log-format=json is the same.
-    let again = Outcome::of(
-        stage
-            .bare()
-            .arg("--root")
-            .arg(stage.state_root())
-            .arg(format!("--log={}", log.display()))
-            .args(["--log-format=json", "state", "no-such-container"]),
-    );
-    again.refuses(&["container does not exist"]);
+    let option = format!("--log={log}");
+    let words = [&option, "--log-format=json", "state", "no-such-container"];
+    stage.call(&words).refuses(&["container does not exist"]);
     let errors = records(&std::fs::read_to_string(&log).unwrap());
     assert_eq!(errors.len(), 2);
     assert!(
@@ -87,15 +69,10 @@ fn records(log: &str) -> Vec<Value> {
 #[test]
 fn the_text_log_has_runcs_form() {
     let stage = stage!();
-    let log = stage.path("log.txt");
-    Outcome::of(
-        stage
-            .capsid()
-            .arg("--log")
-            .arg(&log)
-            .args(["state", "no-such-container"]),
-    )
-    .refuses(&["container does not exist"]);
+    let log = stage.path("log.txt").to_string_lossy().into_owned();
+    stage
+        .call(&["--log", &log, "state", "no-such-container"])
+        .refuses(&["container does not exist"]);
     let text = std::fs::read_to_string(&log).unwrap();
     assert!(
         text.starts_with("time=\"")
@@ -111,21 +88,9 @@ fn debug_logs_go_to_the_log_and_the_program_runs_the_same() {
     let stage = stage!();
     let mut bundle = stage.bundle();
     bundle.sh("echo out");
-    let id = stage.id();
-    bundle.write(&id);
-    let log = stage.path("debug.log");
-    let outcome = Outcome::of(
-        stage
-            .capsid()
-            .arg("--debug")
-            .arg("--log")
-            .arg(&log)
-            .arg("run")
-            .arg("--bundle")
-            .arg(&bundle.folder)
-            .arg(&id),
-    )
-    .ok();
+    let log = stage.path("debug.log").to_string_lossy().into_owned();
+    let (_, mut run) = stage.command(&["--debug", "--log", &log, "run"], &bundle);
+    let outcome = Outcome::of(&mut run).ok();
     assert_eq!(
         (outcome.stdout.as_str(), outcome.stderr.as_str()),
         ("out\n", "")
@@ -143,11 +108,9 @@ fn debug_logs_are_on_stderr_without_a_log_and_each_names_its_place() {
     let mut bundle = stage.bundle();
     bundle.sh("echo out");
     for form in ["json", "text"] {
-        let id = stage.id();
-        bundle.write(&id);
-        let mut command = stage.capsid();
-        command.args(["--debug", "--log-format", form, "run", "--bundle"]);
-        let outcome = Outcome::of(command.arg(&bundle.folder).arg(&id)).ok();
+        let words = ["--debug", "--log-format", form, "run"];
+        let (_, mut run) = stage.command(&words, &bundle);
+        let outcome = Outcome::of(&mut run).ok();
         assert_eq!(outcome.stdout, "out\n");
         assert!(outcome.stderr.lines().count() > 10, "{outcome}");
         for line in outcome.stderr.lines() {
@@ -173,27 +136,17 @@ fn f16_a_full_stderr_that_nobody_reads_blocks_nothing() {
     let stage = stage!();
     let mut bundle = stage.bundle();
     bundle.args(&["/bin/true"]);
-    let id = stage.id();
-    bundle.write(&id);
     let (mut reader, writer) = std::io::pipe().unwrap();
-    // Fill the pipe: dd stops when a write would block.
-    let full = Outcome::of(
-        std::process::Command::new("timeout")
-            .args([
-                "0.5",
-                "sh",
-                "-c",
-                "while :; do echo xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx; done >&0",
-            ])
-            .stdin(Stdio::from(OwnedFd::from(writer.try_clone().unwrap()))),
-    );
-    assert_eq!(full.code, 124, "{full}");
-    let mut command = stage.capsid();
-    command
-        .args(["--debug", "run"])
-        .arg("--bundle")
-        .arg(&bundle.folder)
-        .arg(&id);
+    let blocks = |flags| nix::fcntl::fcntl(&writer, nix::fcntl::FcntlArg::F_SETFL(flags)).unwrap();
+    blocks(nix::fcntl::OFlag::O_NONBLOCK);
+    let full = loop {
+        if let Err(error) = (&writer).write_all(&[b'x'; 512]) {
+            break error;
+        }
+    };
+    assert_eq!(full.kind(), std::io::ErrorKind::WouldBlock);
+    blocks(nix::fcntl::OFlag::empty());
+    let (_, mut command) = stage.command(&["--debug", "run"], &bundle);
     let child = command
         .stdin(Stdio::null())
         .stdout(Stdio::null())

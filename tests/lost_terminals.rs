@@ -15,13 +15,7 @@ use crate::{skip, stage};
 fn with_terminal(stage: &Stage, script: &str) -> (Bundle, String, Command) {
     let mut bundle = stage.bundle();
     bundle.set("/process/terminal", json!(true)).sh(script);
-    let id = stage.id();
-    bundle.write(&id);
-    let mut command = stage.capsid();
-    command
-        .args(["run", "--bundle"])
-        .arg(&bundle.folder)
-        .arg(&id);
+    let (id, command) = stage.foreground(&bundle);
     (bundle, id, command)
 }
 

@@ -12,11 +12,8 @@ use crate::stage;
 /// Runs the bundle where these calls are missing; nothing of it may be left.
 #[track_caller]
 fn run_without(stage: &Stage, bundle: &Bundle, calls: &[libc::c_long]) -> Outcome {
-    let id = stage.id();
-    bundle.write(&id);
-    let mut command = stage.capsid();
-    command.arg("run").arg("--bundle").arg(&bundle.folder);
-    let outcome = without(calls, command.arg(&id));
+    let (id, mut command) = stage.foreground(bundle);
+    let outcome = without(calls, &mut command);
     assert_eq!(stage.remains(&id), Vec::<std::path::PathBuf>::new());
     outcome
 }
@@ -58,15 +55,12 @@ fn a_filter_that_fails_after_start_is_not_taken_for_the_program() {
             ]}),
         )
         .sleeps();
-    let id = stage.id();
-    bundle.write(&id);
-    let mut create = stage.capsid();
-    create.arg("create").arg("--bundle").arg(&bundle.folder);
+    let (id, mut create) = stage.command(&["create"], &bundle);
     let refused = Refusal {
         call: libc::SYS_seccomp,
         unless_zero: None,
     };
-    where_refused(&[refused], Errno::EACCES, create.arg(&id)).ok();
+    where_refused(&[refused], Errno::EACCES, &mut create).ok();
     let container = Container { id, stage: &stage };
     let said = [
         "install the seccomp filter",
@@ -83,15 +77,12 @@ fn where_no_node_may_be_made_the_hosts_are_shown() {
     let stage = stage!();
     let mut bundle = stage.bundle();
     bundle.sh("stat -c '%n %t:%T' /dev/null /dev/zero; head -c 2 /dev/zero | wc -c; chmod 0666 /dev/null 2>/dev/null || echo refused");
-    let id = stage.id();
-    bundle.write(&id);
-    let mut command = stage.capsid();
-    command.arg("run").arg("--bundle").arg(&bundle.folder);
+    let (_, mut command) = stage.foreground(&bundle);
     // A node has a number, the place of a bind has none.
     let mknod = Refusal {
         call: libc::SYS_mknodat,
         unless_zero: Some(3),
     };
-    let outcome = where_refused(&[mknod], Errno::EPERM, command.arg(&id)).ok();
+    let outcome = where_refused(&[mknod], Errno::EPERM, &mut command).ok();
     assert_eq!(outcome.line(), "/dev/null 1:3\n/dev/zero 1:5\n2\nrefused");
 }

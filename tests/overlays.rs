@@ -257,12 +257,7 @@ fn writes_deep(stage: &Stage, bundle: &mut Bundle) {
     bundle.remove("/process/rlimits").set("/root/readonly", json!(false)).sh(
         "n=0; while [ $n -lt 1500 ]; do mkdir d && cd d || exit 1; n=$((n + 1)); done; echo made",
     );
-    let id = stage.id();
-    bundle.write(&id);
-    let mut run = stage.capsid();
-    run.args(["run", "--overlay", "--bundle"])
-        .arg(&bundle.folder)
-        .arg(&id);
+    let (id, run) = stage.command(&["run", "--overlay"], bundle);
     let mut limited = Command::new("prlimit");
     limited.arg("--nofile=48:48");
     Outcome::of(&mut around(limited, &run)).ok().prints("made");

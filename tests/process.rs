@@ -3,6 +3,7 @@
 
 use serde_json::json;
 
+use crate::harness::Outcome;
 use crate::{skip, stage};
 
 fn status(text: &str, key: &str) -> String {
@@ -334,11 +335,8 @@ fn the_process_leads_a_session_of_its_own_keyring_and_group() {
     }
     bundle.set("/linux/maskedPaths", json!([]));
     bundle.sh("cat /proc/keys");
-    let id = stage.id();
-    bundle.write(&id);
-    let outcome = stage
-        .call(&["run", "--bundle", &bundle.folder.to_string_lossy(), &id])
-        .ok();
+    let (id, mut run) = stage.foreground(&bundle);
+    let outcome = Outcome::of(&mut run).ok();
     assert!(outcome.stdout.contains(&format!("_ses.{id}")), "{outcome}");
 }
 

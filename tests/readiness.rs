@@ -66,13 +66,7 @@ fn start_waits_for_the_containers_readiness_and_passes_it_on() {
     let stage = stage!();
     let manager = Manager::new(&stage);
     let bundle = saying(&stage, "STATUS=up\nMAINPID=1\nREADY=1\nFDSTORE=1");
-    let id = stage.id();
-    bundle.write(&id);
-    let mut create = stage.capsid();
-    create
-        .args(["create", "--bundle"])
-        .arg(&bundle.folder)
-        .arg(&id);
+    let (id, create) = stage.command(&["create"], &bundle);
     assert_eq!(end(with(&manager, create)), Some(0));
     let pid = stage.call(&["state", &id]).ok().json()["pid"].clone();
     let mut start = stage.capsid();
@@ -90,14 +84,7 @@ fn run_passes_on_what_the_container_says_in_the_foreground_and_detached() {
     for options in [&["--detach"][..], &[]] {
         let manager = Manager::new(&stage);
         let bundle = saying(&stage, "READY=1");
-        let id = stage.id();
-        bundle.write(&id);
-        let mut run = stage.capsid();
-        run.arg("run")
-            .args(options)
-            .arg("--bundle")
-            .arg(&bundle.folder)
-            .arg(&id);
+        let (id, run) = stage.command(&[&["run"], options].concat(), &bundle);
         let running = with(&manager, run);
         assert_eq!(manager.hears(), "READY=1");
         assert!(manager.hears().starts_with("MAINPID="));
@@ -119,12 +106,7 @@ fn a_container_that_ends_without_being_ready_keeps_nobody_waiting() {
     let manager = Manager::new(&stage);
     let mut bundle = stage.bundle();
     bundle.args(&["/bin/true"]);
-    let id = stage.id();
-    bundle.write(&id);
-    let mut run = stage.capsid();
-    run.args(["run", "--detach", "--bundle"])
-        .arg(&bundle.folder)
-        .arg(&id);
+    let (_, run) = stage.command(&["run", "--detach"], &bundle);
     assert_eq!(end(with(&manager, run)), Some(0));
     assert!(manager.socket.as_raw_fd() >= 0);
 }

@@ -37,11 +37,8 @@ fn run_leaves_nothing_of_a_container_that_has_ended() {
     let stage = stage!();
     let mut bundle = stage.bundle();
     bundle.sh("echo out; echo err >&2");
-    let id = stage.id();
-    bundle.write(&id);
-    let outcome = stage
-        .call(&["run", "--bundle", &bundle.folder.to_string_lossy(), &id])
-        .ok();
+    let (id, mut run) = stage.foreground(&bundle);
+    let outcome = Outcome::of(&mut run).ok();
     assert_eq!(
         (outcome.stdout.as_str(), outcome.stderr.as_str()),
         ("out\n", "err\n")
@@ -322,15 +319,7 @@ fn a_container_runs_with_an_empty_environment_around_it() {
     bundle
         .sh("echo fine")
         .set("/process/env", json!(["PATH=/bin"]));
-    let id = stage.id();
-    bundle.write(&id);
-    let mut command = stage.capsid();
-    command
-        .env_clear()
-        .env("XDG_RUNTIME_DIR", "")
-        .arg("run")
-        .arg("--bundle")
-        .arg(&bundle.folder)
-        .arg(&id);
+    let (_, mut command) = stage.foreground(&bundle);
+    command.env_clear().env("XDG_RUNTIME_DIR", "");
     Outcome::of(&mut command).ok().prints("fine");
 }

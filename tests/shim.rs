@@ -8,13 +8,10 @@ use crate::stage;
 
 /// A shim's call, in its words, and the records that it finds in its log.
 fn call(stage: &Stage, words: &[&str]) -> (Outcome, Vec<Value>) {
-    let log = stage.path("log.json");
+    let log = stage.path("log.json").to_string_lossy().into_owned();
     let _ = std::fs::remove_file(&log);
-    let mut command = stage.bare();
-    command.arg("--root").arg(stage.state_root());
-    command.arg("--log").arg(&log);
-    command.args(["--log-format", "json"]).args(words);
-    let outcome = Outcome::of(&mut command);
+    let format = ["--log", &log, "--log-format", "json"];
+    let outcome = stage.call(&[&format[..], words].concat());
     let text = std::fs::read_to_string(&log).unwrap_or_default();
     let records = text.lines().map(|line| serde_json::from_str(line).unwrap());
     (outcome, records.collect())

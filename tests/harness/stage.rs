@@ -195,12 +195,16 @@ impl Stage {
     }
 
     fn foreground_with(&self, bundle: &Bundle, options: &[&str]) -> (String, Command) {
+        self.command(&[&["run"], options].concat(), bundle)
+    }
+
+    /// The words of a command up to the bundle and an id of its own, which comes back.
+    pub fn command(&self, words: &[&str], bundle: &Bundle) -> (String, Command) {
         let id = self.id();
         bundle.write(&id);
         let mut command = self.capsid();
         command
-            .arg("run")
-            .args(options)
+            .args(words)
             .arg("--bundle")
             .arg(&bundle.folder)
             .arg(&id);
@@ -233,17 +237,8 @@ impl Stage {
 
     #[track_caller]
     pub fn try_create_with(&self, bundle: &Bundle, options: &[&str]) -> (String, Outcome) {
-        let id = self.id();
-        bundle.write(&id);
-        let outcome = Outcome::of(
-            self.capsid()
-                .arg("create")
-                .args(options)
-                .arg("--bundle")
-                .arg(&bundle.folder)
-                .arg(&id),
-        );
-        (id, outcome)
+        let (id, mut command) = self.command(&[&["create"], options].concat(), bundle);
+        (id, Outcome::of(&mut command))
     }
 
     /// A container that has no cgroup of its own, and waits for its start.
@@ -254,11 +249,9 @@ impl Stage {
             .sleeps()
             .remove("/linux/resources")
             .remove("/linux/cgroupsPath");
-        let id = self.id();
-        bundle.write(&id);
-        let words = ["--cgroup-manager", "disabled", "create", "--bundle"];
-        let mut command = self.capsid();
-        Outcome::of(command.args(words).arg(&bundle.folder).arg(&id)).ok();
+        let words = ["--cgroup-manager", "disabled", "create"];
+        let (id, mut command) = self.command(&words, &bundle);
+        Outcome::of(&mut command).ok();
         Container { id, stage: self }
     }
 
