@@ -1,6 +1,9 @@
 //! Promise: exec runs one more process in a container, in all its namespaces, as confined as the first one,
 //! from the configuration that the container was created with.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
@@ -166,6 +169,25 @@ fn exec_uses_the_configuration_of_create_and_never_the_bundle_again() {
     assert_eq!(container.sh("echo $WHICH"), "first");
     std::fs::remove_file(bundle.folder.join("config.json")).unwrap();
     assert_eq!(container.sh("echo $WHICH"), "first");
+}
+
+#[test]
+fn exec_takes_a_working_directory_byte_by_byte() {
+    let stage = stage!();
+    let container = stage.running();
+    let odd = OsStr::from_bytes(b"/dev/shm/\xe9t\xe9");
+    let in_it = || {
+        let words = ["exec", "--cwd", "", &container.id, "stat", "-c", "%i", "."];
+        let words = words.map(|word| match word {
+            "" => odd,
+            word => OsStr::new(word),
+        });
+        stage.call(&words)
+    };
+    // No other directory in its place.
+    in_it().fails_with(255, &["no such file or directory"]);
+    let made = container.sh("cd /dev/shm && mkdir $(printf '\\351t\\351') && stat -c %i *t*");
+    assert_eq!(in_it().ok().stdout.trim(), made);
 }
 
 #[test]

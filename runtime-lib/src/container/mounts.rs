@@ -383,7 +383,7 @@ fn absolute(source: Option<&Path>) -> Result<PathBuf> {
 
 /// A destination as create cleans it, so that `/a/` is `/a`.
 fn plain(path: &Path) -> Option<String> {
-    crate::step::Target::new(&path.to_string_lossy()).map(|target| target.to_string())
+    crate::step::Target::new(path.as_os_str().as_encoded_bytes()).map(|target| target.to_string())
 }
 
 fn ended() -> Error {

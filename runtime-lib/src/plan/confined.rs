@@ -55,6 +55,7 @@ pub(super) fn confine<'a>(
     let kept = filter.as_ref().map_or(0, Placement::kept);
     scheduling::schedule(process, pointer, plan);
     let (cwd, cwd_pointer) = process::cwd(process, pointer)?;
+    let cwd = c_string(cwd.absolute(), &cwd_pointer)?;
     let turn = |turn| Step::ChangeDirectory {
         path: cwd.clone(),
         turn,

@@ -9,7 +9,7 @@ use std::path::Path;
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
 
 use super::Plan;
-use super::draft::{c_string, target};
+use super::draft::{c_string, target, text};
 use super::rootfs::Scene;
 use super::wanted::Wanted;
 use crate::cgroup::DEFAULT_DEVICES;
@@ -102,7 +102,7 @@ impl Scene<'_> {
     ) -> Result<Option<Asked<'a>>> {
         let pointer = format!("/linux/devices/{n}");
         let here = format!("{pointer}/path");
-        let path = target(device.path().to_str().unwrap_or_default(), &here)?;
+        let path = target(text(device.path(), &here)?, &here)?;
         let clean = path.path.to_str().unwrap_or_default();
         let (directory, name) = clean.rsplit_once('/').unwrap_or((".", clean));
         if clean == "." {
@@ -149,7 +149,6 @@ impl Scene<'_> {
                 Error::new(Code::InvalidConfig, tail).at(format!("{pointer}/{field}"))
             }),
         };
-        let path = device.path().to_str().unwrap_or_default();
         Ok(Node {
             name: c_string(name, pointer)?,
             mode: kind | (device.file_mode().unwrap_or(MODE) & 0o7777),
@@ -160,7 +159,7 @@ impl Scene<'_> {
             way: match kind {
                 libc::S_IFIFO => Way::Make,
                 _ => {
-                    let absolute = Path::new("/").join(path);
+                    let absolute = Path::new("/").join(device.path());
                     self.way(c_string(absolute.as_os_str().as_bytes(), pointer)?)
                 }
             },

@@ -3,6 +3,7 @@
 //! It must not decide anything; it only keeps the order in which the stages speak.
 
 use std::ffi::CString;
+use std::path::Path;
 
 use nix::sched::CloneFlags;
 
@@ -77,8 +78,17 @@ pub(super) fn c_string(text: impl Into<Vec<u8>>, pointer: &str) -> Result<CStrin
 }
 
 /// A path of the configuration that lies below the root filesystem.
-pub(super) fn target(path: &str, pointer: &str) -> Result<Target> {
+pub(super) fn target(path: impl AsRef<[u8]>, pointer: &str) -> Result<Target> {
     Target::new(path).ok_or_else(|| nul_byte(pointer))
+}
+
+/// A path of the configuration as text: what was read as JSON is, what a caller has made may not be.
+pub(super) fn text<'a>(path: &'a Path, pointer: &str) -> Result<&'a str> {
+    path.to_str().ok_or_else(|| {
+        Error::new(Code::InvalidConfig, "the path is not UTF-8")
+            .at(pointer)
+            .path(path)
+    })
 }
 
 fn nul_byte(pointer: &str) -> Error {

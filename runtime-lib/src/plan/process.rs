@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
 
 use oci_spec::runtime::{PosixRlimitType, Process, Spec};
 
@@ -11,7 +12,7 @@ use super::validate::sysctl;
 use super::{ParentAction, Plan, Program, Scorer};
 use crate::error::{Code, Error, Result};
 use crate::spec::join;
-use crate::step::{Barrier, Step, Terminal};
+use crate::step::{Barrier, Step, Target, Terminal};
 
 /// The umask of a process that asks for none.
 const UMASK: u32 = 0o022;
@@ -116,11 +117,10 @@ fn candidates(name: &str, path: Option<&str>, pointer: &str) -> Result<Vec<CStri
 }
 
 /// The working directory, and its pointer: cleaned, as the directory is that is made for it.
-pub(super) fn cwd(process: &Process, pointer: &str) -> Result<(CString, String)> {
+pub(super) fn cwd(process: &Process, pointer: &str) -> Result<(Target, String)> {
     let here = format!("{pointer}/cwd");
-    let cwd = process.cwd().to_str().unwrap_or_default();
-    let cwd = target(cwd, &here)?.to_string();
-    Ok((c_string(cwd, &here)?, here))
+    let cwd = target(process.cwd().as_os_str().as_bytes(), &here)?;
+    Ok((cwd, here))
 }
 
 /// The umask, which is never inherited from the caller.

@@ -191,8 +191,7 @@ impl Scene<'_> {
         let Some(process) = self.config.process() else {
             return Ok(());
         };
-        let (path, pointer) = process::cwd(process, "/process")?;
-        let target = target(&path.to_string_lossy(), &pointer)?;
+        let (target, pointer) = process::cwd(process, "/process")?;
         if !target.is_root() {
             plan.step_for(Step::MakeDirectory(target), pointer);
         }

@@ -5,7 +5,7 @@ use std::path::Path;
 use oci_spec::runtime::Mount as Entry;
 
 use super::Plan;
-use super::draft::target;
+use super::draft::{target, text};
 use super::mount_options::Options;
 use crate::error::{Code, Error, Result};
 use crate::spec::shorten;
@@ -42,7 +42,10 @@ impl<'a> Wanted<'a> {
     /// The entry at this JSON pointer.
     pub(super) fn parse(entry: &'a Entry, pointer: String, plan: &mut Plan) -> Result<Wanted<'a>> {
         let here = format!("{pointer}/destination");
-        let destination = entry.destination().to_str().unwrap_or_default();
+        let destination = text(entry.destination(), &here)?;
+        if let Some(source) = entry.source() {
+            text(source, &format!("{pointer}/source"))?;
+        }
         let mut options = Options::parse(entry.options().as_deref().unwrap_or_default(), &pointer)?;
         plan.notices.append(&mut options.notices);
         let fstype = entry.typ().as_deref().unwrap_or_default();

@@ -260,20 +260,20 @@ pub enum Links {
 impl Target {
     /// The target for a path of the container, relative or absolute, cleaned lexically as
     /// runc does (`..` never leads above the root). None when it holds a NUL byte.
-    pub fn new(path: &str) -> Option<Target> {
-        let mut parts: Vec<&str> = Vec::new();
-        for part in path.split('/') {
+    pub fn new(path: impl AsRef<[u8]>) -> Option<Target> {
+        let mut parts: Vec<&[u8]> = Vec::new();
+        for part in path.as_ref().split(|byte| *byte == b'/') {
             match part {
-                "" | "." => {}
-                ".." => {
+                b"" | b"." => {}
+                b".." => {
                     parts.pop();
                 }
                 part => parts.push(part),
             }
         }
         let path = match parts.is_empty() {
-            true => ".".to_owned(),
-            false => parts.join("/"),
+            true => b".".to_vec(),
+            false => parts.join(&b'/'),
         };
         Some(Target {
             path: CString::new(path).ok()?,
@@ -290,6 +290,14 @@ impl Target {
     /// Whether it is the root itself.
     pub fn is_root(&self) -> bool {
         self.path.to_bytes() == b"."
+    }
+
+    /// The path as the container's processes write it; unlike the words, byte by byte.
+    pub fn absolute(&self) -> Vec<u8> {
+        match self.path.to_bytes() {
+            b"." => b"/".to_vec(),
+            path => [b"/", path].concat(),
+        }
     }
 }
 
@@ -511,11 +519,18 @@ mod tests {
         assert_eq!(Target::new("/a\0b"), None);
     }
 
+    #[test]
+    fn a_target_is_bytes_and_not_text() {
+        let target = Target::new(b"//srv/../\xe9t\xe9/").unwrap();
+        assert_eq!(target.absolute(), b"/\xe9t\xe9");
+        assert_eq!(Target::new("/").unwrap().absolute(), b"/");
+    }
+
     proptest! {
         #[test]
         fn cleaning_a_target_twice_changes_nothing(path in "[ab./]{0,24}") {
             let once = Target::new(&path).unwrap();
-            prop_assert_eq!(Target::new(&once.to_string()).unwrap(), once);
+            prop_assert_eq!(Target::new(once.to_string()).unwrap(), once);
         }
     }
 }
