@@ -1,7 +1,7 @@
 //! Switches as runc's command line takes them as well: `--debug=true`, and `--debug=false` for none.
 
 use std::borrow::Cow;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -20,8 +20,8 @@ pub fn parse(verb: Option<&str>, words: &[OsString]) -> clap::error::Result<Comm
             Err(problem) => problem,
             parsed => return parsed,
         };
-        // One switch less with a value each time.
-        let Some(barer) = bare(&problem, &words) else {
+        // One switch less with a value each time, however often it is there.
+        let Some(barer) = bare(&problem, verb, &words) else {
             return Err(problem);
         };
         parsed = CommandLine::try_parse_from(&barer);
@@ -30,7 +30,7 @@ pub fn parse(verb: Option<&str>, words: &[OsString]) -> clap::error::Result<Comm
 }
 
 /// The words with the switch that is complained about written without its value.
-fn bare(problem: &clap::Error, words: &[OsString]) -> Option<Vec<OsString>> {
+fn bare(problem: &clap::Error, verb: Option<&str>, words: &[OsString]) -> Option<Vec<OsString>> {
     if problem.kind() != ErrorKind::TooManyValues {
         return None;
     }
@@ -42,20 +42,29 @@ fn bare(problem: &clap::Error, words: &[OsString]) -> Option<Vec<OsString>> {
         text(ContextKind::InvalidArg)?,
         text(ContextKind::InvalidValue)?,
     );
-    let on = is_on(value)?;
+    is_on(value)?;
     let given = OsString::from(format!("{name}={value}"));
     let place = words.iter().position(|word| *word == given)?;
     let (before, rest) = words.split_at_checked(place)?;
-    let after = rest.get(1..)?;
-    let switch = on.then(|| OsString::from(name));
-    Some(
-        before
-            .iter()
-            .cloned()
-            .chain(switch)
-            .chain(after.iter().cloned())
-            .collect(),
-    )
+    let end = rest.iter().position(|word| ends_options(word, verb));
+    let (options, after) = rest.split_at_checked(end.unwrap_or(rest.len()))?;
+    let options = options.iter().filter_map(|word| {
+        let value = word.to_str().and_then(|word| word.strip_prefix(name));
+        match value.and_then(|value| is_on(value.strip_prefix('=')?)) {
+            Some(true) => Some(OsString::from(name)),
+            Some(false) => None,
+            None => Some(word.clone()),
+        }
+    });
+    let (before, after) = (before.iter().cloned(), after.iter().cloned());
+    Some(before.chain(options).chain(after).collect())
+}
+
+/// Whether what comes from this word on may be no option of ours any more, whatever it looks like:
+/// behind the id of these verbs stand another program's. No option's value begins with a dash.
+fn ends_options(word: &OsStr, verb: Option<&str>) -> bool {
+    let has_words_of_others = matches!(verb, Some("exec" | "ps"));
+    word == "--" || has_words_of_others && !word.as_encoded_bytes().starts_with(b"-")
 }
 
 /// The words of Go's strconv.ParseBool.
@@ -100,12 +109,31 @@ mod tests {
     }
 
     #[test]
+    fn a_switch_that_is_said_a_thousand_times_is_read_once() {
+        for line in [
+            format!("c{} list --quiet=true", " --debug=true".repeat(3000)),
+            format!("c{} list", " --root /r --debug=true --debug=0".repeat(1000)),
+        ] {
+            let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            let problem = CommandLine::try_parse_from(&words).err().unwrap();
+            let barer = bare(&problem, Some("list"), &words).unwrap();
+            let left = |name: &str| barer.iter().filter(|word| *word == name).count();
+            assert_eq!(left("--debug=true") + left("--debug=0"), 0);
+            assert!(left("--debug") >= 1000);
+        }
+        let line = "c ps --format=json web --tty=true -- --tty=true";
+        let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+        assert!(words.iter().take(3).all(|word| !ends_options(word, None)));
+        assert!(ends_options(&words[3], Some("ps")) && ends_options(&words[5], None));
+    }
+
+    #[test]
     fn what_a_command_is_given_stays_as_it_is() {
         let line = "c exec --tty=true web prog --tty=true --debug=false";
         assert!(parsed(line).is_ok());
         let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
         let problem = CommandLine::try_parse_from(&words).err().unwrap();
-        let barer = bare(&problem, &words).unwrap();
+        let barer = bare(&problem, Some("exec"), &words).unwrap();
         assert_eq!(
             barer,
             [

@@ -39,6 +39,7 @@ fn error(problem: &clap::Error, typed: Option<&str>, words: &[OsString]) -> Erro
     let text = problem.render().to_string();
     let tail = match problem.kind() {
         NOTHING_SAID => "a verb is missing".to_owned(),
+        ErrorKind::InvalidUtf8 => not_text(words),
         _ => first_paragraph(&text),
     };
     let verb = match is_about_a_global_option(problem) {
@@ -102,6 +103,13 @@ fn first_paragraph(text: &str) -> String {
     let line = line.strip_prefix("error: ").unwrap_or(&line);
     // What Rust says of a number.
     line.replace("invalid digit found in string", "not a whole number")
+}
+
+/// The words that aren't text, one of which ought to be: paths may be any bytes.
+fn not_text(words: &[OsString]) -> String {
+    let odd = words.iter().filter(|word| word.to_str().is_none());
+    let odd: Vec<String> = odd.map(|word| format!("{word:?}")).collect();
+    format!("not UTF-8, in which only paths may be: {}", odd.join(", "))
 }
 
 /// What the parser thinks was meant.
@@ -285,6 +293,20 @@ mod tests {
             let problem = problem.err().expect(line);
             assert_eq!(tip(&problem, verb(line), &words(line)), None, "{line}");
         }
+    }
+
+    #[test]
+    fn a_word_that_is_no_text_is_named() {
+        use clap::Parser;
+        use std::os::unix::ffi::OsStringExt;
+        let mut words = words("capsid exec --env");
+        words.push(OsString::from_vec(b"A=\xe9t\xe9".to_vec()));
+        words.extend(["web".into(), "id".into()]);
+        let problem = CommandLine::try_parse_from(&words).err().unwrap();
+        assert_eq!(
+            error(&problem, Some("exec"), &words).to_string(),
+            "exec: see capsid exec --help: not UTF-8, in which only paths may be: \"A=\\xE9t\\xE9\""
+        );
     }
 
     #[test]
