@@ -8,7 +8,7 @@ use std::process::Command;
 use serde_json::json;
 
 use crate::harness::user::{SUBGID, SUBUID, UID};
-use crate::harness::{machine, user};
+use crate::harness::{Outcome, machine, user};
 use crate::{skip, stage, user_stage};
 
 #[test]
@@ -259,6 +259,22 @@ fn the_line_that_a_refusal_gives_makes_limits_work() {
         std::fs::remove_dir(place).expect(place);
     }
     assert!(limited.stderr.contains("can't fork"), "{limited}");
+}
+
+#[test]
+fn an_option_that_insists_on_a_cgroup_is_named_where_none_can_be_made() {
+    let stage = user_stage!();
+    let bundle = stage.plain_bundle();
+    let id = stage.id();
+    bundle.write(&id);
+    let mut command = stage.bare();
+    command.args(["--root".as_ref(), stage.state_root().as_os_str()]);
+    command.args(["--rootless", "false", "run", "--bundle"]);
+    let outcome = Outcome::of(command.arg(&bundle.folder).arg(&id));
+    outcome.refuses(&[
+        "mkdir /sys/fs/cgroup/",
+        "--rootless false insists on a cgroup",
+    ]);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use capsid_runtime::{CgroupDriver, Code, Error, Result, Runtime};
 use clap::{Args, Command, FromArgMatches, Parser};
+use nix::errno::Errno;
 
 use crate::exit_code::{self, ExitCodeMap};
 use crate::log::LogOptions;
@@ -172,6 +173,18 @@ impl Global {
 
     pub fn rootless(&self) -> Option<bool> {
         self.rootless.0
+    }
+
+    /// Why a container was not made, with the option that asked for what the caller can't have.
+    pub fn blame(&self, error: Error) -> Error {
+        let denied = matches!(error.os_error(), Some(Errno::EACCES | Errno::EPERM));
+        match self.rootless() {
+            Some(false) if denied && error.code() == Code::Cgroup => error.hint(
+                "--rootless false insists on a cgroup, which the caller may not make here: without \
+                 it, a container that has no limits does without one",
+            ),
+            _ => error,
+        }
     }
 }
 

@@ -41,7 +41,8 @@ impl Create {
         let options = flags.options(doing, self.bundle, Stay::Detached, global)?;
         global
             .runtime()?
-            .create(&id, &options, &Seal::AlreadySealed)?;
+            .create(&id, &options, &Seal::AlreadySealed)
+            .map_err(|error| global.blame(error))?;
         Ok(0)
     }
 }

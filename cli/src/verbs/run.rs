@@ -66,7 +66,8 @@ impl Run {
         let flags = self.flags;
         let options = flags.options(doing, self.bundle, Stay::Detached, global)?;
         let manager = manager(&id)?;
-        let created = global.runtime()?.run(&id, &options, &Seal::AlreadySealed)?;
+        let begun = global.runtime()?.run(&id, &options, &Seal::AlreadySealed);
+        let created = begun.map_err(|error| global.blame(error))?;
         if let (Some(manager), Some(listening)) = (manager, created.notify) {
             let process = &created.process;
             let told = manager.proxy(listening);
@@ -89,7 +90,8 @@ impl Run {
         // Both before there is a process: no signal and no orphan falls between.
         let signals = Signals::catch()?;
         reap.begin()?;
-        let created = runtime.run(&id, &options, &Seal::AlreadySealed)?;
+        let begun = runtime.run(&id, &options, &Seal::AlreadySealed);
+        let created = begun.map_err(|error| global.blame(error))?;
         let told = manager.zip(created.notify);
         let told = told.map(|(manager, listening)| manager.proxy(listening));
         let attended = foreground::wait(created.process, &signals, reap, told);

@@ -62,7 +62,8 @@ impl Address {
             true => match variable("DBUS_SESSION_BUS_ADDRESS") {
                 Some(address) => address,
                 None => {
-                    let directory = variable("XDG_RUNTIME_DIR").ok_or_else(no_session)?;
+                    let directory =
+                        variable("XDG_RUNTIME_DIR").ok_or_else(|| no_session(booted()))?;
                     of_path(Path::new(&directory).join("bus").as_os_str())
                 }
             },
@@ -82,19 +83,26 @@ impl Address {
 }
 
 /// Nobody listens: what has to run, and what starts it.
-fn nobody(user: bool) -> &'static str {
-    match user {
-        true => "the user's systemd doesn't run: loginctl enable-linger USER starts it",
-        false => {
+fn nobody(user: bool, booted: bool) -> &'static str {
+    match (user, booted) {
+        (true, true) => "the user's systemd doesn't run: loginctl enable-linger USER starts it",
+        (true, false) | (false, _) => {
             "systemd doesn't run here: leave out --systemd-cgroup, or say --cgroup-manager cgroupfs"
         }
     }
 }
 
-fn no_session() -> Error {
+/// Whether the machine is run by systemd: sd_booted(3).
+fn booted() -> bool {
+    Path::new("/run/systemd/system").is_dir()
+}
+
+fn no_session(booted: bool) -> Error {
     let tail = "could not connect to systemd's user manager: XDG_RUNTIME_DIR is not set";
-    Error::new(Code::Cgroup, tail)
-        .hint("log in, or have the user's systemd started by loginctl enable-linger USER")
+    Error::new(Code::Cgroup, tail).hint(match booted {
+        true => "log in, or have the user's systemd started by loginctl enable-linger USER",
+        false => nobody(true, false),
+    })
 }
 
 impl Manager {
@@ -119,11 +127,11 @@ impl Manager {
         match (refused.os_error(), address.direct()) {
             (Some(Errno::ENOENT | Errno::ECONNREFUSED), Some(direct)) => {
                 let bus = Bus::connect(&direct, limit);
-                let bus = bus.map_err(|_| refused.hint(nobody(address.user)))?;
+                let bus = bus.map_err(|_| refused.hint(nobody(address.user, booted())))?;
                 Ok(Manager { bus, name: None })
             }
             (Some(Errno::ENOENT | Errno::ECONNREFUSED), None) => {
-                Err(refused.hint(nobody(address.user)))
+                Err(refused.hint(nobody(address.user, booted())))
             }
             _ => Err(refused),
         }
@@ -378,6 +386,17 @@ fn version_number(text: &str) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn where_systemd_does_not_run_nobody_is_told_to_log_in() {
+        for hint in [nobody(true, false), nobody(false, false)] {
+            assert!(hint.starts_with("systemd doesn't run here"), "{hint}");
+        }
+        assert!(nobody(true, true).contains("enable-linger"));
+        let hint = |booted| no_session(booted).advice().map(str::to_owned);
+        assert_eq!(hint(false).as_deref(), Some(nobody(true, false)));
+        assert!(hint(true).is_some_and(|hint| hint.starts_with("log in")));
+    }
 
     #[test]
     fn versions_are_the_first_number() {
