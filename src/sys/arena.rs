@@ -21,7 +21,7 @@ const SMALL: usize = 1024;
 const SMALL_LISTS: usize = SMALL / UNIT;
 const LISTS: usize = SMALL_LISTS + 4 * (SIZE / SMALL).ilog2() as usize;
 /// What a run touches: mapped at once, with one call instead of a page fault for each page.
-const USUAL: usize = 160 << 10;
+const USUAL: usize = 128 << 10;
 
 /// Of whole pages, for madvise(2).
 #[repr(C, align(4096))]
