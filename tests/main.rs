@@ -48,6 +48,7 @@ mod rootless;
 mod rootless_files;
 mod roots;
 mod running;
+mod scarce;
 mod scheduling;
 mod seccomp;
 mod settings;

@@ -25,6 +25,96 @@ pub(crate) fn missing(call: &str) -> String {
     format!("this kernel lacks {call}, or a filter hides it; capsid needs Linux {major}.{minor}")
 }
 
+/// What has run out, and how there is more of it: for errors that have no better hint. A call that is
+/// named comes before any other call.
+const SCARCE: [(Errno, &[&str], &str); 12] = [
+    (
+        Errno::EMFILE,
+        &["inotify_init", "inotify_init1"],
+        "the user's limit of inotify instances is reached: sysctl fs.inotify.max_user_instances",
+    ),
+    (
+        Errno::EMFILE,
+        &[],
+        "the caller's limit of open files is too low: raise it with ulimit -n",
+    ),
+    (
+        Errno::ENFILE,
+        &[],
+        "the machine's limit of open files is reached: sysctl fs.file-max",
+    ),
+    (
+        Errno::EFBIG,
+        &[],
+        "the caller's limit of the size of files is too low: raise it with ulimit -f",
+    ),
+    (
+        Errno::ENOSPC,
+        &["inotify_add_watch"],
+        "the user's limit of inotify watches is reached: sysctl fs.inotify.max_user_watches",
+    ),
+    (
+        Errno::ENOSPC,
+        &["fsmount", "mount", "move_mount", "open_tree", "pivot_root"],
+        "a mount namespace has as many mounts as it may: sysctl fs.mount-max",
+    ),
+    (
+        Errno::ENOSPC,
+        WRITING,
+        "the file system is full, or has no inode left: see df and df -i",
+    ),
+    (
+        Errno::EDQUOT,
+        &["add_key", "keyctl"],
+        "the user's quota of keys is used up: sysctl kernel.keys.maxkeys and kernel.keys.maxbytes",
+    ),
+    (
+        Errno::EDQUOT,
+        &[],
+        "the disk quota of the files' owner is used up: see quota(1)",
+    ),
+    (
+        Errno::EAGAIN,
+        &["clone", "clone3", "fork", "vfork"],
+        "the cgroup's limit of pids, or the user's of processes (ulimit -u), is reached",
+    ),
+    (
+        Errno::ENOMEM,
+        &["clone3", "setns"],
+        "memory has run out, or the pid namespace's first process has ended",
+    ),
+    (
+        Errno::ENOMEM,
+        &[],
+        "memory has run out: the machine's, or the limit of the caller's cgroup",
+    ),
+];
+
+/// The calls that take room of a file system.
+const WRITING: &[&str] = &[
+    "copy_file_range",
+    "fallocate",
+    "fsync",
+    "ftruncate",
+    "link",
+    "linkat",
+    "mkdir",
+    "mkdirat",
+    "mkfifo",
+    "mkfifoat",
+    "mknod",
+    "mknodat",
+    "open",
+    "openat",
+    "openat2",
+    "rename",
+    "renameat",
+    "renameat2",
+    "symlink",
+    "symlinkat",
+    "write",
+];
+
 /// What kind of failure it was, for programs to match on. The words of [`Code::as_str`]
 /// are stable; new ones may be added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -241,10 +331,11 @@ impl Error {
 
     /// As [`Error::hint`], and where there is one already, after it.
     pub(crate) fn also(mut self, more: String) -> Error {
-        let hint = match self.0.hint.take() {
+        let hint = match self.advice() {
             Some(hint) => format!("{hint}; {more}"),
             None => more,
         };
+        self.0.hint = None;
         self.hint(hint)
     }
 
@@ -298,7 +389,8 @@ impl Error {
 
     /// What to do about it, when capsid knows.
     pub fn advice(&self) -> Option<&str> {
-        self.0.hint.as_deref()
+        let own = self.0.hint.as_deref();
+        own.or_else(|| scarce(self.0.code, self.0.errno?, self.failed_call()))
     }
 
     /// The last part of the line: what engines match on.
@@ -334,12 +426,24 @@ impl Error {
             // Better than an errno of nothing.
             part(call.as_ref().into());
         }
-        if let Some(hint) = &facts.hint {
+        if let Some(hint) = self.advice() {
             part(hint.into());
         }
         part(facts.tail.as_str().into());
         line
     }
+}
+
+/// The files of a cgroup take no room: there ENOSPC says something about a value.
+fn scarce(code: Code, errno: Errno, call: Option<&str>) -> Option<&'static str> {
+    if (code, errno) == (Code::Cgroup, Errno::ENOSPC) {
+        return None;
+    }
+    let told = SCARCE.iter().find(|(scarce, calls, _)| {
+        let is_of = |call| calls.contains(&call);
+        *scarce == errno && (calls.is_empty() || call.is_some_and(is_of))
+    });
+    told.map(|(_, _, hint)| *hint)
 }
 
 /// The errno as Go's syscall package words it: glibc's text with a small first letter.
@@ -434,6 +538,39 @@ mod tests {
             "{} bytes",
             line.len()
         );
+    }
+
+    #[test]
+    fn what_has_run_out_is_told_with_how_there_is_more_of_it() {
+        for (errno, call, expected) in [
+            (Errno::EMFILE, "openat", "ulimit -n"),
+            (Errno::EMFILE, "inotify_init1", "max_user_instances"),
+            (Errno::ENFILE, "pidfd_open", "fs.file-max"),
+            (Errno::EFBIG, "write", "ulimit -f"),
+            (Errno::ENOSPC, "mkdir", "df -i"),
+            (Errno::ENOSPC, "move_mount", "fs.mount-max"),
+            (Errno::EDQUOT, "write", "quota(1)"),
+            (Errno::EDQUOT, "keyctl", "maxkeys"),
+            (Errno::EAGAIN, "clone3", "ulimit -u"),
+            (Errno::ENOMEM, "mmap", "memory has run out"),
+        ] {
+            let error = Error::call(Code::Io, call, errno);
+            let line = error.to_string();
+            assert!(line.contains(expected), "{line}");
+            assert!(line.ends_with(&errno_text(errno)), "{line}");
+            // What was seen on the spot is better.
+            let line = error.hint("as it is").to_string();
+            assert!(!line.contains(expected), "{line}");
+        }
+        for (code, call, errno) in [
+            (Code::Io, "read", Errno::EAGAIN),
+            (Code::Process, "bpf", Errno::ENOSPC),
+            (Code::Cgroup, "write", Errno::ENOSPC),
+        ] {
+            assert_eq!(Error::call(code, call, errno).advice(), None);
+        }
+        let both = Error::call(Code::Io, "open", Errno::EMFILE).also("and more".to_owned());
+        assert!(both.to_string().contains("ulimit -n; and more: too many"));
     }
 
     #[test]

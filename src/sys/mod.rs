@@ -18,9 +18,7 @@ pub use arena::Arena;
 #[unsafe(no_mangle)]
 extern "C" fn main(_count: c_int, _words: *const *const c_char) -> c_int {
     let has_output = open_streams();
-    // A closed pipe is an error to report, not the end of the process.
-    // SAFETY: SIG_IGN installs no handler.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    hold_signals();
     // Where the caller ignores it, so would this process, and learn of no child how it ended.
     // SAFETY: SIG_DFL installs no handler.
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
@@ -34,6 +32,20 @@ extern "C" fn main(_count: c_int, _words: *const *const c_char) -> c_int {
     // Not exit(3): nothing is buffered, and what libc would take down goes with the process.
     // SAFETY: nothing of the process is used afterwards.
     unsafe { libc::_exit(c_int::from(code)) }
+}
+
+/// A closed pipe, and a file beyond the caller's limit (RLIMIT_FSIZE), are errors to report, and not
+/// the end of the process. Held back, not ignored: one call does it for both, and the container's
+/// process begins with an empty mask anyway.
+fn hold_signals() {
+    // SAFETY: sigset_t is plain data; an all-zero one is the empty set on Linux.
+    let mut held: libc::sigset_t = unsafe { std::mem::zeroed() };
+    for signal in [libc::SIGPIPE, libc::SIGXFSZ] {
+        // SAFETY: the set is this function's own.
+        unsafe { libc::sigaddset(&raw mut held, signal) };
+    }
+    // SAFETY: `held` outlives the call and the old mask isn't asked for.
+    unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const held, std::ptr::null_mut()) };
 }
 
 /// Asks for the pages of the stack that a command touches, with one call instead of a page fault

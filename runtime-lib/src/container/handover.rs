@@ -1,7 +1,9 @@
 //! What a new process's starter is handed: the pid file, and descriptors over Unix sockets.
 
 use std::collections::HashMap;
-use std::io::IoSlice;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{IoSlice, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -156,11 +158,17 @@ pub(super) fn send(socket: &OwnedFd, payload: &[u8], fd: BorrowedFd<'_>) -> Resu
 
 /// Decimal without a newline, put in place by rename so that no reader sees half of it.
 fn write_pid(path: &Path, pid: i32) -> Result<()> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let new = path.with_file_name(format!(".{name}"));
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    let new = path.with_file_name(name);
     let refused = |error: std::io::Error| {
         Error::io(Code::Io, "open", &error).doing(format!("write the pid file {}", path.display()))
     };
-    std::fs::write(&new, pid.to_string()).map_err(refused)?;
-    std::fs::rename(&new, path).map_err(refused)
+    let mut file = File::create(&new).map_err(refused)?;
+    let written = file.write_all(pid.to_string().as_bytes());
+    let placed = written.and_then(|()| std::fs::rename(&new, path));
+    placed.map_err(|error| {
+        let _ = std::fs::remove_file(&new);
+        refused(error)
+    })
 }

@@ -175,7 +175,6 @@ fn code_of(step: &Step, errno: Errno) -> Code {
 /// What to do about the refusals that have a usual cause.
 fn advice(step: &Step, errno: Option<Errno>, call: Option<&str>) -> Option<&'static str> {
     match (step, errno?) {
-        (_, Errno::EMFILE) => Some("the caller's limit of open files (ulimit -n) is too low"),
         (Step::PivotRoot, Errno::EINVAL) => {
             Some("the caller's own root may be an initramfs: try --no-pivot")
         }

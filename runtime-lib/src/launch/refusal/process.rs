@@ -36,7 +36,6 @@ pub fn clone_refused(plan: &Plan, errno: Errno) -> Error {
         ),
         Errno::EOPNOTSUPP => error.hint("the cgroup is in a threaded subtree (cgroup.type)"),
         Errno::EBUSY => error.hint("the cgroup has controllers enabled for its children"),
-        Errno::EAGAIN => error.hint("the cgroup's limit of pids, or RLIMIT_NPROC, is reached"),
         _ => error,
     }
 }
