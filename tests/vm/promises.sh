@@ -20,7 +20,7 @@ if [ "${1-}" != --systemd ] && [ $# = 0 ] && [ -z "${CAPSID_SOAK-}" ]; then
     jvm:: update:: events:: memory:: differential::stats differential::updates differential::limits:: \
     rootless::every_ rootless::limits_ rootless::the_ lifecycle::delete_force lifecycle::pause_ lifecycle::kill_ends_ lifecycle::a_created_ \
     user_namespaces:: exec::exec_is_ exec::exec_joins overlays::every labels:: \
-    --skip labels::selinux --skip cgroups::a_delete_kills --skip controllers::what_the_version_ --skip controllers::the_state_keeps
+    --skip labels::selinux --skip cgroups::taken::a_delete_kills --skip controllers::what_the_version_ --skip controllers::the_state_keeps
 fi
 out=$(mktemp -d "${TMPDIR:-/tmp}/capsid-guest-out.XXXXXX") || exit 1
 trap 'rm -rf "$out"' EXIT
@@ -34,8 +34,8 @@ in_systemd() { # in_systemd v1|v2 TEST...: in a guest in which systemd is proces
 if [ "${1-}" = --systemd ]; then
   # Of the cgroups' own, what is about paths of directories is not asked of systemd.
   in_systemd v2 systemd:: lifecycle::delete lifecycle::pause faults::killed::a_create_that_was faults::killed::an_update \
-    cgroups:: controllers:: --skip cgroups::a_cgroup_of_several --skip cgroups::f17_ --skip cgroups::below_a_ --skip cgroups::without_ \
-    --skip cgroups::a_delete_kills --skip cgroups::explain_has --skip cgroups::the_state_says --skip cgroups::rules_for \
+    cgroups:: controllers:: --skip cgroups::a_cgroup_of_several --skip cgroups::below_a_ --skip cgroups::without_ \
+    --skip cgroups::taken:: --skip cgroups::explain_has --skip cgroups::the_state_says --skip cgroups::rules_for \
     --skip controllers::what_the_version_ --skip controllers::the_state_keeps &&
     in_systemd v1 systemd:: controllers::memory_limit controllers::cpu_shares controllers::the_network cgroups::every_verb cgroups::f18_ &&
     binary=$engines in_systemd v2 systemd::

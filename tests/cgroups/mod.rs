@@ -1,7 +1,8 @@
 //! Promise: limits are in force, and the container's cgroup lies where config.json says and goes with the
 //! container.
 
-use std::os::unix::fs::MetadataExt;
+mod inside;
+mod taken;
 
 use serde_json::json;
 
@@ -166,77 +167,6 @@ fn f18_cgroups_that_the_container_made_are_removed_with_their_processes() {
 }
 
 #[test]
-fn f17_a_cgroup_that_is_in_use_is_refused_with_its_process() {
-    for view in View::versions() {
-        let stage = stage!(view);
-        let first = stage.running();
-        let mut bundle = stage.bundle();
-        bundle
-            .sleeps()
-            .set("/linux/cgroupsPath", json!(Stage::cgroups_path(&first.id)));
-        let holder = format!("it holds process {} (", first.pid());
-        let words = ["cgroup is not empty", &holder];
-        stage.try_create(&bundle).refuses(&words);
-        first.call("pause", &[]).ok();
-        stage.try_create(&bundle).refuses(&words);
-        assert_eq!(first.status(), "paused", "{view:?}");
-        first.call("resume", &[]).ok();
-        assert_eq!(first.status(), "running");
-    }
-}
-
-#[test]
-fn a_delete_kills_nobody_of_a_container_that_has_the_cgroup_since() {
-    for view in View::versions() {
-        for options in [&[][..], &["--force"]] {
-            let stage = stage!(view);
-            let first = stage.running();
-            first.ends_by(&["KILL"]);
-            let mut bundle = stage.bundle();
-            bundle
-                .sleeps()
-                .set("/linux/cgroupsPath", json!(Stage::cgroups_path(&first.id)));
-            let second = stage.create(&bundle);
-            second.start().ok();
-            let outcome = first.call("delete", options).ok();
-            let told = format!("its cgroup stays: the container {} is in it", second.id);
-            assert!(outcome.stderr.contains(&told), "{outcome}");
-            assert_eq!(second.status(), "running", "{view:?} {options:?}");
-            second.delete_force().ok();
-        }
-    }
-}
-
-#[test]
-fn a_delete_kills_nobody_of_a_container_whose_cgroup_lies_below() {
-    for view in View::versions() {
-        for options in [&[][..], &["--force"]] {
-            let stage = stage!(view);
-            let outer = stage.running();
-            outer.ends_by(&["KILL"]);
-            let mut bundle = stage.bundle();
-            let path = format!("{}/box/inner", Stage::cgroups_path(&outer.id));
-            bundle.sleeps().set("/linux/cgroupsPath", json!(path));
-            let inner = stage.create(&bundle);
-            inner.start().ok();
-            let outcome = outer.call("delete", options).ok();
-            let told = format!("its cgroup stays: the container {} is in it", inner.id);
-            assert!(outcome.stderr.contains(&told), "{outcome}");
-            assert_eq!(inner.status(), "running", "{view:?} {options:?}");
-            stage
-                .call(&["state", &outer.id])
-                .refuses(&["does not exist"]);
-            inner.delete_force().ok();
-            // The parents that are left may be anybody's.
-            for place in stage.remains(&outer.id) {
-                std::fs::remove_dir(place.join("box")).unwrap();
-                std::fs::remove_dir(place).unwrap();
-            }
-        }
-    }
-}
-
-#[test]
 fn the_state_says_which_controllers_create_has_enabled() {
     let stage = stage!(View::V2);
     let outer = stage.id();
@@ -307,47 +237,6 @@ fn rules_for_a_v1_cgroup_that_has_others_below_it_are_refused_with_the_reason() 
 }
 
 #[test]
-fn f17_a_cgroup_that_is_frozen_is_refused_and_stays_as_it_is() {
-    for view in View::versions() {
-        let stage = stage!(view);
-        let mut bundle = stage.bundle();
-        let path = Stage::cgroups_path(&stage.id());
-        bundle.sleeps().set("/linux/cgroupsPath", json!(path));
-        let folder = view.cgroup("freezer", &path);
-        std::fs::create_dir(&folder).unwrap();
-        let (file, frozen, thawed) = match view.is_v2() {
-            true => ("cgroup.freeze", "1", "0"),
-            false => ("freezer.state", "FROZEN", "THAWED"),
-        };
-        let file = folder.join(file);
-        let stopped = Stopped {
-            file: &file,
-            thawed,
-        };
-        std::fs::write(&file, frozen).unwrap();
-        let words = ["container's cgroup unexpectedly frozen"];
-        stage.try_create(&bundle).refuses(&words);
-        let now = std::fs::read_to_string(&file).unwrap();
-        assert_eq!(now.trim(), frozen, "{view:?}");
-        drop(stopped);
-        std::fs::remove_dir(&folder).unwrap();
-    }
-}
-
-/// A frozen cgroup, which is thawed before the stage is cleared: whoever got into it, where nobody
-/// should, couldn't be killed, and the test would wait instead of failing.
-struct Stopped<'a> {
-    file: &'a std::path::Path,
-    thawed: &'a str,
-}
-
-impl Drop for Stopped<'_> {
-    fn drop(&mut self) {
-        let _ = std::fs::write(self.file, self.thawed);
-    }
-}
-
-#[test]
 fn every_verb_works_on_a_v1_and_on_a_v2_view() {
     for view in View::versions() {
         let stage = stage!(view);
@@ -383,47 +272,6 @@ fn every_verb_works_on_a_v1_and_on_a_v2_view() {
 }
 
 #[test]
-fn the_container_sees_its_own_cgroup_as_the_root_in_a_cgroup_namespace() {
-    for view in View::versions() {
-        let stage = stage!(view);
-        let mut bundle = stage.bundle();
-        bundle.namespace("cgroup", None);
-        let text = stage.prints(&mut bundle, "cat /proc/self/cgroup");
-        // cgroup2 on a v1 view, and v1 on a v2 view, are not the runtime's business.
-        let own: Vec<_> = text
-            .lines()
-            .filter(|line| line.starts_with("0::") == stage.view.is_v2())
-            .collect();
-        assert!(
-            !own.is_empty() && own.iter().all(|line| line.ends_with(":/")),
-            "{view:?}: {text}"
-        );
-    }
-}
-
-#[test]
-fn the_cgroup_mount_shows_the_containers_own_limits_read_only() {
-    let stage = stage!();
-    if !machine::has_controller("pids") {
-        skip!("no pids controller here");
-    }
-    let mut bundle = stage.bundle();
-    bundle
-        .set("/linux/resources/pids", json!({"limit": 77}))
-        .namespace("cgroup", None);
-    let file = if stage.view.is_v2() {
-        "/sys/fs/cgroup/pids.max"
-    } else {
-        "/sys/fs/cgroup/pids/pids.max"
-    };
-    let text = stage.prints(
-        &mut bundle,
-        &format!("cat {file}; echo 78 2>/dev/null > {file} || echo refused"),
-    );
-    assert_eq!(text, "77\nrefused");
-}
-
-#[test]
 fn without_a_driver_the_container_stays_where_the_caller_is() {
     let stage = stage!();
     let mut bundle = stage.bundle();
@@ -439,81 +287,6 @@ fn without_a_driver_the_container_stays_where_the_caller_is() {
     );
     bundle.set("/linux/resources/pids", json!({"limit": 5}));
     run(&bundle).refuses(&["/linux/resources"]);
-}
-
-#[test]
-fn a_writable_cgroup_of_v2_belongs_to_the_containers_user() {
-    let stage = stage!(View::V2);
-    for (write, owner) in [("rw", 100_000), ("ro", 0)] {
-        let mut bundle = stage.bundle();
-        let mounts = bundle.config["mounts"].as_array_mut().unwrap();
-        mounts.retain(|mount| mount["type"] != "cgroup");
-        bundle
-            .mount("/sys/fs/cgroup", "cgroup", "cgroup", &[write])
-            .namespace("cgroup", None)
-            .user_namespace(100_000, 65_536)
-            .sleeps();
-        let container = stage.create(&bundle);
-        let dir = container.cgroup("");
-        let owner_of = |name: &str| std::fs::metadata(dir.join(name)).unwrap().uid();
-        for file in [
-            "",
-            "cgroup.procs",
-            "cgroup.threads",
-            "cgroup.subtree_control",
-        ] {
-            assert_eq!(owner_of(file), owner, "{write} {file}");
-        }
-        // What limits the container stays the host's.
-        for file in ["cgroup.max.depth", "cgroup.freeze", "cgroup.type"] {
-            assert_eq!(owner_of(file), 0, "{write} {file}");
-        }
-        container.start().ok();
-        let made = container.exec(&["mkdir", "/sys/fs/cgroup/inner"]);
-        assert_eq!(made.code == 0, write == "rw", "{made}");
-        container.delete_force().ok();
-    }
-}
-
-#[test]
-fn a_cgroup_to_manage_is_made_below_the_containers_where_an_annotation_says_so() {
-    let stage = stage!(View::V2);
-    let mut bundle = stage.bundle();
-    bundle
-        .namespace("cgroup", None)
-        .user_namespace(100_000, 65_536)
-        .sleeps()
-        .set("/annotations", json!({"run.oci.delegate-cgroup": "in"}));
-    let mounts = bundle.config["mounts"].as_array_mut().unwrap();
-    mounts.retain(|mount| mount["type"] != "cgroup");
-    bundle.mount("/sys/fs/cgroup", "cgroup", "cgroup", &["rw"]);
-    let container = stage.create(&bundle);
-    let dir = container.cgroup("");
-    let inside = std::fs::read_to_string(dir.join("in/cgroup.procs")).unwrap();
-    assert_eq!(inside.trim(), container.pid().to_string());
-    assert_eq!(std::fs::metadata(dir.join("in")).unwrap().uid(), 100_000);
-    container.start().ok();
-    container.exec(&["mkdir", "/sys/fs/cgroup/in/box"]).ok();
-    container.delete_force().ok();
-    assert!(!dir.exists());
-}
-
-#[test]
-fn v1_directories_are_never_given_away() {
-    let stage = stage!(View::V1);
-    let mut bundle = stage.bundle();
-    let mounts = bundle.config["mounts"].as_array_mut().unwrap();
-    mounts.retain(|mount| mount["type"] != "cgroup");
-    bundle
-        .mount("/sys/fs/cgroup", "cgroup", "cgroup", &["rw"])
-        .namespace("cgroup", None)
-        .user_namespace(100_000, 65_536)
-        .sleeps();
-    let container = stage.create(&bundle);
-    assert_eq!(
-        std::fs::metadata(container.cgroup("pids")).unwrap().uid(),
-        0
-    );
 }
 
 #[test]
