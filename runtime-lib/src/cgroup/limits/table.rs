@@ -10,7 +10,7 @@
 //!   `update` that asks for it;
 //! - a row of `../systemd/properties.rs` if systemd.resource-control(5) has it;
 //! - a case of `value_before` in `../update.rs` where the file doesn't read as it is written;
-//! - an example in the tests beside this file, in tests/controllers.rs, in the fuzzer's seeds and
+//! - an example in the tests beside this file, in tests/controllers, in the fuzzer's seeds and
 //!   in the differential test.
 
 use super::asked::Asked;

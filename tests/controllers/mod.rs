@@ -1,11 +1,14 @@
 //! Promise: every setting of linux.resources is in the file of its controller, on cgroup v1 and on v2; what a
 //! version has nothing for is a warning, and an error with --strict; what the kernel refuses is named.
 
+mod disks;
+mod unified;
+
 use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Bundle, Container, Stage, View, machine};
+use crate::harness::{Container, Stage, View, machine};
 use crate::{skip, stage};
 
 /// A row: what resources say, the controller, and the file's content on v1 and on v2.
@@ -98,21 +101,6 @@ fn rdma_limits_are_written() {
     );
     let limit = stage.create(&bundle).limit("rdma", "rdma.max");
     let expected = format!("{device} hca_handle=3 hca_object=100");
-    assert!(limit.lines().any(|line| line == expected), "{limit}");
-}
-
-#[test]
-fn miscellaneous_limits_are_written() {
-    let stage = stage!();
-    let capacity = std::fs::read_to_string("/sys/fs/cgroup/misc.capacity").unwrap_or_default();
-    let Some((resource, _)) = capacity.split_once(' ') else {
-        skip!("no misc controller with a resource here");
-    };
-    let settings = json!({"misc.max": format!("{resource} 1")});
-    let limit = stage
-        .create(&unified(&stage, settings))
-        .limit("misc", "misc.max");
-    let expected = format!("{resource} 1");
     assert!(limit.lines().any(|line| line == expected), "{limit}");
 }
 
@@ -233,179 +221,6 @@ fn the_state_keeps_what_does_not_act_as_it_is_written() {
     assert_eq!(stage.create(&bundle).state().get("x-capsid"), None);
 }
 
-/// The controller of disks.
-fn of_disks(stage: &Stage) -> &'static str {
-    match stage.view.is_v2() {
-        true => "io",
-        false => "blkio",
-    }
-}
-
-#[test]
-fn rates_of_disks_are_written_and_one_that_is_not_there_is_named() {
-    let stage = stage!();
-    let controller = of_disks(&stage);
-    let Some((major, minor)) = machine::disk().filter(|_| machine::has_controller(controller))
-    else {
-        skip!("no disk, or no controller for disks");
-    };
-    let device = |rate: u64| json!([{"major": major, "minor": minor, "rate": rate}]);
-    let mut bundle = stage.bundle();
-    bundle.sleeps().set(
-        "/linux/resources/blockIO",
-        json!({
-            "throttleReadBpsDevice": device(1_048_576),
-            "throttleWriteBpsDevice": device(2_097_152),
-            "throttleReadIOPSDevice": device(300),
-            "throttleWriteIOPSDevice": device(400),
-        }),
-    );
-    let container = stage.create(&bundle);
-    let number = format!("{major}:{minor}");
-    match stage.view.is_v2() {
-        true => {
-            let all = format!("{number} rbps=1048576 wbps=2097152 riops=300 wiops=400");
-            assert_eq!(container.limit(controller, "io.max"), all);
-        }
-        false => {
-            for (file, rate) in [
-                ("read_bps", 1_048_576),
-                ("write_bps", 2_097_152),
-                ("read_iops", 300),
-                ("write_iops", 400),
-            ] {
-                let file = format!("blkio.throttle.{file}_device");
-                assert_eq!(
-                    container.limit(controller, &file),
-                    format!("{number} {rate}")
-                );
-            }
-        }
-    }
-    // All or nothing, of two devices of one file as well.
-    let before = match stage.view.is_v2() {
-        true => "io.max",
-        false => "blkio.throttle.read_bps_device",
-    };
-    let told = container.limit(controller, before);
-    let mut two = device(1000);
-    two.as_array_mut()
-        .unwrap()
-        .push(json!({"major": 4000, "minor": 1, "rate": 5}));
-    let document = json!({"blockIO": {"throttleReadBpsDevice": two}}).to_string();
-    let script = "printf %s \"$2\" | $capsid update -r - \"$1\"";
-    let refused = stage
-        .shell(script, &[&container.id, &document])
-        .refuses(&["/blockIO/throttleReadBpsDevice/1"]);
-    // What was refused has no old value that could be missing.
-    assert!(!refused.stderr.contains("old value"), "{refused}");
-    assert_eq!(container.limit(controller, before), told);
-    bundle.set(
-        "/linux/resources/blockIO",
-        json!({"throttleReadBpsDevice": [{"major": 4000, "minor": 1, "rate": 1}]}),
-    );
-    stage.try_create(&bundle).refuses(&[
-        "/linux/resources/blockIO/throttleReadBpsDevice/0",
-        "a rate of a disk",
-        "no such device",
-    ]);
-}
-
-#[test]
-fn weights_go_to_the_scheduler_that_weighs() {
-    let stage = stage!();
-    let controller = of_disks(&stage);
-    if !machine::has_controller(controller) {
-        skip!("no controller for disks here");
-    }
-    let mut bundle = stage.bundle();
-    bundle
-        .sleeps()
-        .set("/linux/resources/blockIO", json!({"weight": 500}));
-    let (id, outcome) = stage.try_create_with(&bundle, &[]);
-    if outcome.code != 0 {
-        outcome.refuses(&["/linux/resources/blockIO/weight", "bfq"]);
-        skip!("nothing weighs disks here (and that was said)");
-    }
-    let container = Container { id, stage: &stage };
-    let said = match stage.view.is_v2() {
-        true if container.cgroup("io").join("io.bfq.weight").exists() => {
-            (container.limit("io", "io.bfq.weight"), "default 500")
-        }
-        true => (container.limit("io", "io.weight"), "default 4950"),
-        false => (container.limit("blkio", "blkio.bfq.weight"), "500"),
-    };
-    assert_eq!(said.0, said.1);
-}
-
-#[test]
-fn a_weight_that_no_disk_knows_is_told_and_refused_with_strict() {
-    let stage = stage!();
-    let weighs = |disk: std::fs::DirEntry| {
-        let scheduler = std::fs::read_to_string(disk.path().join("queue/scheduler"));
-        scheduler.is_ok_and(|list| list.contains("[bfq]"))
-    };
-    let mut disks = std::fs::read_dir("/sys/block").unwrap().flatten();
-    if disks.any(weighs) {
-        skip!("a disk is scheduled by bfq");
-    }
-    const AT: &str = "/linux/resources/blockIO/weight";
-    const WHY: &str = "has no effect: no disk has a scheduler that weighs";
-    let mut bundle = stage.bundle();
-    bundle
-        .sleeps()
-        .set("/linux/resources/blockIO", json!({"weight": 500}))
-        .write("weighs");
-    let folder = bundle.folder.to_string_lossy().into_owned();
-    let explained = stage.call(&["explain", &folder]).ok();
-    let told = format!("{AT}: {WHY}");
-    assert!(explained.stdout.contains(&told), "{explained}");
-    stage
-        .try_create_with(&bundle, &["--strict"])
-        .1
-        .refuses(&[AT, WHY, "--strict"]);
-
-    bundle.remove("/linux/resources/blockIO");
-    let container = stage.create(&bundle);
-    let update = |options: &[&str]| {
-        let options = [options, &["--blkio-weight", "300"]].concat();
-        container.call("update", &options)
-    };
-    update(&["--strict"]).refuses(&["/blockIO/weight", WHY, "--strict"]);
-    let outcome = update(&[]);
-    // Where the kernel has no such file at all, it is refused.
-    assert!(
-        outcome.code != 0 || outcome.stderr.contains(WHY),
-        "{outcome}"
-    );
-}
-
-#[test]
-fn a_weight_for_a_disk_on_which_nothing_weighs_is_refused_with_the_file_and_the_reason() {
-    let stage = stage!();
-    let controller = of_disks(&stage);
-    let Some((major, minor)) = machine::disk().filter(|_| machine::has_controller(controller))
-    else {
-        skip!("no disk, or no controller for disks");
-    };
-    let mut bundle = stage.bundle();
-    bundle.sleeps().set(
-        "/linux/resources/blockIO/weightDevice",
-        json!([{"major": major, "minor": minor, "weight": 300}]),
-    );
-    let (id, outcome) = stage.try_create_with(&bundle, &[]);
-    if outcome.code == 0 {
-        drop(Container { id, stage: &stage });
-        skip!("the first disk is scheduled by bfq, or its costs are counted");
-    }
-    // A kernel that never weighs has no file at all.
-    let file = match stage.view.is_v2() {
-        false => format!("set blkio.bfq.weight_device to {major}:{minor} 300"),
-        true => format!("set io.weight to {major}:{minor} 2930"),
-    };
-    outcome.refuses(&[&file, "/linux/resources/blockIO/weightDevice/0", "bfq"]);
-}
-
 #[test]
 fn huge_pages_and_their_reservations_are_limited() {
     let stage = stage!(View::V2);
@@ -434,76 +249,6 @@ fn huge_pages_and_their_reservations_are_limited() {
 fn has_unified_controller(name: &str) -> bool {
     let list = View::V2.cgroup("", "/cgroup.controllers");
     std::fs::read_to_string(list).is_ok_and(|list| list.split_whitespace().any(|c| c == name))
-}
-
-fn unified(stage: &Stage, settings: Value) -> Bundle {
-    let mut bundle = stage.bundle();
-    bundle.sleeps().set("/linux/resources/unified", settings);
-    bundle
-}
-
-#[test]
-fn unified_is_written_by_the_files_names_and_has_the_last_word() {
-    let stage = stage!(View::V2);
-    let bundle = unified(&stage, json!({"cgroup.max.depth": "3"}));
-    assert_eq!(stage.create(&bundle).limit("", "cgroup.max.depth"), "3");
-    if !has_unified_controller("memory") {
-        skip!("the machine's cgroup v2 has no memory controller: the guest tests it");
-    }
-    let mut bundle = unified(
-        &stage,
-        json!({"memory.max": "67108864", "memory.high": "33554432"}),
-    );
-    bundle.set("/linux/resources/memory", json!({"limit": 134_217_728}));
-    let container = stage.create(&bundle);
-    assert_eq!(container.limit("", "memory.max"), "67108864");
-    assert_eq!(container.limit("", "memory.high"), "33554432");
-}
-
-#[test]
-fn each_line_of_a_unified_value_is_a_write() {
-    let stage = stage!(View::V2);
-    let controllers = ["hugetlb", "pids", "cpu"];
-    let Some(controller) = controllers.into_iter().find(|c| has_unified_controller(c)) else {
-        skip!("cgroup v2 has no controller here");
-    };
-    // The kernel takes both in one line, or each in one of its own.
-    let lines = format!("+{controller}\n-{controller}\n");
-    let bundle = unified(&stage, json!({"cgroup.subtree_control": lines}));
-    let container = stage.create(&bundle);
-    assert_eq!(container.limit("", "cgroup.subtree_control"), "");
-}
-
-#[test]
-fn b42_unified_names_the_controller_or_the_file_that_is_not_there() {
-    let stage = stage!(View::V2);
-    for (key, said) in [
-        (
-            "nothing.max",
-            "unified resource \"nothing.max\" can't be set: controller \"nothing\" not available",
-        ),
-        (
-            "cgroup.nothing",
-            "unable to set unified resource \"cgroup.nothing\"",
-        ),
-        (
-            "cgroup.procs",
-            "unified resource \"cgroup.procs\" can't be set: it is not a setting",
-        ),
-        (
-            "a/b",
-            "unified resource \"a/b\" must be a file name (no slashes)",
-        ),
-        (
-            "nothing",
-            "unified resource \"nothing\" must be in the form CONTROLLER.PARAMETER",
-        ),
-    ] {
-        let pointer = format!("/linux/resources/unified/{}", key.replace('/', "~1"));
-        let mut bundle = stage.bundle();
-        bundle.config["linux"]["resources"]["unified"] = json!({key: "1"});
-        stage.try_create(&bundle).refuses(&[&pointer, said]);
-    }
 }
 
 #[test]
