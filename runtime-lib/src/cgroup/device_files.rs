@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
-use super::devices::Exceptions;
+use super::device_exceptions::Exceptions;
 use super::file;
 use crate::error::{Code, Error, Result};
 

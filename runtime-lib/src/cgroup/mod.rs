@@ -9,6 +9,7 @@
 mod cpuset;
 mod delegate;
 mod device_attach;
+mod device_exceptions;
 mod device_files;
 mod device_program;
 mod devices;

@@ -10,8 +10,9 @@ use nix::errno::Errno;
 use super::names::escaped;
 use super::value::Value;
 use super::{BPF, Property};
+use crate::cgroup::device_exceptions::Exceptions;
 use crate::cgroup::device_program::assemble;
-use crate::cgroup::devices::{DevicePolicy, DeviceRules, Exceptions, Kind, MKNOD, READ, WRITE};
+use crate::cgroup::devices::{DevicePolicy, DeviceRules, Kind, MKNOD, READ, WRITE};
 use crate::error::{Code, Error, Result};
 use crate::sys::bpf;
 
