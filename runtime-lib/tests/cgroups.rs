@@ -3,8 +3,10 @@
 //!
 //! Each test has a directory of its own in every hierarchy, and removes it.
 
+mod skips;
+
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -16,6 +18,7 @@ use nix::fcntl::{OFlag, open, openat};
 use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, mkdirat};
 use serde_json::{Value, json};
+use skips::skip;
 
 /// A place for one test: a name that no other test and no other run has.
 struct Ground {
@@ -80,20 +83,6 @@ impl Drop for Ground {
         let (plan, _) = self.plan("", json!({})).unwrap();
         plan.manager().remove().unwrap();
     }
-}
-
-fn skip<T>(test: &str, reason: &str) -> Option<T> {
-    println!("SKIP {test}: {reason}");
-    if let Ok(list) = std::env::var("CAPSID_SKIPS") {
-        let prefix = std::env::var("CAPSID_SKIP_PREFIX").unwrap_or_default();
-        let mut list = fs::OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(list)
-            .unwrap();
-        writeln!(list, "{prefix}{test}\t{reason}").unwrap();
-    }
-    None
 }
 
 /// Every directory of a plan.

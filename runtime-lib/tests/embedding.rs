@@ -3,8 +3,9 @@
 //!
 //! One test in a binary of its own: it looks at the whole process.
 
+mod skips;
+
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 use capsid_rootfs_builder::{Recipe, Source};
 use capsid_runtime::{ContainerId, CreateOptions, ExecOptions, Overlay, Runtime, Seal, Status};
 use serde_json::{Value, json};
+use skips::skip;
 
 const BASE: &str = include_str!("../../tests/harness/config.json");
 
@@ -24,7 +26,9 @@ const ROUNDS: usize = 4;
 fn a_program_with_busy_threads_makes_containers_and_is_left_as_it_was() {
     let enclosure = std::env::var("CAPSID_ENCLOSURE").ok();
     let Some(enclosure) = enclosure.filter(|_| nix::unistd::geteuid().is_root()) else {
-        return skip("not root inside tests/enclosure.sh: use `make test`");
+        let test = "a_program_with_busy_threads_makes_containers_and_is_left_as_it_was";
+        let reason = "not root inside tests/enclosure.sh: use `make test`";
+        return skip(test, reason).unwrap_or(());
     };
     let folder = tempfile::tempdir().unwrap();
     Recipe::new(Source::Busybox)
@@ -186,18 +190,4 @@ fn links(folder: &str) -> BTreeMap<String, PathBuf> {
         // The listing's own descriptor.
         .filter(|(_, target)| !target.starts_with("/proc"))
         .collect()
-}
-
-fn skip(reason: &str) {
-    let test = "a_program_with_busy_threads_makes_containers_and_is_left_as_it_was";
-    println!("SKIP {test}: {reason}");
-    if let Ok(list) = std::env::var("CAPSID_SKIPS") {
-        let prefix = std::env::var("CAPSID_SKIP_PREFIX").unwrap_or_default();
-        let mut list = std::fs::OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(list)
-            .unwrap();
-        writeln!(list, "{prefix}{test}\t{reason}").unwrap();
-    }
 }

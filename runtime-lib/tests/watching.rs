@@ -1,7 +1,8 @@
 //! What an embedder learns of a running container without a thread: descriptors to poll, counters
 //! to read. Root inside tests/enclosure.sh only.
 
-use std::io::Write;
+mod skips;
+
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use capsid_runtime::cgroup::{Resource, Trigger, Waiting};
 use capsid_runtime::{ContainerId, CreateOptions, Created, Event, Runtime, Seal};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::{Value, json};
+use skips::skip;
 
 const BASE: &str = include_str!("../../tests/harness/config.json");
 
@@ -52,19 +54,6 @@ impl Ground {
         let id = ContainerId::new(&name).unwrap();
         runtime.run(&id, &options, &Seal::AlreadySealed).unwrap()
     }
-}
-
-fn skip<T>(test: &str, reason: &str) -> Option<T> {
-    println!("SKIP {test}: {reason}");
-    if let Ok(list) = std::env::var("CAPSID_SKIPS") {
-        let prefix = std::env::var("CAPSID_SKIP_PREFIX").unwrap_or_default();
-        let list = std::fs::OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(list);
-        writeln!(list.unwrap(), "{prefix}{test}\t{reason}").unwrap();
-    }
-    None
 }
 
 fn ready(fd: BorrowedFd<'_>, flags: PollFlags, timeout: PollTimeout) -> Option<PollFlags> {

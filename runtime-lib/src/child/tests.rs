@@ -1,7 +1,9 @@
 //! The child never allocates: containers of many kinds, made under an allocator that ends a
 //! child which does ([`crate::sys::allocations`]). Root inside tests/enclosure.sh only.
 
-use std::io::Write;
+#[path = "../../tests/skips/mod.rs"]
+mod skips;
+
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
@@ -14,6 +16,8 @@ use serde_json::{Value, json};
 use crate::sys::allocations::STATUS;
 use crate::sys::process::{Born, Clone, clone3, exit};
 use crate::{ContainerId, CreateOptions, Created, ExecOptions, Overlay, Result, Runtime, Seal};
+
+pub(super) use skips::skip;
 
 const BASE: &str = include_str!("../../../tests/harness/config.json");
 
@@ -107,20 +111,6 @@ impl Place {
         }
         Ok(())
     }
-}
-
-pub(super) fn skip<T>(test: &str, reason: &str) -> Option<T> {
-    println!("SKIP {test}: {reason}");
-    if let Ok(list) = std::env::var("CAPSID_SKIPS") {
-        let prefix = std::env::var("CAPSID_SKIP_PREFIX").unwrap_or_default();
-        let mut list = std::fs::OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(list)
-            .unwrap();
-        writeln!(list, "{prefix}{test}\t{reason}").unwrap();
-    }
-    None
 }
 
 fn push(list: &mut Value, entry: Value) {
