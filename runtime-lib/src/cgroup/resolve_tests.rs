@@ -396,6 +396,26 @@ fn annotations_put_a_cgroup_below_the_units_and_one_below_that() {
 }
 
 #[test]
+fn explain_says_who_attaches_the_device_program() {
+    let (mut plan, _) = nested(&v2(), true, &[]).unwrap();
+    let (_, limits, _) = ask().of(&v2()).unwrap();
+    let devices = |plan: &CgroupPlan| {
+        let lines = plan.describe(&limits).place.into_iter();
+        let about: Vec<_> = lines
+            .filter(|line| line.contains(" device rules "))
+            .collect();
+        about
+    };
+    let scope = "/cg/system.slice/capsid-web.scope";
+    let attached = format!("attach a program of 11 device rules to {scope}");
+    plan.systemd.as_mut().unwrap().program = None;
+    assert_eq!(devices(&plan), [attached]);
+    plan.systemd.as_mut().unwrap().program = Some("/bpf/web".into());
+    let kept = "keep a program of 11 device rules in /bpf/web, for systemd to attach";
+    assert_eq!(devices(&plan), [kept]);
+}
+
+#[test]
 fn without_systemd_a_cgroup_is_delegated_and_the_subgroup_is_a_notice() {
     let both = [(SUBGROUP, "box"), (DELEGATE, "in")];
     let (plan, notices) = nested(&v2(), false, &both).unwrap();

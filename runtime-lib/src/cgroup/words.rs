@@ -57,6 +57,7 @@ impl CgroupPlan {
     }
 
     fn describe_unit(&self, unit: &Unit, limits: &Limits, actions: &mut Actions) {
+        actions.place.extend(unit.describe_program(limits));
         actions.place.push(unit.describe(limits));
         let v1 = self.version() == Version::V1;
         for group in self.groups() {
@@ -68,7 +69,9 @@ impl CgroupPlan {
                 actions.place.push(below);
             }
             actions.place.extend(limits.describe_writes(group));
-            actions.place.extend(limits.describe_devices(group));
+            if unit.program.is_none() {
+                actions.place.extend(limits.describe_devices(group));
+            }
             actions.place.extend(limits.describe_gift(group));
             if v1 || (unit.is_slice() && !unit.has_subgroup()) {
                 let dir = group.dir();

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::manager::Address;
 use super::names::is_slice;
 use super::{Property, properties};
+use crate::cgroup::devices::DevicePolicy;
 use crate::cgroup::limits::Limits;
 
 /// A unit, as the state keeps it.
@@ -59,6 +60,18 @@ impl Unit {
             .map(|(name, value)| format!("{name}={value}"));
         let told: Vec<String> = told.collect();
         format!("tell systemd of {}: {}", self.name, told.join(" "))
+    }
+
+    /// What becomes of the device rules before systemd is told, as `explain` prints it.
+    pub(in crate::cgroup) fn describe_program(&self, limits: &Limits) -> Option<String> {
+        let (Some(path), Some(DevicePolicy::Program(rules))) = (&self.program, &limits.devices)
+        else {
+            return None;
+        };
+        let (count, path) = (rules.0.len(), path.display());
+        Some(format!(
+            "keep a program of {count} device rules in {path}, for systemd to attach"
+        ))
     }
 
     /// What systemd is told of these limits.
