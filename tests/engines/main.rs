@@ -29,6 +29,7 @@ mod place;
 mod podman;
 mod power;
 mod remapped;
+mod units;
 
 use std::process::ExitCode;
 use std::sync::Mutex;

@@ -140,7 +140,7 @@ impl Managed {
 }
 
 /// What the kernel has in these files, wherever below the scope the runtime put the container.
-fn written(scope: &Path, names: &[&str]) -> Vec<String> {
+pub fn written(scope: &Path, names: &[&str]) -> Vec<String> {
     let inner = scope.join("container");
     let cgroup = if inner.exists() { &inner } else { scope };
     let read = |name: &&str| {
@@ -153,7 +153,7 @@ fn written(scope: &Path, names: &[&str]) -> Vec<String> {
 }
 
 /// The lines of what systemctl(1) shows, in the order of our own.
-fn shown(systemctl: &mut Command) -> Vec<String> {
+pub fn shown(systemctl: &mut Command) -> Vec<String> {
     let outcome = Outcome::of(systemctl).ok();
     let mut lines: Vec<String> = outcome.stdout.lines().map(str::to_owned).collect();
     lines.sort();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::{containerd, cri, docker, managed, place, podman, remapped};
+use crate::{containerd, cri, docker, managed, place, podman, remapped, units};
 
 /// Says "you are a session": the engine's and the runtime's name.
 pub const VARIABLE: &str = "CAPSID_ENGINE_SESSION";
@@ -31,6 +31,7 @@ pub const ENGINES: &[Engine] = &[
     remapped::ENGINE,
     podman::ROOTS,
     podman::USERS,
+    units::ENGINE.in_systemd(),
     managed::ROOTS.in_systemd(),
     managed::USERS.in_systemd(),
 ];
