@@ -1,4 +1,4 @@
-//! The `capsid` binary: hands the process over to the command line's crate.
+//! The `capsid` binary: its entry and its `main` are in `sys`.
 #![no_main]
 #![deny(unsafe_code)]
 

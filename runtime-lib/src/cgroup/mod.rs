@@ -96,7 +96,8 @@ pub trait CgroupManager {
     }
 
     /// Puts the container's first process, which waits, where it could not be born: systemd
-    /// makes a cgroup for a process only. Nothing to do where [`CgroupManager::begin`] did it.
+    /// makes a cgroup for a process only, and its limits are written then. Nothing to do where
+    /// [`CgroupManager::begin`] and [`CgroupManager::finish`] did it.
     fn place(&self, _limits: &Limits, _pid: i32) -> Result<()> {
         Ok(())
     }

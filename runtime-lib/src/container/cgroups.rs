@@ -111,7 +111,7 @@ impl Drop for Cgroups<'_> {
 /// after the process has joined.
 pub(super) fn shows_early(prepared: &Prepared) -> bool {
     if prepared.cgroup.legacy.is_empty() {
-        // All of v2's directory is there before the process.
+        // v2's directory is there before the process, or systemd makes it, which no mount shows early.
         return false;
     }
     let reaches = |path: &Path| prepared.cgroup.reaches(path);

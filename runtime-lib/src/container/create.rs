@@ -1,4 +1,5 @@
-//! create and run: prepare everything, then claim, journal, place, launch, record.
+//! create and run: prepare everything, connect what the answer goes to, claim, journal, begin the cgroups, launch
+//! (the rest of the cgroups and the record are made while the child works).
 
 use std::cell::{Cell, RefCell};
 use std::os::fd::OwnedFd;

@@ -30,7 +30,7 @@ use crate::seal;
 use crate::sys::exec::Image;
 use crate::sys::process::{self, Born, Clone};
 
-/// A child of the caller that has reached [`Barrier::Ready`].
+/// A child of the caller; it has reached [`Barrier::Ready`] when [`launch`] returns it.
 pub struct Launched {
     pub pid: i32,
     pub pidfd: OwnedFd,
