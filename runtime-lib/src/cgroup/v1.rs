@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
 use super::cpuset;
@@ -36,31 +37,50 @@ impl<'a> V1<'a> {
     pub fn make(&self, limits: &Limits) -> Result<Made> {
         let mut made = Made::default();
         for group in self.plan.groups() {
-            let leaf = made.leaf(group)?;
-            if group.has("cpuset") {
-                cpuset::fill(group, leaf, limits)?;
-            }
+            self.make_one(&mut made, group, limits)?;
         }
         Ok(made)
+    }
+
+    fn make_one(&self, made: &mut Made, group: &Group, limits: &Limits) -> Result<()> {
+        let leaf = made.leaf(group)?;
+        if group.has("cpuset") {
+            cpuset::fill(group, leaf, limits)?;
+        }
+        Ok(())
     }
 
     /// Writes the limits, and puts the process into all of the directories: systemd has done so
     /// in its own hierarchy, and in some of the others.
     pub fn adopt(&self, limits: &Limits, pid: i32) -> Result<()> {
         for group in self.plan.groups() {
-            write_all(&group.dir(), &limits.of(group), None)?;
-            match &limits.devices {
-                Some(DevicePolicy::Files(rules)) if group.has("devices") => {
-                    device_files::write(&group.dir(), rules)?;
+            let adopted = self.adopt_in(group, limits, pid);
+            // Another create of this unit has lost, and has removed what was empty: it does so once.
+            match adopted.as_ref().map_err(Error::os_error) {
+                Err(Some(Errno::ENOENT)) => {
+                    let mut made = Made::default();
+                    self.make_one(&mut made, group, limits)?;
+                    made.keep();
+                    self.adopt_in(group, limits, pid)?;
                 }
-                Some(DevicePolicy::Program(rules)) if group.is_unified() => {
-                    device_attach::put(&group.dir(), rules)?;
-                }
-                _ => {}
+                _ => adopted?,
             }
-            members::add(&group.dir(), pid)?;
         }
         Ok(())
+    }
+
+    fn adopt_in(&self, group: &Group, limits: &Limits, pid: i32) -> Result<()> {
+        write_all(&group.dir(), &limits.of(group), None)?;
+        match &limits.devices {
+            Some(DevicePolicy::Files(rules)) if group.has("devices") => {
+                device_files::write(&group.dir(), rules)?;
+            }
+            Some(DevicePolicy::Program(rules)) if group.is_unified() => {
+                device_attach::put(&group.dir(), rules)?;
+            }
+            _ => {}
+        }
+        members::add(&group.dir(), pid)
     }
 
     fn dirs(&self) -> Vec<PathBuf> {
