@@ -31,6 +31,14 @@ const PATIENCE: u32 = 8;
 
 const STOPPED: &str = "cannot start a container that has stopped";
 
+fn already_running() -> Error {
+    Error::new(
+        Code::WrongStatus,
+        "cannot start an already running container",
+    )
+    .hint("capsid exec runs a further command in it")
+}
+
 /// How a process ended that is gone already, where the kernel keeps account of it.
 fn reaped(pidfd: &OwnedFd) -> Option<WaitStatus> {
     let end = ioctl::end_of_reaped(pidfd.as_fd())?;
@@ -105,10 +113,7 @@ impl Container {
         match self.status()? {
             Status::Created => {}
             Status::Stopped => return wrong(STOPPED),
-            Status::Running => {
-                let hint = "capsid exec runs a further command in it";
-                return instead("cannot start an already running container", hint);
-            }
+            Status::Running => return Err(already_running()),
             Status::Paused => {
                 let hint = "capsid resume lets it go on";
                 return instead("cannot start a container in the paused state", hint);
@@ -126,8 +131,7 @@ impl Container {
             self.state_dir
                 .open_fifo(name, flags)
                 .map_err(|errno| match errno {
-                    // Nobody reads: init died between the look and now.
-                    Errno::ENXIO => Error::new(Code::WrongStatus, STOPPED),
+                    Errno::ENXIO => self.unheard(),
                     errno => {
                         Error::call(Code::Io, "open", errno).path(self.state_dir.path().join(name))
                     }
@@ -135,9 +139,11 @@ impl Container {
         };
         let result = open(RESULT, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?;
         let go = open(GO, OFlag::O_WRONLY | OFlag::O_NONBLOCK)?;
-        retry(|| nix::unistd::write(&go, b"g"))
-            .map_err(|errno| Error::call(Code::Io, "write", errno))?;
-        match self.outcome(&result, &pidfd)? {
+        retry(|| nix::unistd::write(&go, b"g")).map_err(|errno| match errno {
+            Errno::EPIPE => self.unheard(),
+            errno => Error::call(Code::Io, "write", errno),
+        })?;
+        match self.outcome(&result, &go, &pidfd)? {
             None if self.has_died(record, &pidfd)? => {
                 let end = progress::of(record.init.pid, pidfd.as_fd());
                 let end = end.and_then(|progress| progress.end());
@@ -159,6 +165,15 @@ impl Container {
                 self.told().run_here(hooks, HookKind::Poststart, pid)
             }
             Some(error) => Err(error),
+        }
+    }
+
+    /// Nobody reads `go` any more: between the look and now, init has died, or has executed its program
+    /// because of a start that was killed since.
+    fn unheard(&self) -> Error {
+        match self.status() {
+            Ok(Status::Running) => already_running(),
+            _ => Error::new(Code::WrongStatus, STOPPED),
         }
     }
 
@@ -207,16 +222,20 @@ impl Container {
     }
 
     /// The end of `result` without a record is execve(2): the descriptor closed by itself.
-    fn outcome(&self, result: &OwnedFd, pidfd: &OwnedFd) -> Result<Option<Error>> {
+    fn outcome(&self, result: &OwnedFd, go: &OwnedFd, pidfd: &OwnedFd) -> Result<Option<Error>> {
+        // A start that was killed may have released init already. Where execve(2) closed `result`
+        // before it was opened here, it never tells its end, but `go`, which is closed after it, does.
+        let mut go = Some(go);
         let mut looks = 0;
         let mut said = None;
         // What comes last says most.
         let told = |said: Option<[u8; REPORT_BYTES]>| said.map(|it| self.refusal(&it)).transpose();
         loop {
-            let mut polled = [
+            let mut polled = vec![
                 PollFd::new(result.as_fd(), PollFlags::POLLIN),
                 PollFd::new(pidfd.as_fd(), PollFlags::POLLIN),
             ];
+            polled.extend(go.map(|go| PollFd::new(go.as_fd(), PollFlags::empty())));
             match poll(&mut polled, PollTimeout::from(LOOK_AGAIN)) {
                 Err(Errno::EINTR) => continue,
                 Err(errno) => return Err(Error::call(Code::Io, "poll", errno)),
@@ -231,6 +250,9 @@ impl Container {
                     continue;
                 }
                 Ok(_) => {}
+            }
+            if polled.get(2).and_then(PollFd::any) == Some(true) {
+                go = None;
             }
             let mut record = [0; REPORT_BYTES];
             match nix::unistd::read(result, &mut record) {
