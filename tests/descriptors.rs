@@ -304,7 +304,7 @@ fn f10_a_table_without_room_for_the_cgroups_ends_a_create_instead_of_hanging_it(
             0 => drop(stage.call(&["delete", "--force", &id]).ok()),
             _ => {
                 // What is too low for the caller itself is refused before there is a child.
-                named += usize::from(outcome.stderr.contains("(ulimit -n)"));
+                named += usize::from(outcome.stderr.contains("v1 cgroups (/linux/cgroupsPath)"));
                 outcome.refuses(&["too many open files"]);
             }
         }

@@ -290,6 +290,23 @@ fn without_a_driver_the_container_stays_where_the_caller_is() {
 }
 
 #[test]
+fn without_a_driver_and_a_pid_namespace_create_says_whom_a_kill_will_miss() {
+    let stage = stage!();
+    let mut bundle = stage.bundle();
+    bundle
+        .remove("/linux/resources")
+        .remove("/linux/cgroupsPath")
+        .sh("true");
+    let words = ["--cgroup-manager", "disabled", "run"];
+    let run = |bundle: &Bundle| Outcome::of(&mut stage.command(&words, bundle).1).ok();
+    let told = "kill and delete reach its first process alone";
+    assert!(!run(&bundle).stderr.contains(told));
+    bundle.without_namespace("pid");
+    let outcome = run(&bundle);
+    assert!(outcome.stderr.contains(told), "{outcome}");
+}
+
+#[test]
 fn below_a_threaded_cgroup_the_containers_is_threaded_and_refuses_memory() {
     let stage = stage!(View::V2);
     let id = stage.id();

@@ -51,6 +51,10 @@ pub(super) struct Prefiltered {
     pub found: Option<Found>,
 }
 
+/// Nothing then leads from the container to its processes.
+const OUT_OF_REACH: &str = "without a pid namespace of its own, and without a cgroup, kill and delete \
+                            reach its first process alone";
+
 impl Runtime {
     /// Reads, checks and decides; touches nothing. The plan is the one that `explain` shows.
     pub(super) fn prepare(
@@ -134,6 +138,10 @@ impl Runtime {
         }
         let earlier = bundle.spec.notices.iter().cloned().chain(cgroup_notices);
         plan.notices.splice(0..0, earlier);
+        if cgroup.is_empty() && !plan.makes(CloneFlags::CLONE_NEWPID) {
+            plan.notices
+                .push(Notice::new("/linux/namespaces", OUT_OF_REACH));
+        }
         if options.strict {
             Notice::refuse(&plan.notices)?;
         }
