@@ -97,6 +97,42 @@ fn a_container_of_which_only_the_config_can_be_read_is_deleted_with_all_processe
 }
 
 #[test]
+fn a_state_that_cannot_be_read_at_the_moment_is_not_taken_for_a_damaged_one() {
+    let stage = stage!();
+    let container = named(&stage);
+    let script = "ulimit -S -n 4; exec $capsid delete --force $1";
+    stage
+        .shell(script, &[&container.id])
+        .refuses(&["too many open files"]);
+    assert_ne!(container.status(), "");
+    assert!(!stage.remains(&container.id).is_empty());
+    let pids = pids(&container);
+    container.delete_force().ok();
+    assert!(stage.remains(&container.id).is_empty());
+    until("its processes have ended", || {
+        !pids.iter().any(|pid| lives(*pid))
+    });
+}
+
+#[test]
+fn a_damaged_container_is_deleted_without_another_that_is_in_its_cgroup_since() {
+    let stage = stage!();
+    let damaged = stage.running();
+    damaged.ends_by(&["KILL"]);
+    let mut bundle = stage.bundle();
+    let path = Stage::cgroups_path(&damaged.id);
+    bundle.sleeps().set("/linux/cgroupsPath", json!(path));
+    let other = stage.create(&bundle);
+    other.start().ok();
+    std::fs::write(file(&stage, &damaged, "journal.json"), "{}").unwrap();
+    let outcome = damaged.delete_force().ok();
+    let told = format!("its cgroup stays: the container {} is in it", other.id);
+    assert!(outcome.stderr.contains(&told), "{outcome}");
+    assert_eq!(other.status(), "running");
+    other.delete_force().ok();
+}
+
+#[test]
 fn a_damaged_container_hides_no_other_from_list() {
     let stage = stage!();
     let (damaged, well) = (named(&stage), stage.running());

@@ -10,7 +10,7 @@ use nix::sys::stat::fstat;
 use super::identity::wait_end;
 use super::options::CgroupDriver;
 use super::state::{Journal, Record, Status};
-use super::store::{CONFIG, Hold, JOURNAL, STATE, StateDir};
+use super::store::{CONFIG, Hold, JOURNAL, STATE, StateDir, is_unread};
 use super::told::Told;
 use super::{Container, ContainerId, Runtime};
 use crate::cgroup::{CgroupPlan, CgroupRequest, ask_systemd};
@@ -49,15 +49,12 @@ impl Runtime {
             result => result?,
         };
         // Either file may be damaged; each is of use without the other.
-        let journal = match state_dir.load::<Journal>(JOURNAL) {
+        let journal = match usable(state_dir.load::<Journal>(JOURNAL))? {
             // None: nothing was made, or all of it is gone.
-            Ok(journal) => journal,
-            Err(error) => {
-                tracing::warn!("{error}");
-                usable(cgroup_of_config(&state_dir, id))
-                    .unwrap_or_default()
-                    .manager()
-                    .remove()?;
+            Some(journal) => journal,
+            None => {
+                let cgroup = usable(cgroup_of_config(&state_dir, id))?.unwrap_or_default();
+                self.remove_cgroups(id, &cgroup)?;
                 None
             }
         };
@@ -65,7 +62,7 @@ impl Runtime {
             self.remove_cgroups(id, &journal.cgroup)?;
             journal.remove_rdt()?;
         }
-        let record = usable(state_dir.load::<Record>(STATE)).flatten();
+        let record = usable(state_dir.load::<Record>(STATE))?.flatten();
         if let Some(record) = &record {
             // In none of its cgroups any more: they are removed.
             end(record, None)?;
@@ -219,8 +216,18 @@ fn kill(pidfd: &OwnedFd) -> Result<()> {
 }
 
 /// A file that says nothing is passed over, and the log says so.
-fn usable<T>(loaded: Result<T>) -> Option<T> {
-    loaded.inspect_err(|error| tracing::warn!("{error}")).ok()
+///
+/// # Errors
+/// It could not be read, now or by this caller: what it says may be of a container that lives.
+fn usable<T>(loaded: Result<T>) -> Result<Option<T>> {
+    match loaded {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if is_unread(&error) => Err(error),
+        Err(error) => {
+            tracing::warn!("{error}");
+            Ok(None)
+        }
+    }
 }
 
 /// The cgroups that the frozen configuration asks for: what a damaged journal has said.

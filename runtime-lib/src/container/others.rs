@@ -3,7 +3,7 @@
 //! kernel says.
 
 use super::state::{Journal, Status};
-use super::store::Hold;
+use super::store::{Hold, is_unread};
 use super::{Container, ContainerId, Runtime};
 use crate::error::{Code, Result};
 
@@ -15,13 +15,14 @@ impl Runtime {
         has: impl Fn(&Journal) -> bool,
     ) -> Result<Option<ContainerId>> {
         for id in self.ids()? {
-            // One that can't be read is its own story.
-            if id != *own
-                && let Ok(other) = self.open(&id)
-                && has(&other.journal)
-                && other.may_live()?
-            {
-                return Ok(Some(id));
+            if id == *own {
+                continue;
+            }
+            match self.open(&id) {
+                Ok(other) if has(&other.journal) && other.may_live()? => return Ok(Some(id)),
+                Err(error) if is_unread(&error) => return Err(error),
+                // One that is damaged is its own story.
+                _ => {}
             }
         }
         Ok(None)

@@ -430,6 +430,23 @@ fn make_root(root: &Path) -> Result<()> {
         })
 }
 
+/// Whether a file could not be read, now or by this caller, which says nothing about what is in it.
+pub fn is_unread(error: &Error) -> bool {
+    let errno = error.os_error();
+    errno.is_some_and(|errno| {
+        matches!(
+            errno,
+            Errno::EMFILE
+                | Errno::ENFILE
+                | Errno::ENOMEM
+                | Errno::EIO
+                | Errno::EACCES
+                | Errno::EPERM
+                | Errno::EAGAIN
+        )
+    })
+}
+
 /// runc's words for a container that is not there.
 pub fn missing() -> Error {
     Error::new(Code::NotFound, "container does not exist")
@@ -441,5 +458,5 @@ fn taken() -> Error {
 }
 
 fn exists() -> Error {
-    taken().hint("capsid delete ends it, or take another id")
+    taken().hint("capsid delete --force ends and removes it, or take another id")
 }
