@@ -84,14 +84,14 @@ finish() { # finish NAME: waits for the part, prints what failed in it
 }
 begin host tests/enclosure.sh "$cargo" test --locked --quiet --workspace --no-fail-fast
 finish host
-# A guest has one processor, so that two can run at once.
+# A guest has one processor, so that two can run at once, or one beside the engines, which wait most of the time.
 begin guest tests/vm/promises.sh
 begin systemd tests/vm/promises.sh --systemd
 finish systemd
-finish guest
 # Alone, every behaviour is seen with runc too; else only what fails without.
 [ "$stages" != engines ] || export CAPSID_BESIDE_RUNC=1
 begin engines tests/enclosure.sh "$cargo" test --locked --quiet --test engines
+finish guest
 finish engines
 
 # --- summary -----------------------------------------------------------------------------------------------
