@@ -49,7 +49,7 @@ pub(super) fn a_terminal_has_its_size_and_its_keys(engine: &Containerd) {
 pub(super) fn exec_has_its_own_status(engine: &Containerd) {
     let running = engine.sleeps();
     running
-        .exec(&["sh", "-c", "echo inside; exit 3"])
+        .exec_says(&["sh", "-c", "echo inside; exit 3"])
         .exits(3)
         .prints("inside\n");
     running.exec(&["true"]).ok();

@@ -102,8 +102,8 @@ impl Containerd {
 
     /// Runs a script in the foreground, and removes the container.
     fn runs(&self, options: &[&str], script: &str) -> Outcome {
-        let id = self.id();
-        Outcome::of(&mut self.command(&[&["--rm"], options].concat(), &id, &["sh", "-c", script]))
+        let words = [&["--rm"], options].concat();
+        heard(|| Outcome::of(&mut self.command(&words, &self.id(), &["sh", "-c", script])))
     }
 
     /// A container in the background.
@@ -146,6 +146,11 @@ impl Running<'_> {
         let name = format!("e{}", self.engine.id());
         self.engine
             .ctr(&[&["task", "exec", "--exec-id", &name, &self.id], words].concat())
+    }
+
+    /// The same of a command that prints something.
+    fn exec_says(&self, words: &[&str]) -> Outcome {
+        heard(|| self.exec(words))
     }
 
     fn task(&self, verb: &str, options: &[&str]) -> Outcome {
@@ -209,6 +214,17 @@ impl Drop for Running<'_> {
         self.task("delete", &["--force"]);
         self.engine.ctr(&["container", "delete", &self.id]);
     }
+}
+
+/// ctr may end before it has copied what a short command printed (with runc too, in 2 of 510): it is asked again then.
+fn heard(ask: impl Fn() -> Outcome) -> Outcome {
+    let mut outcome = ask();
+    for _ in 0..2 {
+        if outcome.stdout.is_empty() && outcome.stderr.is_empty() {
+            outcome = ask();
+        }
+    }
+    outcome
 }
 
 fn processes() -> Vec<String> {

@@ -14,7 +14,7 @@ pub(super) fn containers_outlive_their_daemon(engine: &Containerd) {
     engine.daemon.borrow_mut().stop();
     engine.daemon.replace(Daemon::start(&engine.runtime));
     assert_eq!(running.status(), "RUNNING");
-    running.exec(&["echo", "alive"]).ok().prints("alive");
+    running.exec_says(&["echo", "alive"]).ok().prints("alive");
     running.task("kill", &["--signal", "SIGTERM"]).ok();
     running.becomes("STOPPED");
     running.ended_with(5);
