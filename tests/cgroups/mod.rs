@@ -271,34 +271,38 @@ fn every_verb_works_on_a_v1_and_on_a_v2_view() {
     }
 }
 
-#[test]
-fn without_a_driver_the_container_stays_where_the_caller_is() {
-    let stage = stage!();
+/// A bundle that asks for no cgroup.
+fn without_cgroups(stage: &Stage, script: &str) -> Bundle {
     let mut bundle = stage.bundle();
     bundle
         .remove("/linux/resources")
         .remove("/linux/cgroupsPath")
-        .sh("cat /proc/self/cgroup");
+        .sh(script);
+    bundle
+}
+
+fn run_without_a_driver(stage: &Stage, bundle: &Bundle) -> Outcome {
     let words = ["--cgroup-manager", "disabled", "run"];
-    let run = |bundle: &Bundle| Outcome::of(&mut stage.command(&words, bundle).1);
+    Outcome::of(&mut stage.command(&words, bundle).1)
+}
+
+#[test]
+fn without_a_driver_the_container_stays_where_the_caller_is() {
+    let stage = stage!();
+    let mut bundle = without_cgroups(&stage, "cat /proc/self/cgroup");
     assert_eq!(
-        run(&bundle).ok().line(),
+        run_without_a_driver(&stage, &bundle).ok().line(),
         std::fs::read_to_string("/proc/self/cgroup").unwrap().trim()
     );
     bundle.set("/linux/resources/pids", json!({"limit": 5}));
-    run(&bundle).refuses(&["/linux/resources"]);
+    run_without_a_driver(&stage, &bundle).refuses(&["/linux/resources"]);
 }
 
 #[test]
 fn without_a_driver_and_a_pid_namespace_create_says_whom_a_kill_will_miss() {
     let stage = stage!();
-    let mut bundle = stage.bundle();
-    bundle
-        .remove("/linux/resources")
-        .remove("/linux/cgroupsPath")
-        .sh("true");
-    let words = ["--cgroup-manager", "disabled", "run"];
-    let run = |bundle: &Bundle| Outcome::of(&mut stage.command(&words, bundle).1).ok();
+    let mut bundle = without_cgroups(&stage, "true");
+    let run = |bundle: &Bundle| run_without_a_driver(&stage, bundle).ok();
     let told = "kill and delete reach its first process alone";
     assert!(!run(&bundle).stderr.contains(told));
     bundle.without_namespace("pid");

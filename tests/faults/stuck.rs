@@ -277,19 +277,11 @@ fn is_zombie(pid: &str) -> bool {
 #[test]
 fn f19_a_delete_that_is_blocked_names_the_process_and_a_later_one_finishes() {
     let stage = stage!();
-    let (id, outer) = (stage.id(), stage.id());
+    let outer = stage.id();
     let mut bundle = stage.bundle();
-    let path = format!("{}/{id}", Stage::cgroups_path(&outer));
-    bundle
-        .sleeps()
-        .set("/linux/cgroupsPath", json!(path))
-        .write(&id);
-    let folder = bundle.folder.to_string_lossy().into_owned();
-    stage.call(&["create", "--bundle", &folder, &id]).ok();
-    let container = Container {
-        id: id.clone(),
-        stage: &stage,
-    };
+    let path = format!("{}/box", Stage::cgroups_path(&outer));
+    bundle.sleeps().set("/linux/cgroupsPath", json!(path));
+    let container = stage.create(&bundle);
     container.start().ok();
     let pid = container.pid();
     // What an enclosing cgroup of v1 has frozen can neither be thawed from below nor die.
@@ -308,7 +300,9 @@ fn f19_a_delete_that_is_blocked_names_the_process_and_a_later_one_finishes() {
     }
     std::fs::write(around.join(file), thaw).unwrap();
     container.delete_force().ok();
-    stage.call(&["state", &id]).refuses(&["does not exist"]);
+    stage
+        .call(&["state", &container.id])
+        .refuses(&["does not exist"]);
     for place in stage.remains(&outer) {
         std::fs::remove_dir(place).unwrap();
     }
@@ -318,20 +312,14 @@ fn f19_a_delete_that_is_blocked_names_the_process_and_a_later_one_finishes() {
 #[test]
 fn f19_a_delete_whose_cgroup_cannot_be_emptied_names_the_process_and_a_later_one_finishes() {
     let stage = stage!(View::V1);
-    let (id, outer) = (stage.id(), stage.id());
+    let outer = stage.id();
     let mut bundle = stage.bundle();
-    let path = format!("{}/{id}", Stage::cgroups_path(&outer));
+    let path = format!("{}/box", Stage::cgroups_path(&outer));
     bundle
         .without_namespace("pid")
         .sh("sleep 600 & exit 0")
-        .set("/linux/cgroupsPath", json!(path))
-        .write(&id);
-    let folder = bundle.folder.to_string_lossy().into_owned();
-    stage.call(&["create", "--bundle", &folder, &id]).ok();
-    let container = Container {
-        id: id.clone(),
-        stage: &stage,
-    };
+        .set("/linux/cgroupsPath", json!(path));
+    let container = stage.create(&bundle);
     container.start().ok();
     container.becomes("stopped");
     let procs = stage.view.cgroup("pids", &path).join("cgroup.procs");

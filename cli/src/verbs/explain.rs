@@ -106,7 +106,7 @@ impl Explain {
             None => Stay::Foreground,
         };
         let doing = format!("explain {}", self.bundle.display());
-        let options = (self.flags).options(doing, self.bundle, stay, global)?;
+        let options = self.flags.options(doing, self.bundle, stay, global)?;
         let runtime = global.runtime()?;
         let problems = runtime.problems(&options)?;
         let unacting = problems.first().map_or(&[][..], Error::notices);

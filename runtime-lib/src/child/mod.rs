@@ -333,7 +333,8 @@ impl<'plan> Child<'plan> {
         match retry(|| nix::unistd::read(channel, &mut word)) {
             Ok(1) if word == report::GO => Ok(()),
             Ok(1) => Err(Refused::new("read", Errno::ECANCELED)),
-            _ => process::exit(1),
+            Ok(_) | Err(Errno::ECONNRESET) => process::exit(1),
+            Err(errno) => Err(Refused::new("read", errno)),
         }
     }
 
@@ -371,14 +372,15 @@ impl<'plan> Child<'plan> {
         let Some(handshake) = self.handshake else {
             return Err(Refused::new("read", Errno::EBADF));
         };
+        // From here on it is whoever starts the container that is told.
+        self.released = true;
         // Nothing is closed here, where a filter may be in force: execve(2) does it.
         let mut word = [0];
         match retry(|| nix::unistd::read(fd::borrow(handshake.go), &mut word)) {
-            Ok(1) => {}
-            _ => process::exit(1),
+            Ok(1) => Ok(()),
+            Ok(_) => process::exit(1),
+            Err(errno) => Err(Refused::new("read", errno)),
         }
-        self.released = true;
-        Ok(())
     }
 
     fn report_failure(&self, step: usize, refused: &Refused) {

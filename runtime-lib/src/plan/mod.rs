@@ -2,9 +2,10 @@
 //! steps of one child, the parent's own actions, and the places where the two meet.
 //!
 //! Pure: no fork, no mutation, no privileges; what it needs to know of the machine is in
-//! [`Host`] and in the requests (the size of a terminal is asked for when a step wants it). A container's first process (`create`), one that joins it (`exec`,
-//! and the hooks inside), one that mounts there (`live`) and one that only has other ids
-//! (`bystanders`) differ only in the steps that they emit.
+//! [`Host`] and in the requests (the size of a terminal is asked for when a step wants it).
+//! A container's first process (`create`), one that joins it (`exec`, and the hooks inside), one that
+//! mounts there (`live`) and one that only has other ids (`bystanders`) differ only in the steps that
+//! they emit.
 
 mod bystanders;
 mod cgroup_mounts;
