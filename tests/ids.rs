@@ -4,7 +4,7 @@ use crate::harness::Outcome;
 use crate::stage;
 
 #[test]
-fn an_id_that_is_no_name_is_refused_by_every_verb() {
+fn s16_an_id_that_is_no_name_is_refused_by_every_verb() {
     let stage = stage!();
     let bundle = stage.bundle();
     bundle.write("ids");

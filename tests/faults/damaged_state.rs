@@ -67,7 +67,7 @@ fn lives(pid: i32) -> bool {
 }
 
 #[test]
-fn a_damaged_state_file_is_named_and_deleted_with_all_processes() {
+fn f04_a_damaged_state_file_is_named_and_deleted_with_all_processes() {
     let stage = stage!();
     for (what, text) in DAMAGES {
         let container = named(&stage);
@@ -77,7 +77,7 @@ fn a_damaged_state_file_is_named_and_deleted_with_all_processes() {
 }
 
 #[test]
-fn a_damaged_journal_is_named_and_deleted_with_all_processes() {
+fn f04_a_damaged_journal_is_named_and_deleted_with_all_processes() {
     let stage = stage!();
     for (what, text) in DAMAGES {
         let container = named(&stage);
@@ -87,7 +87,7 @@ fn a_damaged_journal_is_named_and_deleted_with_all_processes() {
 }
 
 #[test]
-fn a_container_of_which_only_the_config_can_be_read_is_deleted_with_all_processes() {
+fn f04_a_container_of_which_only_the_config_can_be_read_is_deleted_with_all_processes() {
     let stage = stage!();
     let container = named(&stage);
     for name in ["journal.json", "state.json"] {
@@ -97,7 +97,7 @@ fn a_container_of_which_only_the_config_can_be_read_is_deleted_with_all_processe
 }
 
 #[test]
-fn a_state_that_cannot_be_read_at_the_moment_is_not_taken_for_a_damaged_one() {
+fn f04_a_state_that_cannot_be_read_at_the_moment_is_not_taken_for_a_damaged_one() {
     let stage = stage!();
     let container = named(&stage);
     let script = "ulimit -S -n 4; exec $capsid delete --force $1";
@@ -115,7 +115,7 @@ fn a_state_that_cannot_be_read_at_the_moment_is_not_taken_for_a_damaged_one() {
 }
 
 #[test]
-fn a_damaged_container_is_deleted_without_another_that_is_in_its_cgroup_since() {
+fn f04_a_damaged_container_is_deleted_without_another_that_is_in_its_cgroup_since() {
     let stage = stage!();
     let damaged = stage.running();
     damaged.ends_by(&["KILL"]);
@@ -133,7 +133,7 @@ fn a_damaged_container_is_deleted_without_another_that_is_in_its_cgroup_since() 
 }
 
 #[test]
-fn a_damaged_container_hides_no_other_from_list() {
+fn f04_a_damaged_container_hides_no_other_from_list() {
     let stage = stage!();
     let (damaged, well) = (named(&stage), stage.running());
     std::fs::write(file(&stage, &damaged, "state.json"), "{").unwrap();

@@ -132,13 +132,13 @@ impl<'a> Victim<'a> {
 }
 
 #[test]
-fn a_create_that_was_killed_at_any_system_call_leaves_nothing() {
+fn f01_a_create_that_was_killed_at_any_system_call_leaves_nothing() {
     let stage = stage!();
     Victim::new(&stage).sweep("create", 24);
 }
 
 #[test]
-fn a_create_with_a_user_namespace_that_was_killed_leaves_nothing() {
+fn f01_a_create_with_a_user_namespace_that_was_killed_leaves_nothing() {
     let stage = stage!();
     let mut victim = Victim::new(&stage);
     victim.bundle.user_namespace(100_000, 65_536);
@@ -146,7 +146,7 @@ fn a_create_with_a_user_namespace_that_was_killed_leaves_nothing() {
 }
 
 #[test]
-fn a_create_on_cgroup_v1_that_was_killed_leaves_nothing() {
+fn f01_a_create_on_cgroup_v1_that_was_killed_leaves_nothing() {
     let stage = stage!(View::V1);
     let mut victim = Victim::new(&stage);
     victim.bundle.user_namespace(100_000, 65_536);
@@ -154,7 +154,7 @@ fn a_create_on_cgroup_v1_that_was_killed_leaves_nothing() {
 }
 
 #[test]
-fn a_create_with_an_overlay_that_was_killed_leaves_nothing() {
+fn f01_a_create_with_an_overlay_that_was_killed_leaves_nothing() {
     let stage = stage!();
     let mut victim = Victim::new(&stage);
     victim.options = vec!["--overlay"];
@@ -162,7 +162,7 @@ fn a_create_with_an_overlay_that_was_killed_leaves_nothing() {
 }
 
 #[test]
-fn a_create_that_joins_a_pid_namespace_and_was_killed_leaves_nothing() {
+fn f01_a_create_that_joins_a_pid_namespace_and_was_killed_leaves_nothing() {
     let stage = stage!();
     let pod = stage.running();
     let mut victim = Victim::new(&stage);
@@ -173,13 +173,13 @@ fn a_create_that_joins_a_pid_namespace_and_was_killed_leaves_nothing() {
 }
 
 #[test]
-fn a_run_that_was_killed_at_any_system_call_leaves_nothing() {
+fn f01_a_run_that_was_killed_at_any_system_call_leaves_nothing() {
     let stage = stage!();
     Victim::new(&stage).short_lived().sweep("run", 16);
 }
 
 #[test]
-fn a_run_with_an_overlay_that_was_killed_leaves_nothing() {
+fn f01_a_run_with_an_overlay_that_was_killed_leaves_nothing() {
     let stage = stage!();
     let mut victim = Victim::new(&stage).short_lived();
     victim.options = vec!["--overlay"];
@@ -187,7 +187,7 @@ fn a_run_with_an_overlay_that_was_killed_leaves_nothing() {
 }
 
 #[test]
-fn a_create_by_an_ordinary_user_that_was_killed_leaves_nothing() {
+fn f01_a_create_by_an_ordinary_user_that_was_killed_leaves_nothing() {
     let mut stage = stage!();
     if let Some(reason) = user::obstacle() {
         skip!("{reason}");
@@ -207,7 +207,7 @@ fn a_create_by_an_ordinary_user_that_was_killed_leaves_nothing() {
 }
 
 #[test]
-fn a_runtime_that_was_killed_at_any_moment_leaves_nothing() {
+fn f01_a_runtime_that_was_killed_at_any_moment_leaves_nothing() {
     let stage = stage!();
     let victim = Victim::new(&stage);
     let begun = Instant::now();
@@ -232,7 +232,7 @@ fn a_runtime_that_was_killed_at_any_moment_leaves_nothing() {
 }
 
 #[test]
-fn a_start_that_was_killed_can_be_repeated() {
+fn f02_a_start_that_was_killed_can_be_repeated() {
     let stage = stage!();
     let victim = Victim::new(&stage);
     let create = || Outcome::of(&mut victim.launch("create")).ok();
@@ -259,7 +259,7 @@ fn a_start_that_was_killed_can_be_repeated() {
 }
 
 #[test]
-fn a_delete_that_was_killed_can_be_repeated_and_the_id_used_again() {
+fn f03_a_delete_that_was_killed_can_be_repeated_and_the_id_used_again() {
     let stage = stage!();
     let mut victim = Victim::new(&stage);
     victim.options = vec!["--overlay"];

@@ -70,7 +70,7 @@ fn says_so(outcome: &Outcome, root: &Path) {
 }
 
 #[test]
-fn a_create_without_space_says_so_and_leaves_nothing() {
+fn f05_a_create_without_space_says_so_and_leaves_nothing() {
     let stage = stage!();
     let mut bundle = stage.bundle();
     bundle.sleeps();
@@ -96,7 +96,7 @@ fn a_create_without_space_says_so_and_leaves_nothing() {
 }
 
 #[test]
-fn a_disk_that_is_full_while_a_container_runs_stops_neither_kill_nor_delete() {
+fn f05_a_disk_that_is_full_while_a_container_runs_stops_neither_kill_nor_delete() {
     let stage = stage!();
     let small = Small::new(&stage, "size=128k");
     let id = stage.id();
@@ -123,7 +123,7 @@ fn a_disk_that_is_full_while_a_container_runs_stops_neither_kill_nor_delete() {
 }
 
 #[test]
-fn an_overlay_without_space_says_so_and_leaves_nothing() {
+fn f05_an_overlay_without_space_says_so_and_leaves_nothing() {
     let stage = stage!();
     let small = Small::new(&stage, "nr_inodes=7");
     let id = stage.id();

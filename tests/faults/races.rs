@@ -65,7 +65,7 @@ fn one_wins(outcomes: &[Outcome], words: &str) {
 }
 
 #[test]
-fn of_eight_creates_one_wins() {
+fn f08_of_eight_creates_one_wins() {
     let stage = stage!();
     let id = stage.id();
     let (_bundle, folder) = bundle(&stage, &id);
@@ -83,7 +83,7 @@ fn of_eight_creates_one_wins() {
 }
 
 #[test]
-fn of_six_starts_one_wins() {
+fn f08_of_six_starts_one_wins() {
     let stage = stage!();
     let id = stage.id();
     let (_bundle, folder) = bundle(&stage, &id);
@@ -101,7 +101,7 @@ fn of_six_starts_one_wins() {
 }
 
 #[test]
-fn six_deletes_by_force_all_succeed() {
+fn f08_six_deletes_by_force_all_succeed() {
     let stage = stage!();
     let id = stage.id();
     let (_bundle, folder) = bundle(&stage, &id);
@@ -116,7 +116,7 @@ fn six_deletes_by_force_all_succeed() {
 }
 
 #[test]
-fn verbs_that_meet_end_soon_and_leave_nothing() {
+fn f08_verbs_that_meet_end_soon_and_leave_nothing() {
     let stage = stage!();
     let id = stage.id();
     let (_bundle, folder) = bundle(&stage, &id);
@@ -152,7 +152,7 @@ fn verbs_that_meet_end_soon_and_leave_nothing() {
 }
 
 #[test]
-fn a_create_that_meets_deletes_is_whole_or_not_there() {
+fn f08_a_create_that_meets_deletes_is_whole_or_not_there() {
     let stage = stage!();
     let id = stage.id();
     let (_bundle, folder) = bundle(&stage, &id);

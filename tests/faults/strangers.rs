@@ -46,7 +46,7 @@ fn spares(stage: &Stage, container: &Container<'_>, stranger: &Container<'_>, wh
 }
 
 #[test]
-fn a_process_that_took_over_the_pid_is_left_alone() {
+fn f06_a_process_that_took_over_the_pid_is_left_alone() {
     let stage = stage!();
     let (container, stranger) = (stage.running(), stage.running());
     let other = identity(&stage, &stranger);
@@ -57,7 +57,7 @@ fn a_process_that_took_over_the_pid_is_left_alone() {
 }
 
 #[test]
-fn a_process_with_the_pid_and_another_start_time_is_left_alone() {
+fn f06_a_process_with_the_pid_and_another_start_time_is_left_alone() {
     let stage = stage!();
     let stranger = stage.running();
     let other = identity(&stage, &stranger);
@@ -73,7 +73,7 @@ fn a_process_with_the_pid_and_another_start_time_is_left_alone() {
 }
 
 #[test]
-fn a_process_of_another_boot_with_the_same_pid_is_left_alone() {
+fn f06_a_process_of_another_boot_with_the_same_pid_is_left_alone() {
     let stage = stage!();
     let (container, stranger) = (stage.running(), stage.running());
     let other = identity(&stage, &stranger);
@@ -85,7 +85,7 @@ fn a_process_of_another_boot_with_the_same_pid_is_left_alone() {
 }
 
 #[test]
-fn the_start_time_tells_the_same_process_where_there_are_no_inodes() {
+fn f06_the_start_time_tells_the_same_process_where_there_are_no_inodes() {
     let stage = stage!();
     let container = stage.running();
     let pid = container.pid();
@@ -136,7 +136,7 @@ impl Drop for Stranger {
 }
 
 #[test]
-fn a_cgroup_that_somebody_uses_is_refused_and_its_process_named_and_spared() {
+fn f17_a_cgroup_that_somebody_uses_is_refused_and_its_process_named_and_spared() {
     let stage = stage!();
     let id = stage.id();
     let path = stage.view.cgroup("pids", &Stage::cgroups_path(&id));
@@ -162,7 +162,7 @@ fn a_cgroup_that_somebody_uses_is_refused_and_its_process_named_and_spared() {
 }
 
 #[test]
-fn a_cgroup_that_is_frozen_is_refused_and_stays() {
+fn f17_a_cgroup_that_is_frozen_is_refused_and_stays() {
     let stage = stage!();
     let id = stage.id();
     let path = stage.view.cgroup("freezer", &Stage::cgroups_path(&id));

@@ -33,7 +33,7 @@ in_systemd() { # in_systemd v1|v2 TEST...: in a guest in which systemd is proces
 }
 if [ "${1-}" = --systemd ]; then
   # Of the cgroups' own, what is about paths of directories is not asked of systemd.
-  in_systemd v2 systemd:: lifecycle::delete lifecycle::pause faults::killed::a_create_that_was faults::killed::an_update \
+  in_systemd v2 systemd:: lifecycle::delete lifecycle::pause faults::killed::f01_a_create_that_was faults::killed::an_update \
     cgroups:: controllers:: --skip cgroups::a_cgroup_of_several --skip cgroups::below_a_ --skip cgroups::without_ \
     --skip cgroups::taken:: --skip cgroups::explain_has --skip cgroups::the_state_says --skip cgroups::rules_for \
     --skip controllers::what_the_version_ --skip controllers::the_state_keeps &&
