@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use super::{processes_of, rounds};
-use crate::harness::{Bundle, Container, Outcome, Stage, until};
+use crate::harness::{Bundle, Container, Outcome, Stage, end, until};
 use crate::stage;
 
 /// Ten times what a command may take under any load.
@@ -181,7 +181,7 @@ fn f08_a_create_that_meets_deletes_is_whole_or_not_there() {
 }
 
 #[test]
-fn updates_that_meet_are_one_after_the_other_and_no_verb_is_in_the_way() {
+fn updates_that_meet_are_whole_and_no_verb_is_in_the_way() {
     let stage = stage!();
     let id = stage.id();
     let (_bundle, folder) = bundle(&stage, &id);
@@ -240,4 +240,58 @@ fn updates_that_meet_are_one_after_the_other_and_no_verb_is_in_the_way() {
         stage.call(&["delete", "--force", &id]).ok();
         nothing_is_left(&stage, &id);
     }
+}
+
+/// An update that is held before it puts the configuration that it has merged into its place, while another goes.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn an_update_waits_for_the_one_that_is_at_work() {
+    use crate::harness::injector;
+    use nix::libc;
+
+    let stage = stage!();
+    let mut bundle = stage.bundle();
+    bundle.sleeps();
+    let container = stage.create(&bundle);
+    let update = |words: &[&str]| {
+        let mut command = stage.capsid();
+        command.arg("update").args(words).arg(&container.id);
+        command.stdin(Stdio::null());
+        command
+    };
+    let mut other = None;
+    let memory = ["--memory", "67108864", "--memory-swap", "67108864"];
+    let held = injector::inject(&update(&memory), &stage.runtime, &mut |call| {
+        let puts = [libc::SYS_rename, libc::SYS_renameat, libc::SYS_renameat2];
+        if other.is_none() && puts.contains(&call.number) {
+            // Of another thread than this, which reaps whatever child it has.
+            let begin = || update(&["--pids-limit", "64"]).spawn().expect("an update");
+            let mut begun = std::thread::scope(|it| it.spawn(begin).join()).expect("begun");
+            until("the other update waits for the lock, or has ended", || {
+                waits_for_a_lock(begun.id()) || begun.try_wait().expect("waitid").is_some()
+            });
+            other = Some(begun);
+        }
+        None
+    });
+    held.ok();
+    assert_eq!(end(other.expect("a rename")), Some(0));
+    let kept = std::fs::read(stage.state_root().join(&container.id).join("config.json")).unwrap();
+    let kept: serde_json::Value = serde_json::from_slice(&kept).unwrap();
+    let kept = &kept["linux"]["resources"];
+    assert_eq!(kept["memory"]["limit"], 67108864, "{kept}");
+    assert_eq!(kept["pids"]["limit"], 64, "{kept}");
+}
+
+/// proc_locks(5): those who wait have an arrow.
+#[cfg(target_arch = "x86_64")]
+fn waits_for_a_lock(pid: u32) -> bool {
+    let (locks, pid) = (
+        std::fs::read_to_string("/proc/locks").unwrap(),
+        pid.to_string(),
+    );
+    locks.lines().any(|lock| {
+        let mut words = lock.split_whitespace();
+        words.nth(1) == Some("->") && words.nth(3) == Some(&*pid)
+    })
 }
