@@ -41,9 +41,10 @@ soak: ## the tests with their full counts: every kill point, hundreds of rounds
 bench: build ## measures capsid against crun, runc and the kernel floor (ARGS="--quick" for a look)
 	@"$(BINARIES)/capsid-bench" $(ARGS)
 
-lint: ## checks formatting, clippy, and (where cargo-deny is installed) licences, bans and sources
+lint: ## checks formatting, clippy, the documentation's links, and (where cargo-deny is installed) licences, bans and sources
 	@$(CARGO) fmt --all --check
 	@$(CARGO) clippy --quiet --locked --workspace --all-targets --test engines -- -D warnings
+	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --locked --workspace --no-deps
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --log-level error check licenses bans sources; \
 	else echo "lint: cargo-deny is not installed: licences, bans and sources not checked"; fi
 

@@ -2,7 +2,7 @@
 //! must find a file that nobody can write (CVE-2019-5736).
 //!
 //! The file is a detached read-only clone of its mount, which dies when the last descriptor
-//! is closed by execve(2), or by [`let_go`]: nobody may keep a second copy of that descriptor. It must be used
+//! is closed by execve(2), or by the child that closes it (`let_go`): nobody may keep a second copy of that descriptor. It must be used
 //! by the process that is to be protected itself, before any other work.
 
 use std::ffi::{CString, OsString};

@@ -77,10 +77,14 @@ impl Runtime {
         Runtime { root: root.into() }
     }
 
-    /// See [`state_root::default_root`].
+    /// The default state root: /run/capsid for root; for others $XDG_RUNTIME_DIR/capsid, else
+    /// /run/user/UID/capsid when that directory exists, else /tmp/capsid-UID.
+    ///
+    /// An empty XDG_RUNTIME_DIR counts as unset. Root of a user namespace is that user, and not root, unless USER says
+    /// `root`. Makes nothing.
     ///
     /// # Errors
-    /// When the default can't be trusted.
+    /// [`crate::Code::Io`] when /tmp/capsid-UID exists and isn't a directory of the caller's own.
     pub fn default_root() -> Result<PathBuf> {
         state_root::default_root()
     }

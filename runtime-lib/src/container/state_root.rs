@@ -9,14 +9,7 @@ use nix::unistd::geteuid;
 use crate::error::{Code, Error, Result};
 use crate::host::in_user_namespace;
 
-/// The default state root: /run/capsid for root; for others $XDG_RUNTIME_DIR/capsid, else
-/// /run/user/UID/capsid when that directory exists, else /tmp/capsid-UID.
-///
-/// An empty XDG_RUNTIME_DIR counts as unset. Root of a user namespace is that user, and not root, unless USER says
-/// `root`. Makes nothing.
-///
-/// # Errors
-/// [`Code::Io`] when /tmp/capsid-UID exists and isn't a directory of the caller's own.
+/// See [`Runtime::default_root`](super::Runtime::default_root).
 pub fn default_root() -> Result<PathBuf> {
     let uid = geteuid();
     let session = env::var_os("XDG_RUNTIME_DIR").filter(|directory| !directory.is_empty());

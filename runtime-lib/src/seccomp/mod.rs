@@ -1,7 +1,7 @@
 //! Which system calls a process may make: the profile of config.json (config-linux.md,
 //! "Seccomp") compiled to the program of classic BPF that seccomp(2) installs.
 //!
-//! profile → [`rules`] → [`compiler`] → program. Pure: the same profile is the same program
+//! profile → `rules` → `compiler` → program. Pure: the same profile is the same program
 //! on every machine of an architecture. Where it is installed is the planner's decision.
 
 mod abi;
