@@ -2,6 +2,7 @@
 //! stdin; what fails says what, where and why, and nothing of the container is left.
 
 mod failures;
+mod given_up;
 
 use std::path::Path;
 

@@ -1,7 +1,9 @@
 //! The signals that a foreground command hands on, read from a signalfd(2) instead of
 //! interrupting it.
 
+use std::mem::{ManuallyDrop, forget};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use capsid_runtime::{Code, Error, Result};
 use nix::errno::Errno;
@@ -18,8 +20,16 @@ const LEFT_ALONE: [Signal; 5] = [
     Signal::SIGTTOU,
 ];
 
-/// The caught signals, from [`Signals::catch`] to the end of this process.
-pub struct Signals(SignalFd);
+/// Those that ask for this process's end.
+const ASKING: [Signal; 4] = [
+    Signal::SIGHUP,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGTERM,
+];
+
+/// The caught signals, from [`Signals::catch`] to the end of this process, which closes the descriptor.
+pub struct Signals(ManuallyDrop<SignalFd>);
 
 impl Signals {
     /// From here on signals wait to be read. The container is not affected: its process starts
@@ -29,29 +39,23 @@ impl Signals {
         for signal in LEFT_ALONE {
             caught.remove(signal);
         }
-        caught
-            .thread_block()
-            .map_err(|errno| Error::call(Code::Io, "rt_sigprocmask", errno))?;
+        block(&caught)?;
         SignalFd::with_flags(&caught, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
-            .map(Signals)
+            .map(|caught| Signals(ManuallyDrop::new(caught)))
             .map_err(|errno| Error::call(Code::Io, "signalfd4", errno))
     }
 
     /// Readable once one of these has come that ask for this process's end. It takes nothing
     /// away: [`Signals::next`] gives it as well.
-    pub fn asks_for_the_end(&self) -> Result<OwnedFd> {
-        let mut asking = SigSet::empty();
-        for signal in [
-            Signal::SIGHUP,
-            Signal::SIGINT,
-            Signal::SIGQUIT,
-            Signal::SIGTERM,
-        ] {
-            asking.add(signal);
-        }
-        SignalFd::with_flags(&asking, SfdFlags::SFD_CLOEXEC)
-            .map(|fd| fd.into())
-            .map_err(|errno| Error::call(Code::Io, "signalfd4", errno))
+    pub fn ask_for_the_end(&self) -> Result<Arc<OwnedFd>> {
+        watch(&ASKING.into_iter().collect())
+    }
+
+    /// The same for a command that doesn't stay: from here on these signals wait, and end what listens here.
+    pub fn only_ask_for_the_end() -> Result<Arc<OwnedFd>> {
+        let asking: SigSet = ASKING.into_iter().collect();
+        block(&asking)?;
+        watch(&asking)
     }
 
     /// The number of the next signal that has come.
@@ -64,6 +68,20 @@ impl Signals {
             }
         }
     }
+}
+
+fn block(signals: &SigSet) -> Result<()> {
+    let blocked = signals.thread_block();
+    blocked.map_err(|errno| Error::call(Code::Io, "rt_sigprocmask", errno))
+}
+
+/// The end of this process closes it.
+fn watch(signals: &SigSet) -> Result<Arc<OwnedFd>> {
+    let watching = SignalFd::with_flags(signals, SfdFlags::SFD_CLOEXEC)
+        .map_err(|errno| Error::call(Code::Io, "signalfd4", errno))?;
+    let watching = Arc::new(OwnedFd::from(watching));
+    forget(Arc::clone(&watching));
+    Ok(watching)
 }
 
 impl AsFd for Signals {

@@ -95,6 +95,7 @@ impl CreateFlags {
             cgroups: global.cgroup_driver(),
             rootless: global.rootless(),
             strict: self.strict,
+            cancel: None,
         })
     }
 }

@@ -1,7 +1,6 @@
 //! `exec`: a further process in a running container.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use capsid_runtime::{
     Code, Container, ContainerId, Error, ExecOptions, Result, Seal, SubCgroup, spec,
@@ -117,7 +116,7 @@ impl Exec {
         }
         // Before there is a process, so that no signal falls between.
         let signals = Signals::catch()?;
-        options.cancel = Some(Arc::new(signals.asks_for_the_end()?));
+        options.cancel = Some(signals.ask_for_the_end()?);
         let process = execute(&options)?;
         foreground::wait(process, &signals, Reap::ItsProcess, None)
     }

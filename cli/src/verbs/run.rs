@@ -16,7 +16,8 @@ use crate::notify::Manager;
 const NOTES: &str = "\
 In the foreground capsid hands signals on to the container's process, joins its terminal to
 yours when config.json asks for one, ends with the process's status (128 plus the number when
-a signal ended it), and deletes the container. With --detach it returns as soon as the program
+a signal ended it), and deletes the container. A signal that asks for the end before the program
+runs, while a hook does, takes the container back. With --detach it returns as soon as the program
 runs, and the container is yours to delete.
 
 Examples:
@@ -64,8 +65,9 @@ impl Run {
         let id = self.id.checked()?;
         let doing = format!("run {id}");
         let flags = self.flags;
-        let options = flags.options(doing, self.bundle, Stay::Detached, global)?;
+        let mut options = flags.options(doing, self.bundle, Stay::Detached, global)?;
         let manager = manager(&id)?;
+        options.cancel = Some(Signals::only_ask_for_the_end()?);
         let begun = global.runtime()?.run(&id, &options, &Seal::AlreadySealed);
         let created = begun.map_err(|error| global.blame(error))?;
         if let (Some(manager), Some(listening)) = (manager, created.notify) {
@@ -80,7 +82,7 @@ impl Run {
         let id = self.id.checked()?;
         let doing = format!("run {id}");
         let flags = self.flags;
-        let options = flags.options(doing, self.bundle, Stay::Foreground, global)?;
+        let mut options = flags.options(doing, self.bundle, Stay::Foreground, global)?;
         let reap = match self.no_subreaper {
             true => Reap::ItsProcess,
             false => Reap::Orphans,
@@ -89,6 +91,7 @@ impl Run {
         let manager = manager(&id)?;
         // Both before there is a process: no signal and no orphan falls between.
         let signals = Signals::catch()?;
+        options.cancel = Some(signals.ask_for_the_end()?);
         reap.begin()?;
         let begun = runtime.run(&id, &options, &Seal::AlreadySealed);
         let created = begun.map_err(|error| global.blame(error))?;

@@ -40,6 +40,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use fds::Fd;
 use nix::errno::Errno;
 use nix::sys::personality::{self, Persona};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 
 use crate::plan::Planned;
@@ -195,6 +197,7 @@ impl<'plan> Child<'plan> {
             }
             Step::Fork { namespaces } => self.fork(*namespaces),
             Step::ResetSignals => process::reset_signals().map_err(call("sigprocmask")),
+            Step::EndWithParent => set_pdeathsig(Signal::SIGKILL).map_err(call("prctl")),
             Step::Label(label) => labels::take(label),
             Step::NewSession => nix::unistd::setsid().map(drop).map_err(call("setsid")),
             Step::SessionKeyring(name) => keyring::session_keyring(name),

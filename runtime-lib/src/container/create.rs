@@ -2,7 +2,7 @@
 //! (the rest of the cgroups and the record are made while the child works).
 
 use std::cell::{Cell, RefCell};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::libc;
 
@@ -12,6 +12,7 @@ use super::options::{CreateOptions, Seal};
 use super::prepared::Prepared;
 use super::process::Process;
 use super::seccomp_listener::Listener;
+use super::told::Told;
 use super::{Container, ContainerId, Runtime};
 use crate::error::{Code, Error, Result};
 use crate::plan::Start;
@@ -74,12 +75,14 @@ impl Runtime {
         let listener = listener(&prepared)?;
 
         let ground = Ground::lay(self, id, &prepared, options, start)?;
+        let cancel = options.cancel.as_ref().map(|fd| fd.as_fd());
         let birth = Birth {
             prepared: &prepared,
             ground: &ground,
             handover: &handover,
             listener: listener.as_ref(),
-            told,
+            told: Told { cancel, ..told },
+            cancel,
             root: &self.root,
             start,
             record: RefCell::default(),

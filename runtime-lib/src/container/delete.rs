@@ -69,11 +69,7 @@ impl Runtime {
         }
         if let Some(journal) = journal {
             let annotations = record.map(|record| record.annotations).unwrap_or_default();
-            let told = Told {
-                id: id.as_str(),
-                bundle: &journal.bundle,
-                annotations: &annotations,
-            };
+            let told = Told::new(id.as_str(), &journal.bundle, Some(&annotations));
             told.run_poststop(&journal.hooks);
             state_dir.belongs_to(journal.overlay_ids);
         }
@@ -134,7 +130,8 @@ impl Container {
         let (Some(written), Some(_)) = (&self.written, &self.record) else {
             return Ok(false);
         };
-        self.state_dir.lock()?;
+        self.state_dir.lock_linked()?;
+        // Which its directory outlives.
         let same = fstat(written).is_ok_and(|stat| stat.st_nlink != 0);
         if !same {
             self.state_dir.unlock()?;

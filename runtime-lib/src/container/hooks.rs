@@ -42,7 +42,8 @@ impl Told<'_> {
     fn here(&self, hook: &Hook, pid: Option<i32>) -> Result<()> {
         tracing::debug!("{hook}");
         let copies = Files::open(self.annotations)?;
-        run(hook, &self.state_of(hook, pid), copies.lend(), |streams| {
+        let state = self.state_of(hook, pid);
+        run(hook, &state, copies.lend(), self.cancel, |streams| {
             in_runtime(hook, self.bundle, streams)
         })
     }
@@ -64,7 +65,7 @@ impl Told<'_> {
         tracing::debug!("{hook}");
         let copies = Files::open(self.annotations)?;
         let state = self.state_of(hook, Some(inner_pid(newborn.pid)?));
-        run(hook, &state, copies.lend(), |streams| {
+        run(hook, &state, copies.lend(), self.cancel, |streams| {
             let waiting = Waiting {
                 pidfd: copy(&newborn.pidfd)?,
                 namespaces: differing_namespaces(newborn.pid)?,
@@ -90,7 +91,7 @@ impl Told<'_> {
             tracing::debug!("{hook}");
             let copies = Files::open(self.annotations)?;
             let state = self.state_of(hook, Some(pid));
-            run(hook, &state, copies.lend(), |streams| {
+            run(hook, &state, copies.lend(), self.cancel, |streams| {
                 Joined {
                     pidfd: copy(&joined.pidfd)?,
                     ..*joined

@@ -127,6 +127,11 @@ pub struct CreateOptions {
     pub rootless: Option<bool>,
     /// Refuse a configuration with a setting that will not act as written.
     pub strict: bool,
+    /// Becomes readable when the caller gives up: create or run then ends what it waits for, the
+    /// process that has not yet executed its program or a hook of creation with its process group,
+    /// takes everything back and fails with [`crate::Code::Cancelled`]. Poststart and poststop hooks
+    /// are waited for. None: the caller waits for as long as it takes.
+    pub cancel: Option<Arc<OwnedFd>>,
 }
 
 /// The arguments of exec. What an embedder doesn't say is best left to the default, which later

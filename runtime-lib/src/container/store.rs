@@ -163,6 +163,12 @@ impl StateDir {
         self.locked(lock(self.directory.as_fd()))
     }
 
+    /// The same, without a look whether it was removed: for whoever looks for one of its files.
+    pub fn lock_linked(&self) -> Result<()> {
+        let locked = lock(self.directory.as_fd());
+        locked.map_err(|errno| Error::call(Code::Io, "flock", errno).path(&self.path))
+    }
+
     fn locked(&self, result: nix::Result<()>) -> Result<()> {
         let refused = |call| move |errno| Error::call(Code::Io, call, errno);
         result.map_err(|errno| refused("flock")(errno).path(&self.path))?;

@@ -1,6 +1,7 @@
 //! What others are told about a container: its hooks, and whoever serves its seccomp filter.
 
 use std::collections::HashMap;
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::LazyLock;
 
@@ -13,6 +14,8 @@ pub(super) struct Told<'a> {
     /// Absolute.
     pub bundle: &'a Path,
     pub annotations: &'a HashMap<String, String>,
+    /// Readable when nobody waits for its hooks any longer.
+    pub cancel: Option<BorrowedFd<'a>>,
 }
 
 /// runtime.md, "State".
@@ -40,6 +43,7 @@ impl<'a> Told<'a> {
             id,
             bundle,
             annotations: annotations.unwrap_or(&NONE),
+            cancel: None,
         }
     }
 

@@ -34,15 +34,17 @@ pub struct Copies<'a> {
     pub stderr: Option<BorrowedFd<'a>>,
 }
 
-/// Runs a hook, and waits for its end. `plan` makes the plan of the child that becomes it.
+/// Runs a hook, and waits for its end, or until `cancel` is readable. `plan` makes the plan of the
+/// child that becomes it.
 ///
 /// # Errors
 /// [`Code::Hook`]: it could not be executed, it ended with another status than 0, or it ran
-/// past its timeout; with runc's tail.
+/// past its timeout; with runc's tail. [`Code::Cancelled`]: nobody waits for it any longer.
 pub fn run(
     hook: &Hook,
     state: &[u8],
     copies: Copies<'_>,
+    cancel: Option<BorrowedFd<'_>>,
     plan: impl FnOnce(Streams) -> Result<Plan>,
 ) -> Result<()> {
     let (kind, index) = (hook.kind.word(), hook.index);
@@ -54,7 +56,10 @@ pub fn run(
         .doing(hook.to_string())
         .at(hook.pointer())
     };
-    let (launched, mut outputs) = begin(state, copies, plan).map_err(|error| {
+    let (launched, mut outputs) = begin(state, copies, cancel, plan).map_err(|error| {
+        if error.code() == Code::Cancelled {
+            return given_up(hook);
+        }
         let path = hook.path.display();
         let mut refused = failed(format!("fork/exec {path}: {}", why(&error)));
         if let Some(errno) = error.os_error() {
@@ -75,23 +80,31 @@ pub fn run(
         let [stdout, stderr] = outputs.map(Output::text);
         format!("stdout: {stdout}, stderr: {stderr}")
     };
-    match attend(&launched, &mut outputs, hook.timeout)? {
-        Some(WaitStatus::Exited(_, 0)) => Ok(()),
-        None => {
+    match attend(&launched, &mut outputs, hook.timeout, cancel)? {
+        End::Itself(Some(WaitStatus::Exited(_, 0))) => Ok(()),
+        End::GivenUp => Err(given_up(hook)),
+        End::Late => {
             let seconds = hook.timeout.unwrap_or_default();
             let said = said(outputs);
             let why = format!("hook ran past specified timeout of {seconds}.0s, {said}");
             Err(failed(why).hint("its processes were killed"))
         }
-        Some(ended) => {
+        End::Itself(ended) => {
             let how = match ended {
-                WaitStatus::Exited(_, code) => format!("exit status {code}"),
-                WaitStatus::Signaled(_, signal, _) => format!("signal: {}", words(signal)),
+                Some(WaitStatus::Exited(_, code)) => format!("exit status {code}"),
+                Some(WaitStatus::Signaled(_, signal, _)) => format!("signal: {}", words(signal)),
                 _ => "it is gone".to_owned(),
             };
             Err(failed(format!("{how}, {}", said(outputs))))
         }
     }
+}
+
+fn given_up(hook: &Hook) -> Error {
+    Error::new(Code::Cancelled, "interrupted")
+        .doing(hook.to_string())
+        .at(hook.pointer())
+        .hint("its processes were killed, and the container was taken back")
 }
 
 /// The last part of an error of the launch: an errno, or what had to be done before.
@@ -119,6 +132,7 @@ fn words(signal: Signal) -> String {
 fn begin<'a>(
     state: &[u8],
     copies: Copies<'a>,
+    cancel: Option<BorrowedFd<'_>>,
     plan: impl FnOnce(Streams) -> Result<Plan>,
 ) -> Result<(Launched, [Output<'a>; 2])> {
     let pipe = || {
@@ -134,6 +148,7 @@ fn begin<'a>(
         .transpose()?;
     let around = Surroundings {
         cgroup: cgroup.as_ref().map(|fd| fd.as_fd()),
+        cancel,
         ..Surroundings::default()
     };
     plan.trace();
@@ -160,41 +175,60 @@ fn document(state: &[u8]) -> Result<OwnedFd> {
     Ok(file.into())
 }
 
-/// Waits for the hook's end; None when its time was up, and its process group was killed.
+/// What ended the wait for a hook.
+enum End {
+    /// The hook has ended; None: somebody else has reaped it.
+    Itself(Option<WaitStatus>),
+    /// Its time was up, and its process group was killed.
+    Late,
+    /// The caller gave up, and its process group was killed.
+    GivenUp,
+}
+
 fn attend(
     hook: &Launched,
     outputs: &mut [Output<'_>; 2],
     timeout: Option<u64>,
-) -> Result<Option<WaitStatus>> {
+    cancel: Option<BorrowedFd<'_>>,
+) -> Result<End> {
+    // Safe by number: its leader is a child of ours that nobody has reaped.
+    let kill = || {
+        let _ = killpg(Pid::from_raw(hook.pid), Signal::SIGKILL);
+        reap(hook.pidfd.as_fd());
+    };
     let deadline = timeout.and_then(|t| Instant::now().checked_add(Duration::from_secs(t)));
     loop {
         let left = match deadline.map(|at| at.saturating_duration_since(Instant::now())) {
             None => PollTimeout::NONE,
             Some(Duration::ZERO) => {
-                // Safe by number: its leader is a child of ours that nobody has reaped.
-                let _ = killpg(Pid::from_raw(hook.pid), Signal::SIGKILL);
-                reap(hook.pidfd.as_fd());
+                kill();
                 outputs.iter_mut().for_each(Output::read);
-                return Ok(None);
+                return Ok(End::Late);
             }
             // One more, because a part of a millisecond would be none.
             Some(left) => PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX),
         };
-        let ended = {
+        let (ended, given_up) = {
             let mut watched = vec![PollFd::new(hook.pidfd.as_fd(), PollFlags::POLLIN)];
+            watched.extend(cancel.map(|cancel| PollFd::new(cancel, PollFlags::POLLIN)));
             let open = outputs.iter().filter_map(|output| output.pipe.as_ref());
             watched.extend(open.map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLIN)));
             match poll(&mut watched, left) {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(errno) => return Err(Error::call(Code::Process, "poll", errno)),
             }
-            watched.first().is_some_and(|fd| fd.any() == Some(true))
+            let ready = |at| watched.get(at).and_then(PollFd::any) == Some(true);
+            (ready(0), cancel.is_some() && ready(1))
         };
         for output in &mut *outputs {
             output.read();
         }
         if ended {
-            return Ok(reap(hook.pidfd.as_fd()));
+            return Ok(End::Itself(reap(hook.pidfd.as_fd())));
+        }
+        if given_up {
+            kill();
+            return Ok(End::GivenUp);
         }
     }
 }

@@ -17,7 +17,8 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair, sockopt};
+use nix::sys::time::{TimeVal, TimeValLike};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 
 use server::Server;
@@ -29,6 +30,10 @@ use crate::plan::hooks::Hook;
 use crate::seal;
 use crate::sys::exec::Image;
 use crate::sys::process::{self, Born, Clone};
+
+/// How long the parent waits for a word of its child before it looks whether it shall, in milliseconds: most
+/// children are quicker, and it is asked once instead of before every word.
+const LOOK_UP: i64 = 100;
 
 /// A child of the caller; it has reached [`Barrier::Ready`] when [`launch`] returns it.
 pub struct Launched {
@@ -108,6 +113,14 @@ pub fn launch(
         SockFlag::SOCK_CLOEXEC,
     )
     .map_err(|errno| Error::call(Code::Process, "socketpair", errno))?;
+    if around.cancel.is_some() || around.patience.is_some() {
+        setsockopt(
+            &ours,
+            sockopt::ReceiveTimeout,
+            &TimeVal::milliseconds(LOOK_UP),
+        )
+        .map_err(|errno| Error::call(Code::Process, "setsockopt", errno))?;
+    }
     let request = Clone {
         namespaces: plan.namespaces,
         cgroup: around.cgroup,

@@ -210,7 +210,6 @@ impl<'a> Server<'a> {
     fn receive(&mut self) -> Result<Option<Report>> {
         use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
         let refused = |errno| Error::call(Code::Process, "recvmsg", errno);
-        self.wait_or_cancel()?;
         let mut record = [0; REPORT_BYTES];
         let mut space = nix::cmsg_space!([std::os::fd::RawFd; 1]);
         let (bytes, fd) = loop {
@@ -225,6 +224,8 @@ impl<'a> Server<'a> {
                 // The child has ended without reading all, which is said once: its last record
                 // comes next.
                 Err(Errno::EINTR | Errno::ECONNRESET) => {}
+                // See [`super::LOOK_UP`].
+                Err(Errno::EAGAIN) => self.wait_or_cancel()?,
                 Err(errno) => return Err(refused(errno)),
                 Ok(message) => {
                     let mut passed = None;
@@ -253,9 +254,6 @@ impl<'a> Server<'a> {
 
     /// Waits for the child, for the caller to give it up, or for the end of its time.
     fn wait_or_cancel(&mut self) -> Result<()> {
-        if self.cancel.is_none() && self.deadline.is_none() {
-            return Ok(());
-        }
         let given_up = loop {
             let left = match self.deadline {
                 Some(deadline) => deadline.saturating_duration_since(Instant::now()),

@@ -232,6 +232,11 @@ fn execute_in(cwd: &Path, hook: &Hook, mut plan: Plan) -> Result<Plan> {
         path: c_string(cwd.as_os_str().as_bytes(), "")?,
         turn: Turn::AsUser,
     });
+    if hook.kind.at_create() {
+        // Its container won't come to be without the runtime, and it knows that one by a pid that will soon be
+        // another's. Not the hooks of a container that goes on, nor those that clear away.
+        plan.step(Step::EndWithParent);
+    }
     let path = format!("{}/path", hook.pointer());
     plan.program = Some(hook.program(Vec::new())?);
     plan.step_for(Step::FindProgram, path.as_str());

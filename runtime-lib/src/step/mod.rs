@@ -63,6 +63,9 @@ pub enum Step {
     Fork { namespaces: CloneFlags },
     /// An empty signal mask, and the default action for every signal that was ignored.
     ResetSignals,
+    /// End by SIGKILL when the parent's thread ends (PR_SET_PDEATHSIG). Later changes of credentials would
+    /// undo it.
+    EndWithParent,
     /// Write the label to the process's own file below a /proc that is the host's.
     Label(Label),
     /// setsid(2)

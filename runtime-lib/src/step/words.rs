@@ -71,6 +71,7 @@ impl fmt::Display for Step {
                 write!(f, "make a time namespace: {lines}")
             }
             Step::ResetSignals => write!(f, "reset the signals"),
+            Step::EndWithParent => write!(f, "end with the runtime"),
             Step::Label(Label::Profile(name)) => {
                 write!(f, "take the AppArmor profile {} at execve", text(name))
             }
