@@ -154,7 +154,7 @@ fn what_is_in_the_way_of_a_verb_is_told() {
     container.call("resume", &[]).ok();
     stage
         .call(&["--debug"])
-        .fails_with(2, &["a verb is missing: see capsid --help"]);
+        .fails_with(2, &["see capsid --help: a verb is missing"]);
     stage
         .call(&["delete", "--regex", "["])
         .refuses(&["read the regular expression \"[\""]);

@@ -82,6 +82,35 @@ const WRONG: &[(&[&str], &[&str])] = &[
         &["completion: ", "bash, zsh, fish"],
     ),
     (&["--root"], &["'--root <DIR>'"]),
+    (
+        &["--root", "list"],
+        &[
+            "--root has taken list for its value",
+            "capsid --root DIR VERB",
+        ],
+    ),
+    (
+        &["run", "--memory", "64m", "web"],
+        &[
+            "/linux/resources/memory/limit of its config.json",
+            "capsid update --memory",
+        ],
+    ),
+    (
+        &["create", "--pids-limit=5", "web"],
+        &[
+            "/linux/resources/pids/limit of its config.json",
+            "'--pids-limit'",
+        ],
+    ),
+    (
+        &["run", "--cpus", "2", "web"],
+        &["/linux/resources of its config.json"],
+    ),
+    (
+        &["run", "web", "/tmp/b"],
+        &["--bundle", "/process/args", "'/tmp/b'"],
+    ),
 ];
 
 #[test]
@@ -135,6 +164,96 @@ fn a_verb_without_its_own_verb_is_told_its_help() {
         assert_eq!(outcome.stderr.lines().count(), 1, "{outcome}");
         assert!(outcome.stderr.contains("a verb is missing"), "{outcome}");
     }
+}
+
+#[test]
+fn an_option_that_has_taken_the_verb_is_told_so_and_leaves_no_file() {
+    let stage = stage!();
+    let folder = stage.path("here");
+    std::fs::create_dir(&folder).unwrap();
+    for words in [
+        &["--log", "list"][..],
+        &["--log", "list", "--format", "json"],
+        &["--log=list"],
+        &["--log", "run", "--bundle", "b", "web"],
+        &["--log-format", "json", "--log", "state", "web"],
+        &["--debug", "--log", "list"],
+    ] {
+        let outcome = Outcome::of(stage.bare().current_dir(&folder).args(words));
+        let outcome = outcome.fails_with(2, &["--log has taken ", "capsid --log FILE VERB"]);
+        assert_eq!(outcome.stderr.lines().count(), 1, "{outcome}");
+        let left: Vec<_> = std::fs::read_dir(&folder).unwrap().collect();
+        assert!(left.is_empty(), "{words:?} leaves {left:?}");
+    }
+    // A log that is called as a verb is no mistake where a verb follows.
+    let words = ["--log", "list", "list", "--bogus"];
+    let outcome = Outcome::of(stage.bare().current_dir(&folder).args(words));
+    let outcome = outcome.fails_with(2, &["list: ", "'--bogus'"]);
+    assert!(!outcome.stderr.contains("taken"), "{outcome}");
+    assert!(folder.join("list").exists());
+}
+
+#[test]
+fn a_path_in_the_place_of_an_id_is_told_what_is_wanted() {
+    let stage = stage!();
+    for (words, begins) in [
+        (&["state", "./bundle"][..], "state: "),
+        (&["start", "/run/capsid/web"], "start: "),
+        (&["kill", "../b"], "kill: "),
+        (&["delete", "--force", "."], "delete: "),
+        (&["exec", "./b", "id"], "exec: "),
+        (&["ps", "b/"], "ps: "),
+        (&["mounts", "add", "./b", "/srv", "/srv"], "mounts add: "),
+        (&["mounts", "list", "./b"], "mounts list: "),
+    ] {
+        let line = format!(
+            "msg=\"{begins}this is a path, and an id is wanted: capsid list shows the ids: invalid container ID format"
+        );
+        let code = if words[0] == "exec" { 255 } else { 1 };
+        stage.call(words).fails_with(code, &[&line]);
+    }
+    for verb in ["create", "run"] {
+        let words = [
+            &format!("{verb}: this is a path, and an id is wanted"),
+            &format!("capsid {verb} --bundle DIR ID"),
+            ": invalid container ID format",
+        ];
+        stage
+            .call(&[verb, "./bundle"])
+            .refuses(&words.map(|word| word as &str));
+    }
+}
+
+#[test]
+fn a_signal_before_the_id_is_told_the_order() {
+    let stage = stage!();
+    let container = stage.running();
+    let id = &container.id;
+    for signal in ["TERM", "sigkill", "9"] {
+        let line = format!(
+            "kill: read the signal: the id comes first: capsid kill {id} {signal}: unknown signal"
+        );
+        stage.call(&["kill", signal, id]).refuses(&[&line]);
+    }
+    // Two that are no signal, and none that is a container: what a signal is.
+    stage
+        .call(&["kill", "web", "TREM"])
+        .refuses(&["give a name such as TERM"]);
+}
+
+#[test]
+fn an_error_of_mounts_names_the_verb_below_it() {
+    let stage = stage!();
+    let container = stage.running();
+    let id = &container.id;
+    stage
+        .call(&["mounts", "add", id, "/etc", "mnt"])
+        .refuses(&[&format!(
+            "msg=\"mounts add {id}: mnt: a path of the container begins with /: the destination must be absolute"
+        )]);
+    stage
+        .call(&["mounts", "remove", id, "mnt"])
+        .refuses(&[&format!("msg=\"mounts remove {id}: mnt: ")]);
 }
 
 /// An engine's own options come beside those that its user has set: `podman --runtime-flag log-format=json`.
@@ -246,7 +365,7 @@ fn an_error_names_the_verb_and_the_container() {
             "kill: read the signal: give a name such as TERM, a number, or RTMIN+n: unknown signal",
         ),
         (
-            &["kill", "a/b"],
+            &["kill", "a%b"],
             "kill: a container id is made of letters, digits and _ + - .: invalid container ID format",
         ),
         (
@@ -289,9 +408,21 @@ fn what_can_be_done_instead_is_told() {
         .start()
         .refuses(&["delete it, and create it again: cannot start a container that has stopped"]);
     stage.call(&["create", "--bundle=~/web", "web"]).refuses(&[
-        "open the bundle: ~/web: a shell expands a ~ only",
+        "open the bundle ~/web: /",
+        "/~/web: a shell expands a ~ only",
         "no such file or directory",
     ]);
+    let folder = stage.path("somewhere");
+    std::fs::create_dir(&folder).unwrap();
+    let mut command = stage.capsid();
+    command.current_dir(&folder);
+    let outcome = Outcome::of(command.args(["run", "--bundle", "nope", "web"]));
+    let line = format!(
+        "run web: open the bundle nope: {}/nope: --bundle names a directory with a config.json: \
+         no such file or directory",
+        folder.display()
+    );
+    outcome.refuses(&[&line]);
     stage
         .call(&["--log", "/no/such/log", "list"])
         .refuses(&["open the log: /no/such/log: --log makes the file"]);

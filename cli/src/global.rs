@@ -4,7 +4,8 @@ use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 
 use capsid_runtime::{CgroupDriver, Code, Error, Result, Runtime};
-use clap::{Args, Command, FromArgMatches, Parser};
+use clap::error::ErrorKind;
+use clap::{Args, Command, CommandFactory, FromArgMatches, Parser};
 use nix::errno::Errno;
 
 use crate::exit_code::{self, ExitCodeMap};
@@ -71,25 +72,26 @@ impl CommandLine {
         })
     }
 
-    /// Whether there is neither a verb nor the question for the version.
-    pub fn asks_nothing(&self) -> bool {
-        self.verb.is_none() && !self.version
+    /// The same, refused where there is neither a verb nor the question for the version.
+    pub fn asking(self) -> clap::error::Result<CommandLine> {
+        match self.verb.is_none() && !self.version {
+            true => {
+                Err(CommandLine::command().error(ErrorKind::MissingSubcommand, "a verb is missing"))
+            }
+            false => Ok(self),
+        }
     }
 
     /// Does what was asked, and says the exit code.
     pub fn run(self) -> Result<u8> {
         match self.verb {
-            _ if self.version => output::print(version_text()).map(|()| 0),
-            Some(verb) => {
+            Some(verb) if !self.version => {
                 if self.global.criu.is_some() {
                     tracing::warn!("--criu has no effect: this version makes no checkpoints");
                 }
                 verb.run(&self.global)
             }
-            None => {
-                let tail = "a verb is missing: see capsid --help";
-                Err(Error::new(Code::InvalidArgument, tail))
-            }
+            _ => output::print(version_text()).map(|()| 0),
         }
     }
 }
@@ -227,9 +229,6 @@ fn lenient(word: &str) -> std::result::Result<Lenient, &'static str> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-    use clap::error::ErrorKind;
-
     use super::*;
 
     fn parse(line: &str) -> std::result::Result<CommandLine, clap::Error> {

@@ -70,17 +70,13 @@ fn run(command: CommandLine, early: &Early) -> u8 {
             return Log::stderr(&command.global.log).failed(&error, code);
         }
     };
-    let asks_nothing = command.asks_nothing();
     match command.run() {
         Ok(code) => code,
         Err(error) => {
             for notice in error.notices() {
                 notice.warn();
             }
-            let code = match asks_nothing {
-                true => map.wrong_usage(),
-                false => map.code_of(&error, failure_code),
-            };
+            let code = map.code_of(&error, failure_code);
             let error = match (error.verb(), early.verb()) {
                 (None, Some(verb)) => error.during(verb),
                 _ => error,

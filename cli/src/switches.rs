@@ -18,7 +18,7 @@ pub fn parse(verb: Option<&str>, words: &[OsString]) -> clap::error::Result<Comm
     loop {
         let problem = match parsed {
             Err(problem) => problem,
-            parsed => return parsed,
+            Ok(command) => return command.asking(),
         };
         // One switch less with a value each time, however often it is there.
         let Some(barer) = bare(&problem, verb, &words) else {

@@ -12,11 +12,16 @@ use crate::exit_code;
 use crate::global::{CommandLine, MANAGERS, ROOTLESS};
 use crate::log::{Format, Log};
 use crate::output;
+use crate::verbs::Update;
 
 pub fn answer(problem: &clap::Error, early: &Early, words: &[OsString]) -> u8 {
-    let options = &early.log;
     let map = early.exit_code_map;
-    let log = Log::open_or_stderr(options);
+    let mut options = early.log.clone();
+    // A file of that name is not what was meant.
+    options.file = options
+        .file
+        .filter(|file| early.verb().is_some_and(is_verb) || !file.to_str().is_some_and(is_verb));
+    let log = Log::open_or_stderr(&options);
     let shows_help = options.file.is_none() && options.format == Format::Text;
     match problem.kind() {
         ErrorKind::DisplayHelp => match output::print(problem.render().to_string()) {
@@ -83,6 +88,10 @@ fn is_about_a_global_option(problem: &clap::Error) -> bool {
     problem.kind() != ErrorKind::UnknownArgument && global(name).is_some()
 }
 
+fn is_verb(word: &str) -> bool {
+    CommandLine::command().find_subcommand(word).is_some()
+}
+
 /// The option that stands before the verb.
 fn global(name: &str) -> Option<Arg> {
     let command = CommandLine::command();
@@ -130,7 +139,7 @@ fn parsers_tip(problem: &clap::Error, text: &str) -> Option<String> {
 /// What the parser can't know: where an option of another place belongs, and what to do where
 /// another program has an option.
 fn tip(problem: &clap::Error, verb: Option<&str>, words: &[OsString]) -> Option<String> {
-    if let Some(option) = option_with_the_verb(words) {
+    if let Some(option) = option_with_the_verb(verb, words) {
         return Some(option);
     }
     if problem.kind() == ErrorKind::InvalidSubcommand {
@@ -156,24 +165,61 @@ fn tip(problem: &clap::Error, verb: Option<&str>, words: &[OsString]) -> Option<
     if !name.starts_with('-') && words.iter().any(|word| word == "--lxcfs") {
         return Some("a directory follows --lxcfs with a =: --lxcfs=DIR".to_owned());
     }
-    habit(name, verb?).map(str::to_owned)
+    let verb = verb?;
+    if matches!(verb, "run" | "create") {
+        if let Some(limit) = limit(name) {
+            return Some(limit);
+        }
+        if !name.starts_with('-') {
+            return Some(format!(
+                "{verb} takes one id: the bundle is named by --bundle, and the program by \
+                 /process/args of its config.json"
+            ));
+        }
+    }
+    habit(name, verb).map(str::to_owned)
 }
 
-/// That an option before the verb has taken the verb for its value.
-fn option_with_the_verb(words: &[OsString]) -> Option<String> {
-    let command = CommandLine::command();
-    // What comes later may be what a command is given.
-    let first = |pair: &&[OsString]| command.find_subcommand(&pair[1]).is_some();
-    let pair = words.windows(2).find(first)?;
-    let (name, verb) = (pair[0].to_str()?, pair[1].to_str()?);
-    let values = match name {
-        "--rootless" => ROOTLESS,
-        "--cgroup-manager" => MANAGERS,
-        _ => return None,
+/// Where a limit is written that is given to create or run.
+fn limit(name: &str) -> Option<String> {
+    if let Some(pointer) = Update::pointer_of(name) {
+        return Some(format!(
+            "a bundle has it at {pointer} of its config.json; \
+             capsid update {name} … ID changes that of a container"
+        ));
+    }
+    let is_alike = name == "-m"
+        || ["--cpu", "--memory", "--pids", "--blkio", "--device-"]
+            .iter()
+            .any(|first| name.starts_with(first));
+    is_alike.then(|| {
+        "a bundle has limits at /linux/resources of its config.json; \
+         capsid update changes those of a container"
+            .to_owned()
+    })
+}
+
+/// That an option before the verb has taken the verb for its value: no verb stands where one ought to.
+fn option_with_the_verb(typed: Option<&str>, words: &[OsString]) -> Option<String> {
+    if typed.is_some_and(is_verb) {
+        return None;
+    }
+    let taken = |(n, word): (usize, &OsString)| {
+        let word = word.to_str()?;
+        let (name, verb) = match word.split_once('=') {
+            Some(pair) => pair,
+            None => (word, words.get(n + 1)?.to_str()?),
+        };
+        let option = global(name).filter(|option| option.get_action().takes_values())?;
+        let placeholder = option.get_value_names()?.first()?.to_string();
+        let values = match name {
+            "--rootless" => ROOTLESS.to_owned(),
+            "--cgroup-manager" => MANAGERS.to_owned(),
+            name => format!("capsid {name} {placeholder} VERB"),
+        };
+        is_verb(verb).then(|| format!("{name} has taken {verb} for its value: {values}"))
     };
-    Some(format!(
-        "{name} has taken {verb} for its value, which is {values}"
-    ))
+    words.iter().enumerate().find_map(taken)
 }
 
 /// Verbs of other programs, and what does the same here.

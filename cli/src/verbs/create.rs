@@ -37,7 +37,7 @@ pub struct Create {
 
 impl Create {
     pub fn run(self, global: &Global) -> Result<u8> {
-        let id = self.id.checked()?;
+        let id = self.id.of_a_new_one("create")?;
         let doing = format!("create {id}");
         let flags = self.flags;
         let mut options = flags.options(doing, self.bundle, Stay::Detached, global)?;

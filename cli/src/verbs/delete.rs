@@ -1,8 +1,9 @@
 //! `delete`: removes what is left of containers.
 
-use capsid_runtime::{ContainerId, Result};
+use capsid_runtime::Result;
 use clap::Args;
 
+use super::container_id::existing;
 use super::matching::{each, matching};
 use crate::global::Global;
 
@@ -39,7 +40,7 @@ impl Delete {
                 let ids = matching(&runtime, &id)?;
                 each(ids, |id| runtime.delete(&id, self.force))
             } else {
-                runtime.delete(&ContainerId::new(&id)?, self.force)
+                runtime.delete(&existing(&id)?, self.force)
             }
         })?;
         Ok(0)

@@ -123,7 +123,7 @@ impl Exec {
 
     fn id_and_command(&self) -> Result<(ContainerId, Vec<String>)> {
         let mut words = self.id_and_command.iter().cloned();
-        let id = ContainerId::new(&words.next().unwrap_or_default())?;
+        let id = container_id::existing(&words.next().unwrap_or_default())?;
         let command: Vec<String> = words.collect();
         let wrong = |text| Err(Error::new(Code::InvalidArgument, text).during("exec"));
         match (&self.process, command.is_empty()) {

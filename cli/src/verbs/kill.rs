@@ -1,9 +1,9 @@
 //! `kill`: sends a signal to a container's init process, or to all of its processes.
 
-use capsid_runtime::{ContainerId, Result};
+use capsid_runtime::{ContainerId, Error, Result};
 use clap::Args;
 
-use super::container_id::open;
+use super::container_id::{existing, open};
 use super::matching::{each, matching};
 use crate::global::Global;
 use crate::signal_names;
@@ -39,13 +39,27 @@ pub struct Kill {
 
 impl Kill {
     pub fn run(self, global: &Global) -> Result<u8> {
-        let signal =
-            signal_names::parse(&self.signal).map_err(|error| error.doing("read the signal"))?;
+        let signal = signal_names::parse(&self.signal)
+            .map_err(|error| self.in_order(global, error).doing("read the signal"))?;
         let ids = match self.regex {
             true => matching(&global.runtime()?, &self.id)?,
-            false => vec![ContainerId::new(&self.id)?],
+            false => vec![existing(&self.id)?],
         };
         each(ids, |id| open(global, &id, "kill")?.kill(signal, self.all))?;
         Ok(0)
+    }
+
+    /// What is wrong with a signal that is a container's id, where the id is a signal.
+    fn in_order(&self, global: &Global, error: Error) -> Error {
+        let is_a_container = |id: &ContainerId| open(global, id, "kill").is_ok();
+        let swapped = signal_names::parse(&self.id).is_ok()
+            && ContainerId::new(&self.signal).is_ok_and(|id| is_a_container(&id));
+        match swapped {
+            true => Error::new(error.code(), error.tail()).hint(format!(
+                "the id comes first: capsid kill {} {}",
+                self.signal, self.id
+            )),
+            false => error,
+        }
     }
 }

@@ -28,6 +28,8 @@ mod table;
 mod update;
 mod user;
 
+pub use update::Update;
+
 use capsid_runtime::Result;
 use clap::{Args, Command, Subcommand};
 

@@ -125,7 +125,9 @@ impl Mounts {
 impl Add {
     fn run(self, global: &Global) -> Result<()> {
         let container = self.id.open(global, "mounts add")?;
-        let mount = self.mount()?;
+        let mount = self
+            .mount()
+            .map_err(|error| error.during(format!("mounts add {}", container.id())))?;
         container.mounts().add(&mount)
     }
 
@@ -151,9 +153,9 @@ impl Remove {
             true => Detach::Lazily,
             false => Detach::Unused,
         };
-        container
-            .mounts()
-            .remove(absolute(&self.destination)?, detach)
+        let destination = absolute(&self.destination)
+            .map_err(|error| error.during(format!("mounts remove {}", container.id())))?;
+        container.mounts().remove(destination, detach)
     }
 }
 
@@ -172,7 +174,9 @@ fn absolute(destination: &Path) -> Result<&Path> {
     match destination.is_absolute() {
         true => Ok(destination),
         false => Err(
-            Error::new(Code::InvalidArgument, "the destination must be absolute").path(destination),
+            Error::new(Code::InvalidArgument, "the destination must be absolute")
+                .path(destination)
+                .hint("a path of the container begins with /"),
         ),
     }
 }

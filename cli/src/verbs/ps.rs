@@ -3,10 +3,10 @@
 use std::io::ErrorKind;
 use std::process::Command;
 
-use capsid_runtime::{Code, ContainerId, Error, Result};
+use capsid_runtime::{Code, Error, Result};
 use clap::{Args, ValueEnum};
 
-use super::container_id::open;
+use super::container_id::{existing, open};
 use super::table::columns;
 use crate::global::Global;
 use crate::output;
@@ -42,7 +42,7 @@ impl Ps {
     pub fn run(self, global: &Global) -> Result<u8> {
         let (id, rest) = id_first(self.id_and_options);
         let (format, ps_options) = own_format(self.format, rest);
-        let id = ContainerId::new(&id)?;
+        let id = existing(&id)?;
         let pids = open(global, &id, "ps")?.processes()?;
         output::print(match format {
             Format::Json => output::json_line(&pids)?,

@@ -62,7 +62,7 @@ impl Run {
     }
 
     fn detached(self, global: &Global) -> Result<u8> {
-        let id = self.id.checked()?;
+        let id = self.id.of_a_new_one("run")?;
         let doing = format!("run {id}");
         let flags = self.flags;
         let mut options = flags.options(doing, self.bundle, Stay::Detached, global)?;
@@ -79,7 +79,7 @@ impl Run {
     }
 
     fn in_the_foreground(self, global: &Global) -> Result<u8> {
-        let id = self.id.checked()?;
+        let id = self.id.of_a_new_one("run")?;
         let doing = format!("run {id}");
         let flags = self.flags;
         let mut options = flags.options(doing, self.bundle, Stay::Foreground, global)?;

@@ -26,7 +26,7 @@ Examples:
   capsid update --cpu-quota 50000 --cpu-period 100000 --pids-limit 200 web
   echo '{\"cpu\": {\"shares\": 512}}' | capsid update --resources - web";
 
-#[derive(Args)]
+#[derive(Args, Default)]
 #[command(after_help = NOTES)]
 pub struct Update {
     #[command(flatten)]
@@ -152,33 +152,40 @@ impl Update {
         Resources::new(object)
     }
 
+    /// The flags that have a place in the document, with it and what they say.
+    #[rustfmt::skip]
+    fn flags(&self) -> [(&'static str, &'static str, &'static str, Option<Value>); 14] {
+        let size = |size: Option<Size>| size.map(|size| json!(size.0));
+        [
+            ("--memory", "memory", "limit", size(self.memory)),
+            ("--memory-swap", "memory", "swap", size(self.memory_swap)),
+            ("--memory-reservation", "memory", "reservation", size(self.memory_reservation)),
+            ("--cpu-share", "cpu", "shares", self.cpu_share.map(Value::from)),
+            ("--cpu-quota", "cpu", "quota", self.cpu_quota.map(Value::from)),
+            ("--cpu-period", "cpu", "period", self.cpu_period.map(Value::from)),
+            ("--cpu-burst", "cpu", "burst", self.cpu_burst.map(Value::from)),
+            ("--cpu-rt-runtime", "cpu", "realtimeRuntime", self.cpu_rt_runtime.map(Value::from)),
+            ("--cpu-rt-period", "cpu", "realtimePeriod", self.cpu_rt_period.map(Value::from)),
+            ("--cpu-idle", "cpu", "idle", self.cpu_idle.map(Value::from)),
+            ("--cpuset-cpus", "cpu", "cpus", self.cpuset_cpus.clone().map(Value::from)),
+            ("--cpuset-mems", "cpu", "mems", self.cpuset_mems.clone().map(Value::from)),
+            ("--pids-limit", "pids", "limit", self.pids_limit.map(Value::from)),
+            ("--blkio-weight", "blockIO", "weight", self.blkio_weight.map(Value::from)),
+        ]
+    }
+
+    /// Where config.json has what a flag of this name changes.
+    pub fn pointer_of(flag: &str) -> Option<String> {
+        let (_, section, member, _) = Update::default()
+            .flags()
+            .into_iter()
+            .find(|it| it.0 == flag)?;
+        Some(format!("/linux/resources/{section}/{member}"))
+    }
+
     /// The flags, over what the document says.
     fn put_into(&self, object: &mut Value) -> Result<()> {
-        let rows = [
-            ("memory", "limit", self.memory.map(|size| json!(size.0))),
-            ("memory", "swap", self.memory_swap.map(|size| json!(size.0))),
-            (
-                "memory",
-                "reservation",
-                self.memory_reservation.map(|size| json!(size.0)),
-            ),
-            ("cpu", "shares", self.cpu_share.map(Value::from)),
-            ("cpu", "quota", self.cpu_quota.map(Value::from)),
-            ("cpu", "period", self.cpu_period.map(Value::from)),
-            ("cpu", "burst", self.cpu_burst.map(Value::from)),
-            (
-                "cpu",
-                "realtimeRuntime",
-                self.cpu_rt_runtime.map(Value::from),
-            ),
-            ("cpu", "realtimePeriod", self.cpu_rt_period.map(Value::from)),
-            ("cpu", "idle", self.cpu_idle.map(Value::from)),
-            ("cpu", "cpus", self.cpuset_cpus.clone().map(Value::from)),
-            ("cpu", "mems", self.cpuset_mems.clone().map(Value::from)),
-            ("pids", "limit", self.pids_limit.map(Value::from)),
-            ("blockIO", "weight", self.blkio_weight.map(Value::from)),
-        ];
-        for (section, member, value) in rows {
+        for (_, section, member, value) in self.flags() {
             let Some(value) = value else { continue };
             let section = object
                 .as_object_mut()

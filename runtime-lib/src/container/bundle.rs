@@ -56,9 +56,11 @@ impl Bundle {
             spec.config.root().as_ref().ok_or_else(|| {
                 Error::new(Code::InvalidConfig, "root must be specified").at("/root")
             })?;
-        let rootfs = real_directory(&path.join(root.path())).map_err(|error| {
+        let named = path.join(root.path());
+        let rootfs = real_directory(&named).map_err(|error| {
             error
                 .doing("open the root filesystem")
+                .path(named)
                 .at("/root/path")
                 .hint("it must be a directory with what the container sees as /")
         })?;
@@ -109,21 +111,36 @@ impl Bundle {
             true => Path::new("."),
             false => &options.bundle,
         };
-        let path = real_directory(bundle).map_err(|error| {
-            let error = error.doing("open the bundle");
-            match bundle.starts_with("~") {
-                true => {
-                    error.hint("a shell expands a ~ only where a word begins with it: write $HOME")
-                }
-                false => error,
-            }
-        })?;
+        let path = real_directory(bundle).map_err(|error| not_opened(bundle, error))?;
         recordable(&path).map_err(|error| error.doing("open the bundle"))?;
         let config = match &options.config {
             Some(config) => config.clone(),
             None => path.join("config.json"),
         };
         Ok((path, config))
+    }
+}
+
+/// A relative path is told with where it leads: the caller may be elsewhere than it seems.
+fn not_opened(bundle: &Path, error: Error) -> Error {
+    let hint = match error.os_error() {
+        _ if bundle.starts_with("~") => {
+            Some("a shell expands a ~ only where a word begins with it: write $HOME")
+        }
+        Some(Errno::ENOENT | Errno::ENOTDIR) => {
+            Some("--bundle names a directory with a config.json")
+        }
+        _ => None,
+    };
+    let error = match std::path::absolute(bundle) {
+        Ok(absolute) if bundle.is_relative() => error
+            .doing(format!("open the bundle {}", bundle.display()))
+            .path(absolute),
+        _ => error.doing("open the bundle").path(bundle),
+    };
+    match hint {
+        Some(hint) => error.hint(hint),
+        None => error,
     }
 }
 
@@ -147,16 +164,16 @@ pub(super) fn recordable(path: &Path) -> Result<()> {
 }
 
 /// Walks a path once and asks the kernel where it led, unless it met no link on the way and says
-/// itself where that is.
+/// itself where that is. The error is the caller's to give the path as it was named.
 fn real_directory(path: &Path) -> Result<PathBuf> {
     if is_plain(path) && leads_without_links(path) {
         return Ok(path.to_owned());
     }
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let directory = open(path, flags, Mode::empty())
-        .map_err(|errno| Error::call(Code::Io, "open", errno).path(path))?;
+    let directory =
+        open(path, flags, Mode::empty()).map_err(|errno| Error::call(Code::Io, "open", errno))?;
     std::fs::read_link(format!("/proc/self/fd/{}", directory.as_raw_fd()))
-        .map_err(|error| Error::io(Code::Io, "readlink", &error).path(path))
+        .map_err(|error| Error::io(Code::Io, "readlink", &error))
 }
 
 /// Whether the kernel would say the same of the directory, if there is no link in it.
