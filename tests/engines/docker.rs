@@ -6,6 +6,7 @@ use std::ops::Deref;
 use std::process::{Child, Command, Stdio};
 
 use crate::alike::confined::*;
+use crate::alike::kept::*;
 use crate::alike::life::*;
 use crate::alike::limited::*;
 use crate::alike::shared::*;
@@ -32,12 +33,15 @@ engine! { ENGINE, "docker", Docker, ["dockerd", "docker", "containerd", "iptable
     a_missing_program_ends_with_127
     a_program_that_may_not_be_executed_ends_with_126
     a_terminal_has_its_size_its_keys_and_its_status
+    a_terminal_is_left_and_taken_up_again
     stdin_reaches_the_program
     logs_and_attach_show_what_was_printed
     exec_has_its_own_status_user_folder_and_environment
     exec_of_what_can_not_be_executed_says_so
+    a_program_of_no_known_format_is_told
     exec_with_a_terminal
     pause_and_unpause
+    a_paused_container_is_ended
     stats_and_top_show_the_processes
     kill_and_stop_send_their_signals
     restart_begins_anew
@@ -48,6 +52,8 @@ engine! { ENGINE, "docker", Docker, ["dockerd", "docker", "containerd", "iptable
     containers_find_each_other_by_name
     network_none_host_and_another_containers
     volumes_and_binds_keep_what_is_written
+    mounts_go_in_and_out_as_asked
+    a_folder_bound_on_a_file_is_refused
     init_reaps_and_forwards
     users_and_groups
     capabilities_are_added_and_dropped
@@ -57,6 +63,9 @@ engine! { ENGINE, "docker", Docker, ["dockerd", "docker", "containerd", "iptable
     masked_paths_are_masked
     memory_limit_and_oom_kill
     cpu_pids_and_ulimit
+    what_the_kernel_has_of_memory_and_time_is_the_given
+    disks_are_slowed_as_asked
+    the_cgroups_of_a_container_are_shown_or_hidden
     a_score_and_the_cgroups_parent_are_the_given
     an_update_changes_what_it_names_and_nothing_else
     sysctl_shm_size_and_hostname
@@ -64,6 +73,8 @@ engine! { ENGINE, "docker", Docker, ["dockerd", "docker", "containerd", "iptable
     the_hosts_name_and_its_ipc_are_shared
     pid_and_ipc_of_another_container
     files_are_copied_in_and_out
+    a_stopped_container_gives_and_takes_files
+    a_container_becomes_an_image
     an_image_is_built
     a_container_is_created_renamed_and_started_later
     ten_containers_at_once

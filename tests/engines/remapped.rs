@@ -4,6 +4,7 @@
 use std::ops::Deref;
 
 use crate::alike::confined::*;
+use crate::alike::kept::*;
 use crate::alike::life::*;
 use crate::alike::limited::*;
 use crate::alike::shared::*;

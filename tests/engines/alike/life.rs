@@ -63,6 +63,35 @@ pub fn a_terminal_has_its_size_its_keys_and_its_status(boxes: &Boxes) {
     assert_eq!(end(child), Some(9));
 }
 
+pub fn a_terminal_is_left_and_taken_up_again(boxes: &Boxes) {
+    let script =
+        "echo ready; while read line; do echo \"<$line>\"; [ $line != end ] || exit 7; done";
+    let name = boxes.name();
+    let words = ["--interactive", "--tty", "--detach-keys=ctrl-q"];
+    let run = ["--name", &name, IMAGE, "sh", "-c", script];
+    let command = boxes.command(&[&["run"], &words[..], &run].concat());
+    let made = Running { boxes, name };
+    let (mut screen, child, _) = Screen::start(&command, 31, 97);
+    screen.shows("ready");
+    screen.types("one\n");
+    screen.shows("<one>");
+    // Alone, as Podman looks at one key a read.
+    screen.types("\x11");
+    screen.rest();
+    assert_eq!(end(child), Some(0));
+    assert_eq!(made.inspect("{{.State.Status}}"), "running");
+    let command = boxes.command(&["attach", &made.name]);
+    let (mut screen, child, _) = Screen::start(&command, 22, 77);
+    screen.types("two\n");
+    screen.shows("<two>");
+    screen.types("end\n");
+    screen.rest();
+    let status = end(child);
+    // Podman's attach has no status when the end overtakes it.
+    assert!(boxes.is_podman() || status == Some(7), "{status:?}");
+    assert_eq!(made.waits(), "7");
+}
+
 pub fn stdin_reaches_the_program(boxes: &Boxes) {
     let script = "read x; echo \"<$x>\"; cat; echo end";
     let mut command = boxes.command(&["run", "--rm", "--interactive", IMAGE, "sh", "-c", script]);
@@ -144,6 +173,32 @@ pub fn exec_of_what_can_not_be_executed_says_so(boxes: &Boxes) {
     }
     let user = running.exec(&["--user", "nobody-here"], &["true"]);
     assert!(user.code != 0, "{user}");
+}
+
+pub fn exec_may_have_every_privilege(boxes: &Boxes) {
+    let running = boxes.sleeps(&["--user", "user"]);
+    let words = ["grep", "-E", "^(Uid|CapEff)", "/proc/self/status"];
+    let of = |options: &[&str]| running.exec(options, &words).ok().stdout;
+    let every = of(&["--privileged", "--user", "0"]);
+    let usual = of(&["--user", "0"]);
+    let mask = |text: &str| u64::from_str_radix(text.trim().rsplit('\t').next()?, 16).ok();
+    let (every, usual) = (mask(&every).expect("a mask"), mask(&usual).expect("a mask"));
+    assert!(
+        every & usual == usual && every.count_ones() > 2 * usual.count_ones(),
+        "{every:x} {usual:x}"
+    );
+}
+
+pub fn a_program_of_no_known_format_is_told(boxes: &Boxes) {
+    let script = "printf 'nothing' >/program; chmod 755 /program";
+    let running = boxes.running(&[], &format!("{script}; echo ready; exec sleep 600"));
+    running.says("ready");
+    let outcome = running.exec(&[], &["/program"]);
+    let said = format!("{}{}", outcome.stdout, outcome.stderr);
+    assert!(
+        outcome.code != 0 && said.contains("exec format error"),
+        "{outcome}"
+    );
 }
 
 pub fn exec_with_a_terminal(boxes: &Boxes) {

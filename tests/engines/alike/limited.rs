@@ -1,6 +1,7 @@
 //! What a container may use, in Docker's words, which are Podman's too: pause, figures, limits, settings of the kernel.
 
 use crate::boxes::Boxes;
+use crate::harness::until;
 
 pub fn pause_and_unpause(boxes: &Boxes) {
     let running = boxes.sleeps(&[]);
@@ -45,6 +46,14 @@ pub fn memory_limit_and_oom_kill(boxes: &Boxes) {
     if boxes.is_podman() {
         return;
     }
+    let filters = ["--filter", "event=oom", "--filter"];
+    let its = format!("container={}", running.name);
+    let ended = ["--since", "10m", "--until", "0s"];
+    // Up to a whole second of the past.
+    until("it is told", || {
+        let words = [&["events"], &ended[..], &filters, &[&its]].concat();
+        boxes.call(&words).ok().stdout.contains(" oom ")
+    });
     let tiny = boxes.runs(&["--memory", "1m"], "true");
     assert!(
         tiny.code == 125 && tiny.stderr.contains("Minimum memory limit"),
@@ -100,6 +109,67 @@ pub fn cpu_pids_and_ulimit(boxes: &Boxes) {
     boxes
         .runs(&options, script)
         .prints("50000\n512\n0\n20\n100\n200\n");
+}
+
+pub fn what_the_kernel_has_of_memory_and_time_is_the_given(boxes: &Boxes) {
+    let options = [
+        "--memory=32m",
+        "--memory-reservation=16m",
+        "--memory-swappiness=7",
+        "--oom-kill-disable",
+        "--cpu-period=50000",
+        "--cpu-quota=20000",
+        "--cpuset-mems=0",
+    ];
+    let script = "cd /sys/fs/cgroup/memory; cat memory.soft_limit_in_bytes memory.swappiness; head -n 1 memory.oom_control; cat ../cpu/cpu.cfs_period_us ../cpu/cpu.cfs_quota_us ../cpuset/cpuset.mems";
+    let outcome = boxes.runs(&options, script).ok();
+    let lines = "16777216\n7\noom_kill_disable 1\n50000\n20000\n0\n";
+    assert_eq!(outcome.stdout, lines);
+}
+
+pub fn disks_are_slowed_as_asked(boxes: &Boxes) {
+    let disks = std::fs::read_dir("/sys/block").expect("disks").flatten();
+    let mut names = disks.map(|disk| disk.file_name().to_string_lossy().into_owned());
+    let disk = names.find(|name| std::path::Path::new("/dev").join(name).exists());
+    let disk = disk.expect("error: the machine has no disk");
+    let numbers = std::fs::read_to_string(format!("/sys/block/{disk}/dev")).expect("its numbers");
+    let numbers = numbers.trim();
+    let options = [
+        format!("--device-read-bps=/dev/{disk}:1mb"),
+        format!("--device-write-iops=/dev/{disk}:77"),
+    ];
+    let script = "cd /sys/fs/cgroup/blkio; cat blkio.throttle.read_bps_device blkio.throttle.write_iops_device";
+    let outcome = boxes
+        .runs(&options.each_ref().map(String::as_str), script)
+        .ok();
+    let lines = format!("{numbers} 1048576\n{numbers} 77\n");
+    assert_eq!(outcome.stdout, lines);
+}
+
+pub fn the_cgroups_of_a_container_are_shown_or_hidden(boxes: &Boxes) {
+    let script = "grep :memory: /proc/self/cgroup; grep -c ' ro,.* - cgroup ' /proc/self/mountinfo";
+    let of = |kind: &str| boxes.runs(&["--cgroupns", kind], script).ok().stdout;
+    let (own, hosts) = (of("private"), of("host"));
+    assert!(own.contains(":memory:/\n"), "{own}");
+    assert!(!hosts.contains(":memory:/\n"), "{hosts}");
+    for text in [own, hosts] {
+        assert!(!text.ends_with("\n0\n"), "{text}");
+    }
+}
+
+pub fn a_paused_container_is_ended(boxes: &Boxes) {
+    let running = boxes.sleeps(&[]);
+    running.call("pause", &[]).ok();
+    let process = format!("/proc/{}", running.inspect("{{.State.Pid}}"));
+    // Podman signals none that is paused.
+    let (verb, options) = match boxes.is_podman() {
+        true => ("rm", &["--force", "--time", "0"][..]),
+        false => ("kill", &[][..]),
+    };
+    running.call(verb, options).ok();
+    until("its process is gone", || {
+        !std::path::Path::new(&process).exists()
+    });
 }
 
 pub fn a_score_and_the_cgroups_parent_are_the_given(boxes: &Boxes) {

@@ -1,6 +1,6 @@
 //! What containers share with the machine and each other, in Docker's words, which are Podman's too.
 
-use crate::boxes::{Boxes, IMAGE};
+use crate::boxes::Boxes;
 use crate::harness::{Outcome, until};
 use crate::session::program;
 
@@ -132,40 +132,39 @@ pub fn pid_and_ipc_of_another_container(boxes: &Boxes) {
     });
 }
 
-pub fn files_are_copied_in_and_out(boxes: &Boxes) {
-    let running = boxes.sleeps(&[]);
-    let taken = format!("{}/file", boxes.folder("taken"));
-    std::fs::write("/run/sent", "content").expect("a file");
-    boxes
-        .call(&["cp", "/run/sent", &format!("{}:/tmp/sent", running.name)])
-        .ok();
-    running
-        .exec(&[], &["cat", "/tmp/sent"])
-        .ok()
-        .prints("content");
-    boxes
-        .call(&["cp", &format!("{}:/etc/hostname", running.name), &taken])
-        .ok();
-    assert!(std::fs::metadata(&taken).is_ok_and(|file| file.len() > 0));
-    running.call("diff", &[]).ok().prints("A /tmp/sent");
+pub fn mounts_go_in_and_out_as_asked(boxes: &Boxes) {
+    let folder = boxes.folder("spread");
+    for place in ["theirs", "ours"] {
+        boxes.folder(&format!("spread/{place}"));
+    }
+    let (theirs, ours) = (format!("{folder}/theirs"), format!("{folder}/ours"));
+    let calls = |words: &[&str]| Outcome::of(&mut program(words[0], &words[1..])).ok();
+    let script = "mount -t tmpfs inside /spread/theirs; echo ready; exec sleep 600";
+    // What is mounted outside later is seen inside; what is mounted inside, outside.
+    for (kind, is_out) in [("rslave", false), ("rshared", true)] {
+        let bind = format!("type=bind,src={folder},dst=/spread,bind-propagation={kind}");
+        let running = boxes.running(&["--cap-add=SYS_ADMIN", "--mount", &bind], script);
+        running.says("ready");
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
+        calls(&["mount", "-t", "tmpfs", "outside", &ours]);
+        let seen = running.exec(&[], &["cat", "/proc/self/mountinfo"]).ok();
+        calls(&["umount", &ours]);
+        // An ordinary user's Podman shares none with the machine.
+        let is_out = is_out && !boxes.is_users();
+        if is_out {
+            calls(&["umount", &theirs]);
+        }
+        assert_eq!(mounts.contains(&format!("{theirs} ")), is_out, "{kind}");
+        assert!(seen.stdout.contains(" /spread/ours "), "{kind}: {seen}");
+    }
 }
 
-pub fn an_image_is_built(boxes: &Boxes) {
-    std::fs::create_dir_all("/run/context").expect("a folder");
-    std::fs::write(
-        "/run/context/Dockerfile",
-        format!("FROM {IMAGE}\nRUN echo built >/built && id -u\nUSER user\nENTRYPOINT [\"cat\"]\n"),
-    )
-    .expect("a Dockerfile");
-    Outcome::of(
-        boxes
-            .command(&["build", "--tag", "built:test", "/run/context"])
-            .env("DOCKER_BUILDKIT", "0"),
-    )
-    .ok();
-    boxes
-        .call(&["run", "--rm", "built:test", "/built"])
-        .ok()
-        .prints("built\n");
-    boxes.call(&["image", "rm", "built:test"]).ok();
+pub fn a_folder_bound_on_a_file_is_refused(boxes: &Boxes) {
+    let volume = format!("{}:/bin/probe", boxes.folder("bound"));
+    let outcome = boxes.runs(&["--volume", &volume], "true");
+    let advice = boxes.is_podman() || outcome.stderr.contains("(or vice-versa)?");
+    assert!(
+        outcome.code != 0 && advice && outcome.stderr.to_lowercase().contains("not a directory"),
+        "{outcome}"
+    );
 }

@@ -3,8 +3,12 @@
 use std::fs::File;
 use std::process::{Command, Stdio};
 
-use super::{Containerd, Running};
+use serde_json::{Value, json};
+
+use super::{Containerd, NAME, Running, SLEEPS, heard};
+use crate::goods::ROOTFS;
 use crate::harness::{Outcome, until};
+use crate::session::program;
 
 pub(super) fn the_root_is_read_only_when_asked(engine: &Containerd) {
     engine
@@ -110,6 +114,62 @@ pub(super) fn capabilities_are_added_and_dropped(engine: &Containerd) {
         )
         .ok()
         .prints("refused");
+}
+
+/// A configuration that no engine would write.
+pub(super) fn a_configuration_of_ones_own_is_run(engine: &Containerd) {
+    let root = "/run/own-root";
+    std::fs::create_dir_all(root).expect("a folder");
+    Outcome::of(&mut program("tar", &["-C", root, "-xf", ROOTFS])).ok();
+    let mut config: Value = engine.ctr(&["oci", "spec"]).ok().json();
+    config["root"] = json!({ "path": root, "readonly": true });
+    config["process"]["args"] = json!(["sh", "-c", "cat /told; touch /new 2>&1; exit 6"]);
+    config["process"]["env"] = json!(["PATH=/bin"]);
+    let script = format!("cat >/dev/null; echo told >{root}/told");
+    config["linux"]["cgroupsPath"] = json!("/default/own");
+    config["hooks"] =
+        json!({ "createRuntime": [{ "path": "/bin/sh", "args": ["sh", "-c", script] }] });
+    std::fs::write("/run/own.json", config.to_string()).expect("config.json");
+    let path = format!("/usr/local/bin/{}", engine.runtime);
+    let words = ["run", "--rm", "--runc-binary", &path, "--config"];
+    let run = || engine.ctr(&[&words[..], &["/run/own.json", &engine.id()]].concat());
+    heard(run)
+        .exits(6)
+        .prints("told\n")
+        .prints("Read-only file system");
+}
+
+/// Those that call the runtime in ways of their own, up to containerd 1.7.
+pub(super) fn the_older_shims_run_it(engine: &Containerd) {
+    // ctr names them no program: they take the `runc` of the PATH.
+    for shim in ["io.containerd.runtime.v1.linux", "io.containerd.runc.v1"] {
+        let id = engine.id();
+        let words = ["run", "--detach", "--runtime", shim, NAME, &id, "sh", "-c"];
+        engine.ctr(&[&words[..], &[SLEEPS]].concat()).ok();
+        let running = Running { engine, id }.ready();
+        running
+            .exec_says(&["sh", "-c", "echo inside; exit 3"])
+            .exits(3);
+        running.task("pause", &[]).ok();
+        assert_eq!(running.status(), "PAUSED", "{shim}");
+        running.task("resume", &[]).ok();
+        running.task("ps", &[]).ok();
+        running.task("metrics", &[]).ok().prints("memory");
+        running.task("kill", &["--signal", "SIGTERM"]).ok();
+        running.becomes("STOPPED");
+        running.ended_with(5);
+    }
+}
+
+pub(super) fn the_host_is_shared_as_asked(engine: &Containerd) {
+    let own = std::fs::read_link("/proc/self/ns/net").expect("a namespace");
+    let options = ["--net-host", "--allow-new-privs", "--pid-file=/run/own.pid"];
+    let script = "readlink /proc/self/ns/net; grep NoNewPrivs /proc/self/status";
+    let outcome = engine.runs(&options, script).ok();
+    let lines = format!("{}\nNoNewPrivs:\t0\n", own.display());
+    assert_eq!(outcome.stdout, lines);
+    let pid = std::fs::read_to_string("/run/own.pid").expect("a pid file");
+    assert!(pid.parse::<u32>().is_ok(), "{pid}");
 }
 
 pub(super) fn a_user_namespace_maps_root(engine: &Containerd) {

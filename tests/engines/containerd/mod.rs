@@ -18,6 +18,9 @@ use outlived::*;
 
 const NAME: &str = "test/busybox:1";
 
+/// Ends with status 5 on SIGTERM, and writes a file when it can.
+const SLEEPS: &str = "trap 'exit 5' TERM; echo >/tmp/ready; while :; do sleep 600 & wait $!; done";
+
 pub struct Containerd {
     runtime: String,
     daemon: RefCell<Daemon>,
@@ -37,6 +40,9 @@ engine! { ENGINE, "containerd", Containerd, ["containerd", "ctr", "umoci"],
     capabilities_are_added_and_dropped
     a_user_namespace_maps_root
     a_namespace_of_another_container_is_joined
+    the_host_is_shared_as_asked
+    a_configuration_of_ones_own_is_run
+    the_older_shims_run_it
     exec_has_its_own_status
     exec_with_a_terminal
     exec_of_a_missing_program_is_named
@@ -119,11 +125,7 @@ impl Containerd {
     }
 
     fn sleeps(&self) -> Running<'_> {
-        self.running(
-            &[],
-            "trap 'exit 5' TERM; echo >/tmp/ready; while :; do sleep 600 & wait $!; done",
-        )
-        .ready()
+        self.running(&[], SLEEPS).ready()
     }
 }
 

@@ -2,7 +2,8 @@
 
 use super::{Cri, Inside, POD, POD_NAMESPACES, SLEEPS, options};
 use crate::grpc::Message;
-use crate::harness::until;
+use crate::harness::{Outcome, until};
+use crate::session::program;
 
 pub(super) fn an_update_leaves_the_devices_alone(cri: &Cri) {
     let pod = cri.pod();
@@ -142,6 +143,53 @@ pub(super) fn a_volume_and_the_environment_arrive(cri: &Cri) {
     }
 }
 
+pub(super) fn settings_of_the_kernel_are_the_pods(cri: &Cri) {
+    let settings = [("net.ipv4.ip_default_ttl", "77"), ("kernel.shmmni", "99")];
+    let all = |config: Message| {
+        let setting =
+            |(name, value): &(&str, &str)| Message::default().text(1, name).text(2, value);
+        let with = |linux: Message, pair| linux.message(3, &setting(pair));
+        config.message(8, &settings.iter().fold(Message::default(), with))
+    };
+    let pod = cri.try_pod_with("", options(POD_NAMESPACES), &all);
+    let pod = pod.unwrap_or_else(|text| panic!("{text}"));
+    let files = settings.map(|(name, _)| format!("/proc/sys/{}", name.replace('.', "/")));
+    let values = pod.sleeps().probe(&["cat", &files[0], &files[1]]);
+    assert_eq!(values, (0, "77\n99\n".to_owned()));
+}
+
+pub(super) fn mounts_go_in_and_out_as_asked(cri: &Cri) {
+    const HOST_TO_CONTAINER: u64 = 1;
+    const BIDIRECTIONAL: u64 = 2;
+    for place in ["theirs", "ours"] {
+        std::fs::create_dir_all(format!("/run/spread/{place}")).expect("a folder");
+    }
+    let calls = |words: &[&str]| Outcome::of(&mut program(words[0], &words[1..])).ok();
+    let capability = Message::default().texts(1, &["SYS_ADMIN"]);
+    let pod = cri.pod();
+    let script = "mount -t tmpfs inside /spread/theirs; echo ready; exec sleep 600";
+    for (propagation, out) in [(HOST_TO_CONTAINER, false), (BIDIRECTIONAL, true)] {
+        let volume = Message::default()
+            .text(1, "/spread")
+            .text(2, "/run/spread")
+            .number(5, propagation);
+        let context = Message::default().message(1, &capability);
+        let none = Message::default();
+        let made = pod.try_starts(&["sh", "-c", script], &none, context, &|config| {
+            config.message(7, &volume)
+        });
+        let inside = made.unwrap_or_else(|text| panic!("{text}"));
+        inside.says("F ready");
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
+        assert_eq!(mounts.contains("/run/spread/theirs "), out);
+        calls(&["mount", "-t", "tmpfs", "outside", "/run/spread/ours"]);
+        let seen = inside.probe(&["grep", " /spread/ours ", "/proc/self/mountinfo"]);
+        assert_eq!(seen.0, 0, "{propagation}");
+        calls(&["umount", "/run/spread/ours"]);
+    }
+    calls(&["umount", "/run/spread/theirs"]);
+}
+
 pub(super) fn more_memory_than_allowed_is_told(cri: &Cri) {
     let pod = cri.pod();
     let resources = Message::default().number(4, 20 << 20);
@@ -170,7 +218,11 @@ pub(super) fn a_pod_has_its_own_user_namespace(cri: &Cri) {
         .message(2, &map(100_000))
         .message(3, &map(100_000));
     let pod = cri
-        .try_pod_with("", options(POD_NAMESPACES).message(5, &namespace))
+        .try_pod_with(
+            "",
+            options(POD_NAMESPACES).message(5, &namespace),
+            &|config| config,
+        )
         .unwrap_or_else(|text| panic!("{text}"));
     let (_, map) = pod.sleeps().probe(&["cat", "/proc/self/uid_map"]);
     let map: Vec<&str> = map.split_whitespace().collect();

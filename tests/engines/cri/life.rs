@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Cri, Inside, POD, POD_NAMESPACES};
+use super::{Cri, Inside, NODE, POD, POD_NAMESPACES, options};
 use crate::containerd::Daemon;
 use crate::docs::snippet;
 use crate::grpc::Message;
@@ -86,6 +86,34 @@ pub(super) fn a_pod_may_share_its_pid_namespace(cri: &Cri) {
         list.contains("sleep 600") && list.contains("sleep 86400"),
         "{list}"
     );
+}
+
+pub(super) fn a_pod_may_have_the_nodes_namespaces(cri: &Cri) {
+    // A kubelet names no such pod.
+    let pod = cri.try_pod_with("", options([NODE, NODE, NODE]), &|config| {
+        config.text(2, "")
+    });
+    let pod = pod.unwrap_or_else(|text| panic!("{text}"));
+    let inside = pod.sleeps();
+    for kind in ["net", "pid", "ipc", "uts"] {
+        let own = std::fs::read_link(format!("/proc/self/ns/{kind}")).expect("a namespace");
+        let (_, theirs) = inside.probe(&["readlink", &format!("/proc/self/ns/{kind}")]);
+        assert_eq!(theirs.trim_end(), own.to_string_lossy());
+    }
+    inside.stops(30);
+    assert_eq!(inside.ends().0, 5);
+}
+
+pub(super) fn a_container_that_runs_is_removed(cri: &Cri) {
+    let pod = cri.pod();
+    let inside = pod.starts("trap '' TERM; echo ready; while :; do sleep 614; done");
+    inside.says("ready");
+    let its = Message::default().text(1, &inside.id);
+    cri.asks("RemoveContainer", &its);
+    let text = cri.calls("ContainerStatus", &its).err().expect("an error");
+    assert!(text.contains("not found"), "{text}");
+    let outcome = Outcome::of(&mut program("pgrep", &["-f", "^sleep 614"]));
+    assert_eq!(outcome.code, 1, "{outcome}");
 }
 
 pub(super) fn stop_signals_and_then_kills(cri: &Cri) {

@@ -23,6 +23,7 @@ const BUSYBOX: &str = "docker.io/test/busybox:1";
 const POD: u64 = 0;
 
 const CONTAINER: u64 = 1;
+const NODE: u64 = 2;
 
 /// A pod network of the session's own.
 const NETWORK: &str = r#"{"cniVersion": "0.4.0", "name": "pods", "type": "bridge", "bridge": "cni0", "isGateway": true,
@@ -42,6 +43,7 @@ engine! { ENGINE, "containerd-cri", Cri, ["containerd", "ctr", "umoci", "curl"],
     the_handler_of_a_runtime_class_is_found
     containers_of_a_pod_share_its_namespaces
     a_pod_may_share_its_pid_namespace
+    a_pod_may_have_the_nodes_namespaces
     a_probe_has_its_status_and_output
     a_probe_that_takes_too_long_is_ended
     exec_streams_its_output_and_its_status
@@ -51,11 +53,14 @@ engine! { ENGINE, "containerd-cri", Cri, ["containerd", "ctr", "umoci", "curl"],
     logs_are_written_to_the_pods_folder
     a_log_is_rotated_while_it_is_written
     stop_signals_and_then_kills
+    a_container_that_runs_is_removed
     an_update_leaves_the_devices_alone
     stats_count_what_a_container_uses
     users_capabilities_and_a_read_only_root
+    settings_of_the_kernel_are_the_pods
     groups_a_filter_a_device_and_masks_arrive
     a_volume_and_the_environment_arrive
+    mounts_go_in_and_out_as_asked
     more_memory_than_allowed_is_told
     a_pod_has_its_own_user_namespace
     pods_outlive_their_daemon
@@ -143,10 +148,16 @@ impl Cri {
     }
 
     fn try_pod(&self, handler: &str, namespaces: [u64; 3]) -> Result<Pod<'_>, String> {
-        self.try_pod_with(handler, options(namespaces))
+        self.try_pod_with(handler, options(namespaces), &|config| config)
     }
 
-    fn try_pod_with(&self, handler: &str, options: Message) -> Result<Pod<'_>, String> {
+    /// With these namespaces, and these other settings.
+    fn try_pod_with(
+        &self,
+        handler: &str,
+        options: Message,
+        other: &dyn Fn(Message) -> Message,
+    ) -> Result<Pod<'_>, String> {
         let name = self.name();
         let folder = format!("/run/pods/{name}");
         let metadata = Message::default()
@@ -162,6 +173,7 @@ impl Cri {
             .text(2, &name)
             .text(3, &folder)
             .message(8, &linux);
+        let config = other(config);
         let answer = self.calls(
             "RunPodSandbox",
             &Message::default().message(1, &config).text(2, handler),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::boxes::Boxes;
+use crate::boxes::{Boxes, IMAGE};
 use crate::harness::user;
 
 pub(super) fn a_network_with_a_name_gives_addresses(podman: &Boxes) {
@@ -76,6 +76,43 @@ pub(super) fn the_callers_own_id_is_kept(podman: &Boxes) {
         )
         .ok()
         .prints("54321\n54321\n");
+}
+
+pub(super) fn files_are_made_with_the_given_mask(podman: &Boxes) {
+    let script = "touch /tmp/made; stat -c %a /tmp/made";
+    let outcome = podman.runs(&["--umask", "0027"], script).ok();
+    assert_eq!(outcome.stdout, "640\n");
+}
+
+pub(super) fn paths_are_masked_and_shown_by_name(podman: &Boxes) {
+    let options = [
+        "--security-opt=mask=/etc/passwd:/home",
+        "--security-opt=unmask=/proc/sys:/proc/keys",
+    ];
+    let script = "wc -c </etc/passwd; ls /home | wc -l; grep -cE ' /proc/(sys|keys) ' /proc/self/mountinfo; grep -c ' /proc/timer_list ' /proc/self/mountinfo";
+    let outcome = podman.runs(&options, script).ok();
+    assert_eq!(outcome.stdout, "0\n0\n0\n1\n");
+}
+
+pub(super) fn mounts_of_every_kind_arrive(podman: &Boxes) {
+    let below = podman.folder("below");
+    std::fs::write(format!("{below}/file"), "below\n").expect("a file");
+    let image = format!("type=image,src={IMAGE},dst=/image");
+    let options = [
+        "--mount",
+        &image,
+        "--mount",
+        "type=devpts,dst=/terminals,mode=600",
+        "--mount",
+        "type=tmpfs,dst=/etc,noexec",
+        "--volume",
+        &format!("{below}:/over:O"),
+    ];
+    let script = "cat /image/etc/passwd; ls /terminals/ptmx; grep -c ' /etc .*noexec.* tmpfs ' /proc/self/mountinfo; cat /etc/passwd >/dev/null && echo copied; cat /over/file; echo above >/over/new && cat /over/new";
+    let outcome = podman.runs(&options, script).ok();
+    let outcome = outcome.prints("root:").prints("/terminals/ptmx\n1\n");
+    outcome.prints("copied\nbelow\nabove\n");
+    assert!(!std::path::Path::new(&below).join("new").exists());
 }
 
 /// File systems of its own to write to.

@@ -35,6 +35,16 @@ pub(super) fn a_healthcheck_is_run(podman: &Boxes) {
     running.call("healthcheck", &["run"]).ok();
 }
 
+pub(super) fn a_root_filesystem_needs_no_image(podman: &Boxes) {
+    let root = podman.folder("root");
+    let mut unpack = podman.program("tar", &["-C", &root, "-xf", ROOTFS]);
+    Outcome::of(&mut unpack).ok();
+    let words = ["run", "--rm", "--rootfs", &root, "sh", "-c"];
+    let script = "touch /made; exit 6";
+    podman.call(&[&words[..], &[script]].concat()).exits(6);
+    assert!(std::path::Path::new(&root).join("made").exists());
+}
+
 pub(super) fn buildah_runs_a_command(podman: &Boxes) {
     let path = format!("/usr/local/bin/{}", session::runtime());
     let call = |args: &[&str]| Outcome::of(&mut podman.program("buildah", args));

@@ -9,6 +9,7 @@ mod pods;
 use std::ops::Deref;
 
 use crate::alike::confined::*;
+use crate::alike::kept::*;
 use crate::alike::life::*;
 use crate::alike::limited::*;
 use crate::alike::shared::*;
@@ -40,12 +41,16 @@ engine! { ROOTS, "podman", Podman, ["podman", "conmon", "iptables"],
     a_missing_program_ends_with_127
     a_program_that_may_not_be_executed_ends_with_126
     a_terminal_has_its_size_its_keys_and_its_status
+    a_terminal_is_left_and_taken_up_again
     stdin_reaches_the_program
     logs_and_attach_show_what_was_printed
     exec_has_its_own_status_user_folder_and_environment
     exec_of_what_can_not_be_executed_says_so
+    a_program_of_no_known_format_is_told
+    exec_may_have_every_privilege
     exec_with_a_terminal
     pause_and_unpause
+    a_paused_container_is_ended
     stats_and_top_show_the_processes
     top_by_the_containers_own_columns
     kill_and_stop_send_their_signals
@@ -56,6 +61,8 @@ engine! { ROOTS, "podman", Podman, ["podman", "conmon", "iptables"],
     a_network_with_a_name_gives_addresses
     network_none_host_and_another_containers
     volumes_and_binds_keep_what_is_written
+    mounts_go_in_and_out_as_asked
+    a_folder_bound_on_a_file_is_refused
     init_reaps_and_forwards
     users_and_groups
     capabilities_are_added_and_dropped
@@ -65,6 +72,9 @@ engine! { ROOTS, "podman", Podman, ["podman", "conmon", "iptables"],
     masked_paths_are_masked
     memory_limit_and_oom_kill
     cpu_pids_and_ulimit
+    what_the_kernel_has_of_memory_and_time_is_the_given
+    disks_are_slowed_as_asked
+    the_cgroups_of_a_container_are_shown_or_hidden
     a_score_and_the_cgroups_parent_are_the_given
     an_update_changes_what_it_names_and_nothing_else
     sysctl_shm_size_and_hostname
@@ -72,19 +82,29 @@ engine! { ROOTS, "podman", Podman, ["podman", "conmon", "iptables"],
     the_hosts_name_and_its_ipc_are_shared
     pid_and_ipc_of_another_container
     files_are_copied_in_and_out
+    a_stopped_container_gives_and_takes_files
+    a_container_becomes_an_image
     an_image_is_built
     a_container_is_created_renamed_and_started_later
     ten_containers_at_once
     a_user_namespace_of_given_ids
     a_user_namespace_of_free_ids
     what_systemd_needs_inside
+    files_are_made_with_the_given_mask
+    paths_are_masked_and_shown_by_name
+    mounts_of_every_kind_arrive
     without_cgroups
     descriptors_are_preserved
     a_socket_of_a_service_manager_arrives
     readiness_is_told_by_the_container
+    its_streams_are_the_callers_own
+    secrets_arrive
+    hooks_of_a_folder_are_run
     a_pod_shares_its_namespaces
+    a_pod_takes_a_first_step_and_is_paused
     a_pod_file_is_played
     buildah_runs_a_command
+    a_root_filesystem_needs_no_image
     a_private_store_is_tried_as_the_page_says
     privileged
     nothing_is_left_of_them
@@ -98,10 +118,13 @@ engine! { USERS, "podman-rootless", Rootless, ["podman", "conmon", "newuidmap", 
     a_missing_program_ends_with_127
     a_program_that_may_not_be_executed_ends_with_126
     a_terminal_has_its_size_its_keys_and_its_status
+    a_terminal_is_left_and_taken_up_again
     stdin_reaches_the_program
     logs_and_attach_show_what_was_printed
     exec_has_its_own_status_user_folder_and_environment
     exec_of_what_can_not_be_executed_says_so
+    a_program_of_no_known_format_is_told
+    exec_may_have_every_privilege
     exec_with_a_terminal
     top_by_the_containers_own_columns
     kill_and_stop_send_their_signals
@@ -113,6 +136,7 @@ engine! { USERS, "podman-rootless", Rootless, ["podman", "conmon", "newuidmap", 
     a_network_of_pasta
     network_none_host_and_another_containers
     volumes_and_binds_keep_what_is_written
+    a_folder_bound_on_a_file_is_refused
     init_reaps_and_forwards
     users_and_groups
     capabilities_are_added_and_dropped
@@ -127,6 +151,8 @@ engine! { USERS, "podman-rootless", Rootless, ["podman", "conmon", "newuidmap", 
     the_hosts_name_and_its_ipc_are_shared
     pid_and_ipc_of_another_container
     files_are_copied_in_and_out
+    a_stopped_container_gives_and_takes_files
+    a_container_becomes_an_image
     an_image_is_built
     a_container_is_created_renamed_and_started_later
     ten_containers_at_once
@@ -134,13 +160,20 @@ engine! { USERS, "podman-rootless", Rootless, ["podman", "conmon", "newuidmap", 
     a_user_namespace_of_free_ids
     the_callers_own_id_is_kept
     what_systemd_needs_inside
+    files_are_made_with_the_given_mask
+    paths_are_masked_and_shown_by_name
     without_cgroups
     descriptors_are_preserved
     a_socket_of_a_service_manager_arrives
     readiness_is_told_by_the_container
+    its_streams_are_the_callers_own
+    secrets_arrive
+    hooks_of_a_folder_are_run
     a_pod_shares_its_namespaces
+    a_pod_takes_a_first_step_and_is_paused
     a_pod_file_is_played
     buildah_runs_a_command
+    a_root_filesystem_needs_no_image
     privileged
     nothing_is_left_of_them
     a_stranger_with_a_pid_of_the_boot_before_is_spared

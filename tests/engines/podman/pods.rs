@@ -54,6 +54,34 @@ pub(super) fn a_pod_shares_its_namespaces(podman: &Boxes) {
     podman.call(&["pod", "rm", "--force", "pod"]).ok();
 }
 
+/// Its first step ends before the others begin.
+pub(super) fn a_pod_takes_a_first_step_and_is_paused(podman: &Boxes) {
+    let words = ["pod", "create", "--name", "pod", "--network", "none"];
+    podman.call(&words).ok();
+    let made = |options: &[&str], script: &str| {
+        let words = [&["create", "--pod", "pod"], options, &[IMAGE, "sh", "-c"]];
+        podman.call(&[&words.concat()[..], &[script]].concat()).ok();
+    };
+    made(&["--init-ctr=once"], "echo step >/dev/shm/step");
+    made(&["--name", "main"], "cat /dev/shm/step; exec sleep 600");
+    podman.call(&["pod", "start", "pod"]).ok();
+    until("it has printed", || {
+        podman.call(&["logs", "main"]).stdout == "step\n"
+    });
+    let status = || {
+        let words = ["inspect", "--format", "{{.State.Status}}", "main"];
+        podman.call(&words).ok().line().to_owned()
+    };
+    if !podman.is_users() {
+        podman.call(&["pod", "pause", "pod"]).ok();
+        assert_eq!(status(), "paused");
+        podman.call(&["pod", "unpause", "pod"]).ok();
+    }
+    podman.call(&["pod", "kill", "pod"]).ok();
+    until("it has ended", || status() == "exited");
+    podman.call(&["pod", "rm", "--force", "pod"]).ok();
+}
+
 pub(super) fn a_pod_file_is_played(podman: &Boxes) {
     // An ordinary user has no cgroups of their own here.
     let file = match podman.is_users() {
