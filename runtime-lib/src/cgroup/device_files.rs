@@ -1,7 +1,8 @@
 //! Writing device rules to v1's devices.allow and devices.deny.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
+use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -9,6 +10,7 @@ use nix::sys::stat::Mode;
 
 use super::device_exceptions::Exceptions;
 use super::file;
+use super::remove::{DEADLINE, Pause};
 use crate::error::{Code, Error, Result};
 
 /// Each line is one write to an open file. `a` resets the exceptions too.
@@ -40,7 +42,27 @@ fn commands<'a>(path: &Path, lines: impl Iterator<Item = &'a str>) -> Result<()>
     let file = open(path, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())
         .map_err(|errno| refused(first, errno))?;
     for line in lines {
-        file::write_to(file.as_fd(), line).map_err(|errno| refused(line, errno))?;
+        command(file.as_fd(), line, path).map_err(|errno| refused(line, errno))?;
     }
     Ok(())
+}
+
+/// The kernel counts a cgroup below for a while after its removal.
+fn command(file: BorrowedFd<'_>, line: &str, path: &Path) -> nix::Result<()> {
+    let mut pause = Pause::new(Instant::now() + DEADLINE);
+    loop {
+        match file::write_to(file, line) {
+            Err(Errno::EINVAL) if line == "a" && !has_others_below(path) && !pause.is_over() => {
+                pause.sleep();
+            }
+            written => return written,
+        }
+    }
+}
+
+/// Whether there are cgroups beside this file.
+fn has_others_below(path: &Path) -> bool {
+    let entries = path.parent().map(std::fs::read_dir);
+    let mut entries = entries.into_iter().flatten().flatten().flatten();
+    entries.any(|entry| entry.file_type().is_ok_and(|it| it.is_dir()))
 }

@@ -3,7 +3,7 @@
 //! v2 says when it is done (cgroup.events); v1 has to be asked again, and may need another
 //! try when a process was in a place where it cannot stop.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use nix::errno::Errno;
@@ -77,6 +77,17 @@ impl Freezer {
             (Freezer::V1, Ok(state)) => Ok(state != "THAWED"),
             (Freezer::V2, Ok(events)) => Ok(has_line(&events, "frozen 1") || requested(dir)),
         }
+    }
+
+    /// The topmost cgroup above `dir` that stops its processes with its own.
+    pub fn frozen_above(self, dir: &Path) -> Option<PathBuf> {
+        let name = match self {
+            Freezer::V1 => "freezer.self_freezing",
+            Freezer::V2 => "cgroup.freeze",
+        };
+        let freezes = |above: &&Path| file::read_line(&above.join(name)).is_ok_and(|it| it == "1");
+        let above = dir.ancestors().skip(1).filter(freezes).last();
+        above.map(Path::to_path_buf)
     }
 
     /// Refuses a directory in which nothing would run.

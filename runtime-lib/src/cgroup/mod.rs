@@ -56,11 +56,12 @@ pub use update::Change;
 pub use words::Actions;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::sys::signal::Signal;
 
 use crate::error::Result;
+use freezer::Freezer;
 use limits::Version;
 
 /// Controllers that were not enabled before, by the directory in whose cgroup.subtree_control they
@@ -141,6 +142,28 @@ impl CgroupPlan {
         let pids = self.manager().processes().ok()?;
         let other = pids.into_iter().find(|other| *other != pid);
         other.map(members::describe)
+    }
+
+    /// The topmost cgroup above these that stops their processes with its own.
+    pub(crate) fn frozen_above(&self) -> Option<PathBuf> {
+        self.freezers()
+            .find_map(|(freezer, group)| freezer.frozen_above(&group.dir()))
+    }
+
+    /// Takes a process, which the caller holds, out of a cgroup that [`CgroupPlan::frozen_above`] has
+    /// named, so that it can die: on v1 it doesn't there.
+    pub(crate) fn take_out(&self, frozen: &Path, pid: i32) -> Result<()> {
+        let v1 = self.legacy_of("freezer").map(Group::dir);
+        match (v1, frozen.parent()) {
+            (Some(dir), Some(above)) if dir.starts_with(frozen) => members::add(above, pid),
+            _ => Ok(()),
+        }
+    }
+
+    fn freezers(&self) -> impl Iterator<Item = (Freezer, &Group)> {
+        let v1 = self.legacy_of("freezer").map(|group| (Freezer::V1, group));
+        let v2 = self.unified.iter().map(|group| (Freezer::V2, group));
+        v1.into_iter().chain(v2)
     }
 
     /// Removes the directories if nobody is in them; whether they are gone. Those of a unit are

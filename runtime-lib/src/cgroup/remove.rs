@@ -149,6 +149,10 @@ impl Pause {
         now.min(self.deadline.saturating_duration_since(Instant::now()))
     }
 
+    pub fn is_over(&self) -> bool {
+        Instant::now() >= self.deadline
+    }
+
     pub fn sleep(&mut self) {
         thread::sleep(self.step());
     }

@@ -149,6 +149,7 @@ impl Birth<'_> {
             start_unit: Some(&|newborn| self.ground.cgroups.place(newborn.pid)),
             hooks: Some(&|hook, newborn| self.run_hook(hook, newborn)),
             cancel: self.cancel,
+            silent: Some(&|newborn| self.look_for_frozen(newborn)),
             listener: match self.listener {
                 Some(_) => Some(&|filter, newborn| self.give_filter(filter, newborn)),
                 None => None,
@@ -194,6 +195,22 @@ impl Birth<'_> {
         self.ground.state_dir.stage_record(STATE, &record)?;
         self.record.replace(Some(record));
         Ok(())
+    }
+
+    /// While the process says nothing: nobody would thaw it.
+    fn look_for_frozen(&self, newborn: &Launched) -> Result<()> {
+        let cgroup = &self.prepared.cgroup;
+        let Some(above) = cgroup.frozen_above() else {
+            return Ok(());
+        };
+        if let Err(error) = cgroup.take_out(&above, newborn.pid) {
+            tracing::warn!("{error}");
+        }
+        Err(
+            Error::new(Code::Cgroup, "container's cgroup unexpectedly frozen")
+                .path(above)
+                .hint("the container's lies below it, and nothing in it would run"),
+        )
     }
 
     /// At a barrier.

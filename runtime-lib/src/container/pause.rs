@@ -25,15 +25,27 @@ impl Container {
     /// Lets the processes of a paused container run again.
     ///
     /// # Errors
-    /// [`Code::WrongStatus`], `container not paused`.
+    /// [`Code::WrongStatus`], `container not paused`; [`Code::Cgroup`], naming a cgroup above the
+    /// container's that is frozen.
     pub fn resume(&self) -> Result<()> {
         let thaw = |container: Container| match container.status()? {
-            Status::Paused => container.freezer()?.thaw(),
+            Status::Paused => container.thaw(),
             _ => Err(Error::new(Code::WrongStatus, "container not paused")),
         };
         self.locked()
             .and_then(thaw)
             .map_err(|error| error.during(format!("resume {}", self.id)))
+    }
+
+    fn thaw(&self) -> Result<()> {
+        let freezer = self.freezer()?;
+        match self.journal.cgroup.frozen_above() {
+            None => freezer.thaw(),
+            Some(above) => Err(Error::new(Code::Cgroup, "unable to thaw").hint(format!(
+                "the cgroup {} above the container's is frozen: thaw that first",
+                above.display()
+            ))),
+        }
     }
 
     fn freezer(&self) -> Result<Box<dyn crate::cgroup::CgroupManager + '_>> {

@@ -32,7 +32,7 @@ use crate::sys::exec::Image;
 use crate::sys::process::{self, Born, Clone};
 
 /// How long the parent waits for a word of its child before it looks whether it shall, in milliseconds: most
-/// children are quicker, and it is asked once instead of before every word.
+/// children are quicker, and the kernel is told once instead of asked before every word.
 const LOOK_UP: i64 = 100;
 
 /// A child of the caller; it has reached [`Barrier::Ready`] when [`launch`] returns it.
@@ -65,6 +65,8 @@ pub struct Surroundings<'a> {
     pub cancel: Option<BorrowedFd<'a>>,
     /// Takes the listener of the child's seccomp filter to whoever serves it.
     pub listener: Option<GiveListener<'a>>,
+    /// Asked now and then while the child says nothing; its error ends the child.
+    pub silent: Option<WhileSilent<'a>>,
     /// How long the child may take in all; None: as long as it takes.
     pub patience: Option<Duration>,
 }
@@ -75,6 +77,9 @@ pub struct Meanwhile<'a> {
     pub cgroups: &'a dyn Fn() -> Result<Vec<OwnedFd>>,
     pub rest: &'a dyn Fn(&Launched) -> Result<()>,
 }
+
+/// Looks why a child says nothing.
+pub type WhileSilent<'a> = &'a dyn Fn(&Launched) -> Result<()>;
 
 /// Has systemd start a unit with a process that waits.
 pub type StartUnit<'a> = &'a dyn Fn(&Launched) -> Result<()>;
@@ -113,7 +118,7 @@ pub fn launch(
         SockFlag::SOCK_CLOEXEC,
     )
     .map_err(|errno| Error::call(Code::Process, "socketpair", errno))?;
-    if around.cancel.is_some() || around.patience.is_some() {
+    if around.cancel.is_some() || around.silent.is_some() || around.patience.is_some() {
         setsockopt(
             &ours,
             sockopt::ReceiveTimeout,

@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::devices::Moved;
-use super::{GiveListener, Launched, Meanwhile, RunHook, StartUnit, Surroundings};
+use super::{GiveListener, Launched, Meanwhile, RunHook, StartUnit, Surroundings, WhileSilent};
 use super::{actions, progress, reap, refusal};
 use crate::error::{Code, Error, Result};
 use crate::plan::{Plan, Planned, seccomp};
@@ -18,6 +18,9 @@ use crate::sys::{fd, process};
 
 /// How long a killed process may take to end before it is left to itself, in milliseconds.
 const LAST_BREATH: u16 = 200;
+
+/// How often a child that says nothing is looked after.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Serves one child; dropped early, it kills and reaps it.
 pub(super) struct Server<'a> {
@@ -33,6 +36,7 @@ pub(super) struct Server<'a> {
     start_unit: Option<StartUnit<'a>>,
     cancel: Option<BorrowedFd<'a>>,
     listener: Option<GiveListener<'a>>,
+    silent: Option<WhileSilent<'a>>,
     deadline: Option<Instant>,
 }
 
@@ -55,6 +59,7 @@ impl<'a> Server<'a> {
             start_unit: around.start_unit,
             cancel: around.cancel,
             listener: around.listener,
+            silent: around.silent,
             deadline: around.patience.map(|patience| Instant::now() + patience),
         }
     }
@@ -255,13 +260,22 @@ impl<'a> Server<'a> {
     /// Waits for the child, for the caller to give it up, or for the end of its time.
     fn wait_or_cancel(&mut self) -> Result<()> {
         let given_up = loop {
+            if let (Some(silent), Some(newborn)) = (self.silent, &self.newborn)
+                && let Err(refusal) = silent(newborn)
+            {
+                break refusal;
+            }
             let left = match self.deadline {
                 Some(deadline) => deadline.saturating_duration_since(Instant::now()),
                 None => Duration::MAX,
             };
-            let timeout = match self.deadline {
-                Some(_) => PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX),
-                None => PollTimeout::NONE,
+            let next = match self.silent {
+                Some(_) => left.min(LOOK_AGAIN),
+                None => left,
+            };
+            let timeout = match next {
+                Duration::MAX => PollTimeout::NONE,
+                next => PollTimeout::try_from(next).unwrap_or(PollTimeout::MAX),
             };
             let mut watched = [Some(self.channel.as_fd()), self.cancel]
                 .map(|fd| PollFd::new(fd.unwrap_or(self.channel.as_fd()), PollFlags::POLLIN));
