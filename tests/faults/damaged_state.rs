@@ -87,6 +87,58 @@ fn f04_a_damaged_journal_is_named_and_deleted_with_all_processes() {
 }
 
 #[test]
+fn f04_a_container_whose_journal_is_gone_is_deleted_with_all_processes() {
+    let stage = stage!();
+    let container = named(&stage);
+    let pids = pids(&container);
+    std::fs::remove_file(file(&stage, &container, "journal.json")).unwrap();
+    container.delete_force().ok();
+    assert!(stage.remains(&container.id).is_empty());
+    until("its processes have ended", || {
+        !pids.iter().any(|pid| lives(*pid))
+    });
+}
+
+#[test]
+fn f04_of_a_container_whose_journal_is_gone_nobody_is_killed_who_is_no_longer_its_own() {
+    let stage = stage!();
+    let container = stage.running();
+    container.ends_by(&["KILL"]);
+    std::fs::remove_file(file(&stage, &container, "journal.json")).unwrap();
+    // Somebody's whom no runtime knows.
+    let mut stranger = std::process::Command::new("/bin/sleep")
+        .arg("600")
+        .spawn()
+        .unwrap();
+    let procs = container.cgroup("pids").join("cgroup.procs");
+    std::fs::write(&procs, stranger.id().to_string()).unwrap();
+    container.delete_force().ok();
+    assert!(lives(stranger.id().cast_signed()));
+    stranger.kill().unwrap();
+    stranger.wait().unwrap();
+    // It is the stranger's.
+    for place in stage.remains(&container.id) {
+        std::fs::remove_dir(place).unwrap();
+    }
+}
+
+#[test]
+fn whatever_is_in_the_way_of_a_new_file_is_removed_and_nobody_waits_for_it() {
+    let stage = stage!();
+    let container = stage.running();
+    let new = file(&stage, &container, ".config.json.new");
+    let update = || container.call("update", &["--pids-limit", "64"]);
+    nix::unistd::mkfifo(&new, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    update().ok();
+    assert_eq!(container.limit("pids", "pids.max"), "64");
+    std::os::unix::fs::symlink("/etc/passwd", &new).unwrap();
+    update().ok();
+    std::fs::create_dir(&new).unwrap();
+    update().refuses(&["config.json", "is a directory"]);
+    container.delete_force().ok();
+}
+
+#[test]
 fn f04_a_container_of_which_only_the_config_can_be_read_is_deleted_with_all_processes() {
     let stage = stage!();
     let container = named(&stage);

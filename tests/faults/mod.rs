@@ -2,9 +2,11 @@
 //! do the same at the same time. After any of it nothing is left, and no stranger was harmed.
 
 mod damaged_state;
+mod frozen;
 #[cfg(target_arch = "x86_64")]
 mod injected;
 mod killed;
+mod locked;
 mod no_space;
 mod races;
 mod strangers;

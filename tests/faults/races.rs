@@ -259,6 +259,7 @@ fn an_update_waits_for_the_one_that_is_at_work() {
         command.stdin(Stdio::null());
         command
     };
+    let directory = stage.state_root().join(&container.id);
     let mut other = None;
     let memory = ["--memory", "67108864", "--memory-swap", "67108864"];
     let held = injector::inject(&update(&memory), &stage.runtime, &mut |call| {
@@ -268,7 +269,8 @@ fn an_update_waits_for_the_one_that_is_at_work() {
             let begin = || update(&["--pids-limit", "64"]).spawn().expect("an update");
             let mut begun = std::thread::scope(|it| it.spawn(begin).join()).expect("begun");
             until("the other update waits for the lock, or has ended", || {
-                waits_for_a_lock(begun.id()) || begun.try_wait().expect("waitid").is_some()
+                waits_for_a_lock(begun.id(), &directory)
+                    || begun.try_wait().expect("waitid").is_some()
             });
             other = Some(begun);
         }
@@ -276,22 +278,24 @@ fn an_update_waits_for_the_one_that_is_at_work() {
     });
     held.ok();
     assert_eq!(end(other.expect("a rename")), Some(0));
-    let kept = std::fs::read(stage.state_root().join(&container.id).join("config.json")).unwrap();
+    let kept = std::fs::read(directory.join("config.json")).unwrap();
     let kept: serde_json::Value = serde_json::from_slice(&kept).unwrap();
     let kept = &kept["linux"]["resources"];
     assert_eq!(kept["memory"]["limit"], 67108864, "{kept}");
     assert_eq!(kept["pids"]["limit"], 64, "{kept}");
 }
 
-/// proc_locks(5): those who wait have an arrow.
+/// It has the container's directory open, and sleeps between two tries.
 #[cfg(target_arch = "x86_64")]
-fn waits_for_a_lock(pid: u32) -> bool {
-    let (locks, pid) = (
-        std::fs::read_to_string("/proc/locks").unwrap(),
-        pid.to_string(),
-    );
-    locks.lines().any(|lock| {
-        let mut words = lock.split_whitespace();
-        words.nth(1) == Some("->") && words.nth(3) == Some(&*pid)
-    })
+fn waits_for_a_lock(pid: u32, directory: &std::path::Path) -> bool {
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd"));
+    let mut open = open.into_iter().flatten().flatten();
+    let is_open = open.any(|fd| std::fs::read_link(fd.path()).is_ok_and(|to| to == directory));
+    let call = std::fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
+    let sleeps =
+        [nix::libc::SYS_nanosleep, nix::libc::SYS_clock_nanosleep].map(|it| it.to_string());
+    is_open
+        && sleeps
+            .iter()
+            .any(|number| call.split(' ').next() == Some(number))
 }

@@ -10,7 +10,7 @@ use nix::sys::stat::fstat;
 use super::identity::wait_end;
 use super::options::CgroupDriver;
 use super::state::{Journal, Record, Status};
-use super::store::{CONFIG, Hold, JOURNAL, STATE, StateDir, is_unread};
+use super::store::{CONFIG, Hold, JOURNAL, STATE, StateDir, is_scarce, is_unread};
 use super::told::Told;
 use super::{Container, ContainerId, Runtime};
 use crate::cgroup::{CgroupPlan, CgroupRequest, ask_systemd};
@@ -41,28 +41,44 @@ impl Runtime {
 
     fn delete_by_force(&self, id: &ContainerId) -> Result<()> {
         // Before the lock: a start that holds it may be waiting for this very process.
-        if let Ok(container) = self.open(id) {
+        let found = self.open(id).ok();
+        if let Some(container) = &found {
             container.kill_init()?;
         }
-        let mut state_dir = match StateDir::open(&self.root, id, Hold::Lock) {
+        let half = found.filter(|container| container.record.is_none());
+        let left_in = half.as_ref().map(|container| &container.journal.cgroup);
+        let opened = StateDir::open(&self.root, id, Hold::Nothing);
+        let locked = opened.and_then(|it| it.lock_to_remove(left_in).map(|()| it));
+        let mut state_dir = match locked {
             Err(error) if error.code() == Code::NotFound => return Ok(()),
             result => result?,
         };
         // Either file may be damaged; each is of use without the other.
-        let journal = match usable(state_dir.load::<Journal>(JOURNAL))? {
-            // None: nothing was made, or all of it is gone.
-            Some(journal) => journal,
-            None => {
-                let cgroup = usable(cgroup_of_config(&state_dir, id))?.unwrap_or_default();
-                self.remove_cgroups(id, &cgroup)?;
+        let journal = usable(state_dir.load::<Journal>(JOURNAL))?;
+        let record = usable(state_dir.load::<Record>(STATE))?.flatten();
+        let journal = match (journal, &record) {
+            (Some(Some(journal)), _) => Some(journal),
+            (None, _) => {
+                self.remove_cgroups(id, &cgroup_of_config(&state_dir, id)?)?;
                 None
             }
+            // All of it is gone, as a delete leaves it that was killed; or only the journal is.
+            (Some(None), Some(record)) => {
+                let cgroup = cgroup_of_config(&state_dir, id)?;
+                match has_init(&cgroup, record)? {
+                    true => self.remove_cgroups(id, &cgroup)?,
+                    // Whoever is in it may be a stranger by now.
+                    false => drop(cgroup.remove_empty()?),
+                }
+                None
+            }
+            // Nothing was made.
+            (Some(None), None) => None,
         };
         if let Some(journal) = &journal {
             self.remove_cgroups(id, &journal.cgroup)?;
             journal.remove_rdt()?;
         }
-        let record = usable(state_dir.load::<Record>(STATE))?.flatten();
         if let Some(record) = &record {
             // In none of its cgroups any more: they are removed.
             end(record, None)?;
@@ -196,6 +212,12 @@ fn end(record: &Record, cgroup: Option<&CgroupPlan>) -> Result<()> {
     let tail = format!("process {init} did not end within 10 s of SIGKILL");
     // The first process of a pid namespace outlives the others of it.
     let other = cgroup.and_then(|cgroup| cgroup.other_than(init));
+    if let Some(above) = cgroup.and_then(CgroupPlan::frozen_above) {
+        return Err(Error::new(Code::Deadline, tail).hint(format!(
+            "the cgroup {} above the container's is frozen: thaw it, and delete again",
+            above.display()
+        )));
+    }
     let kept = match other {
         Some(other) => format!("process {other}, which it waits for,"),
         None => "it".to_owned(),
@@ -218,8 +240,20 @@ fn kill(pidfd: &OwnedFd) -> Result<()> {
 /// It could not be read, now or by this caller: what it says may be of a container that lives.
 fn usable<T>(loaded: Result<T>) -> Result<Option<T>> {
     match loaded {
-        Ok(value) => Ok(Some(value)),
         Err(error) if is_unread(&error) => Err(error),
+        loaded => understood(loaded),
+    }
+}
+
+/// What a file that was read says, asked of the machine: whoever else refuses something, systemd's bus for one,
+/// says nothing of the container.
+///
+/// # Errors
+/// This process lacks something, for now.
+fn understood<T>(asked: Result<T>) -> Result<Option<T>> {
+    match asked {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if is_scarce(&error) => Err(error),
         Err(error) => {
             tracing::warn!("{error}");
             Ok(None)
@@ -227,12 +261,21 @@ fn usable<T>(loaded: Result<T>) -> Result<Option<T>> {
     }
 }
 
-/// The cgroups that the frozen configuration asks for: what a damaged journal has said.
+/// Whether the first process lives, and in these.
+fn has_init(cgroup: &CgroupPlan, record: &Record) -> Result<bool> {
+    let lives = record.init.open()?.is_some();
+    Ok(lives && cgroup.manager().processes()?.contains(&record.init.pid))
+}
+
+/// The cgroups that the frozen configuration asks for: what a journal has said that is damaged or gone.
 fn cgroup_of_config(state_dir: &StateDir, id: &ContainerId) -> Result<CgroupPlan> {
-    let Some(bytes) = state_dir.read(CONFIG)? else {
-        return Ok(CgroupPlan::default());
-    };
-    let spec = Spec::parse(String::from_utf8_lossy(&bytes).into_owned())?;
+    let config = usable(state_dir.read(CONFIG))?.flatten();
+    let asked = config.map(|it| understood(asked_cgroup(&it, id)));
+    Ok(asked.transpose()?.flatten().unwrap_or_default())
+}
+
+fn asked_cgroup(bytes: &[u8], id: &ContainerId) -> Result<CgroupPlan> {
+    let spec = Spec::parse(String::from_utf8_lossy(bytes).into_owned())?;
     let linux = spec.config.linux().as_ref();
     let host = Host::probe()?;
     let path = linux.and_then(|linux| linux.cgroups_path().as_deref());
@@ -261,4 +304,24 @@ fn cgroup_of_config(state_dir: &StateDir, id: &ContainerId) -> Result<CgroupPlan
         },
     )?;
     Ok(plan)
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::errno::Errno;
+
+    use super::*;
+
+    /// A bus that refuses would otherwise make a damaged container one that nobody can remove.
+    #[test]
+    fn only_what_reading_the_state_and_want_say_keeps_a_damaged_container() {
+        let refused = |errno| Err::<(), Error>(Error::call(Code::Io, "connect", errno));
+        for errno in [Errno::EACCES, Errno::EPERM, Errno::EIO, Errno::ENOENT] {
+            assert_eq!(understood(refused(errno)), Ok(None), "{errno}");
+        }
+        for errno in [Errno::EACCES, Errno::EPERM, Errno::EIO, Errno::EMFILE] {
+            assert!(usable(refused(errno)).is_err(), "{errno}");
+        }
+        assert!(understood(refused(Errno::EMFILE)).is_err());
+    }
 }

@@ -21,6 +21,7 @@ mod join;
 mod kill;
 mod ledger;
 mod list;
+mod lock;
 mod mountinfo;
 mod mounts;
 mod notify;

@@ -19,12 +19,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::id::ContainerId;
+use super::lock;
 use super::occupants;
+use crate::cgroup::CgroupPlan;
 use crate::error::{Code, Error, Result};
 use crate::overlay;
 use crate::plan::IdMaps;
 use crate::report::Refused;
-use crate::sys::fd::{lock, try_lock, unlock};
+use crate::sys::fd::{try_lock, unlock};
 use crate::tree;
 
 /// The version of what is in the state files. A field that is added gets a default for files
@@ -149,31 +151,39 @@ impl StateDir {
             Hold::Lock => state_dir.lock()?,
             Hold::LockIfFree => match try_lock(state_dir.directory.as_fd()) {
                 Err(Errno::EWOULDBLOCK) => return Err(exists()),
-                locked => state_dir.locked(locked)?,
+                Err(errno) => {
+                    return Err(Error::call(Code::Io, "flock", errno).path(&state_dir.path));
+                }
+                Ok(()) => state_dir.is_linked()?,
             },
         }
         Ok(state_dir)
     }
 
-    /// Takes the lock.
+    /// Takes the lock; see [`lock::take`].
     ///
     /// # Errors
     /// [`Code::NotFound`], `container does not exist`: it was removed meanwhile.
     pub fn lock(&self) -> Result<()> {
-        self.locked(lock(self.directory.as_fd()))
+        self.lock_linked()?;
+        self.is_linked()
+    }
+
+    /// The same, to remove a container that has not come to be: whom its create has left in these cgroups is in
+    /// nobody's way.
+    pub fn lock_to_remove(&self, left_in: Option<&CgroupPlan>) -> Result<()> {
+        lock::take(self.directory.as_fd(), &self.path, left_in)?;
+        self.is_linked()
     }
 
     /// The same, without a look whether it was removed: for whoever looks for one of its files.
     pub fn lock_linked(&self) -> Result<()> {
-        let locked = lock(self.directory.as_fd());
-        locked.map_err(|errno| Error::call(Code::Io, "flock", errno).path(&self.path))
+        lock::take(self.directory.as_fd(), &self.path, None)
     }
 
-    fn locked(&self, result: nix::Result<()>) -> Result<()> {
-        let refused = |call| move |errno| Error::call(Code::Io, call, errno);
-        result.map_err(|errno| refused("flock")(errno).path(&self.path))?;
+    fn is_linked(&self) -> Result<()> {
         let stat = fstat(self.directory.as_fd())
-            .map_err(|errno| refused("fstat")(errno).path(&self.path))?;
+            .map_err(|errno| Error::call(Code::Io, "fstat", errno).path(&self.path))?;
         match stat.st_nlink {
             0 => Err(missing()),
             _ => Ok(()),
@@ -286,18 +296,19 @@ impl StateDir {
 
     fn write_to(&self, new: &str, name: &str, bytes: &[u8]) -> Result<File> {
         let refused = |call, errno| Error::call(Code::Io, call, errno).path(self.path.join(name));
-        let flags = OFlag::O_WRONLY
-            | OFlag::O_CREAT
-            | OFlag::O_TRUNC
-            | OFlag::O_NOFOLLOW
-            | OFlag::O_CLOEXEC;
-        let file = openat(
-            self.directory.as_fd(),
-            new,
-            flags,
-            Mode::from_bits_truncate(0o600),
-        )
-        .map_err(|errno| refused("open", errno))?;
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+        let mode = Mode::from_bits_truncate(0o600);
+        let make = || openat(self.directory.as_fd(), new, flags, mode);
+        let made = match make() {
+            // Of a write that was cut short, or anything else: a fifo would wait for its reader.
+            Err(Errno::EEXIST) => {
+                unlinkat(self.directory.as_fd(), new, UnlinkatFlags::NoRemoveDir)
+                    .map_err(|errno| refused("unlink", errno))?;
+                make()
+            }
+            made => made,
+        };
+        let file = made.map_err(|errno| refused("open", errno))?;
         let mut file = File::from(file);
         let written = file
             .write_all(bytes)
@@ -438,19 +449,14 @@ fn make_root(root: &Path) -> Result<()> {
 
 /// Whether a file could not be read, now or by this caller, which says nothing about what is in it.
 pub fn is_unread(error: &Error) -> bool {
-    let errno = error.os_error();
-    errno.is_some_and(|errno| {
-        matches!(
-            errno,
-            Errno::EMFILE
-                | Errno::ENFILE
-                | Errno::ENOMEM
-                | Errno::EIO
-                | Errno::EACCES
-                | Errno::EPERM
-                | Errno::EAGAIN
-        )
-    })
+    let refused = [Errno::EIO, Errno::EACCES, Errno::EPERM];
+    is_scarce(error) || error.os_error().is_some_and(|it| refused.contains(&it))
+}
+
+/// Whether this process lacked something that it may have again.
+pub fn is_scarce(error: &Error) -> bool {
+    let lacks = [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM, Errno::EAGAIN];
+    error.os_error().is_some_and(|it| lacks.contains(&it))
 }
 
 /// runc's words for a container that is not there.
