@@ -1,8 +1,11 @@
 //! Promise: `update` changes what it is asked to change and nothing else, all of it or none, keeps it, and
 //! takes what engines write.
 
+use nix::errno::Errno;
+use nix::libc::SYS_write;
 use serde_json::{Value, json};
 
+use crate::harness::injector::{self, Call};
 use crate::harness::{Container, Outcome, Stage, View, machine};
 use crate::{skip, stage};
 
@@ -233,6 +236,37 @@ fn memory_above_the_limit_of_both_says_to_change_both() {
         .call("update", &["--memory", "256m"])
         .refuses(&["/memory/limit", "limited to 134217728: change both"]);
     assert_eq!(memory(&container), (64 << 20).to_string());
+}
+
+/// Neither the second of two limits nor the first one's old value can be written.
+#[test]
+fn a_limit_that_does_not_get_its_old_value_back_is_named() {
+    limited!(stage, container);
+    let mut command = stage.capsid();
+    let flags = ["--memory-reservation=32M", "--pids-limit=77"];
+    command.arg("update").args(flags).arg(&container.id);
+    let mut writes = 0;
+    let mut second_and_on = |call: Call| {
+        writes += usize::from(call.number == SYS_write);
+        // All settings, then each alone, then the first once more; what is written after is the log.
+        let fails = call.number == SYS_write && [2, 3, 4, 6].contains(&writes);
+        fails.then_some(Errno::EIO)
+    };
+    let outcome = injector::inject(&command, &stage.runtime, &mut second_and_on);
+    assert_eq!(outcome.code, 1, "{outcome}");
+    let told = "a limit did not get its old value back";
+    let reservation = match stage.view.is_v2() {
+        true => "memory.low",
+        false => "memory.soft_limit_in_bytes",
+    };
+    let warning = outcome.stderr.lines().find(|line| line.contains(told));
+    let named = warning.is_some_and(|line| line.contains(reservation));
+    assert!(named && outcome.stderr.contains("pids.max"), "{outcome}");
+    assert_eq!(processes(&container), "50");
+    assert_eq!(
+        container.limit("memory", reservation),
+        (32 << 20).to_string()
+    );
 }
 
 #[test]

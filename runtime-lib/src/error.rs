@@ -548,11 +548,13 @@ mod tests {
             (Errno::ENFILE, "pidfd_open", "fs.file-max"),
             (Errno::EFBIG, "write", "ulimit -f"),
             (Errno::ENOSPC, "mkdir", "df -i"),
+            (Errno::ENOSPC, "inotify_add_watch", "max_user_watches"),
             (Errno::ENOSPC, "move_mount", "fs.mount-max"),
             (Errno::EDQUOT, "write", "quota(1)"),
             (Errno::EDQUOT, "keyctl", "maxkeys"),
             (Errno::EAGAIN, "clone3", "ulimit -u"),
-            (Errno::ENOMEM, "mmap", "memory has run out"),
+            (Errno::ENOMEM, "setns", "the pid namespace's first process"),
+            (Errno::ENOMEM, "mmap", "the limit of the caller's cgroup"),
         ] {
             let error = Error::call(Code::Io, call, errno);
             let line = error.to_string();

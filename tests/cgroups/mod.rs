@@ -4,7 +4,7 @@
 mod inside;
 mod taken;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::machine::Cgroups;
 use crate::harness::{Bundle, Container, Outcome, Stage, View, machine};
@@ -166,23 +166,25 @@ fn f18_cgroups_that_the_container_made_are_removed_with_their_processes() {
     }
 }
 
+/// A limit that this machine's cgroup2 has a controller for, and that one.
+fn limit_of_cgroup2() -> Option<(&'static str, Value)> {
+    if machine::cgroups() == Cgroups::V2 {
+        return Some(("pids", json!({"pids": {"limit": 50}})));
+    }
+    let mut sizes = std::fs::read_dir("/sys/kernel/mm/hugepages").ok()?;
+    sizes.next()?.ok()?;
+    let limits = json!([{"pageSize": "2MB", "limit": 0}]);
+    Some(("hugetlb", json!({"hugepageLimits": limits})))
+}
+
 #[test]
 fn the_state_says_which_controllers_create_has_enabled() {
     let stage = stage!(View::V2);
     let outer = stage.id();
     let mut bundle = stage.bundle();
     let path = format!("{}/box/inner", Stage::cgroups_path(&outer));
-    // What this machine's cgroup2 has.
-    let (controller, resources) = match machine::cgroups() {
-        Cgroups::V2 => ("pids", json!({"pids": {"limit": 50}})),
-        _ => {
-            let size = std::fs::read_dir("/sys/kernel/mm/hugepages").ok();
-            if size.is_none_or(|mut sizes| sizes.next().is_none()) {
-                skip!("no huge pages, and no other controller of cgroup v2");
-            }
-            let limits = json!([{"pageSize": "2MB", "limit": 0}]);
-            ("hugetlb", json!({"hugepageLimits": limits}))
-        }
+    let Some((controller, resources)) = limit_of_cgroup2() else {
+        skip!("no huge pages, and no other controller of cgroup v2");
     };
     bundle
         .sleeps()
@@ -214,6 +216,43 @@ fn the_state_says_which_controllers_create_has_enabled() {
     second.delete_force().ok();
     for place in stage.remains(&outer) {
         std::fs::remove_dir(place.join("box")).unwrap();
+        std::fs::remove_dir(place).unwrap();
+    }
+}
+
+#[test]
+fn the_state_says_which_controllers_update_has_enabled() {
+    let stage = stage!(View::V2);
+    let outer = stage.id();
+    let mut bundle = stage.bundle();
+    let top = format!("/sys/fs/cgroup{}", Stage::cgroups_path(&outer));
+    let Some((controller, resources)) = limit_of_cgroup2() else {
+        skip!("no huge pages, and no other controller of cgroup v2");
+    };
+    bundle
+        .sleeps()
+        .set(
+            "/linux/cgroupsPath",
+            json!(format!("{}/inner", Stage::cgroups_path(&outer))),
+        )
+        .remove("/linux/resources");
+    let container = stage.create(&bundle);
+    let enabled = || container.state()["x-capsid"]["subtreeControl"].clone();
+    assert_eq!(enabled(), Value::Null);
+    let update = |resources: &Value| {
+        let script = "printf %s \"$2\" | $capsid update -r - $1";
+        stage.shell(script, &[&container.id, &resources.to_string()])
+    };
+    // One that is refused has enabled what it needs before, and nobody takes that back.
+    let mut refused = resources.clone();
+    refused["unified"] = json!({"cgroup.max.depth": "none"});
+    update(&refused).refuses(&["cgroup.max.depth"]);
+    assert_eq!(enabled(), json!({&top: [controller]}));
+    // What is enabled already is not said twice.
+    update(&resources).ok();
+    assert_eq!(enabled(), json!({&top: [controller]}));
+    container.delete_force().ok();
+    for place in stage.remains(&outer) {
         std::fs::remove_dir(place).unwrap();
     }
 }

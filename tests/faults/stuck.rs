@@ -295,7 +295,8 @@ fn f19_a_delete_that_is_blocked_names_the_process_and_a_later_one_finishes() {
         container.delete_force().ok();
     } else {
         let outcome = container.delete_force();
-        let named = format!("process {pid}");
+        // It is init that is waited for first.
+        let named = format!("process {pid} did not end within 10 s of SIGKILL");
         outcome.refuses(&["delete", &named]);
     }
     std::fs::write(around.join(file), thaw).unwrap();

@@ -11,8 +11,8 @@ const NOTES: &str = "\
 Prints one JSON object with the keys ociVersion, id, pid (0 when stopped), status (creating,
 created, running, paused or stopped), bundle, rootfs, created, annotations and owner. x-capsid is
 there for a container that ran out of memory, for settings that do not act as they were written, and
-for controllers that create has enabled in the cgroup.subtree_control of a cgroup above the
-container's, which stay.
+for controllers that create or update has enabled in the cgroup.subtree_control of a cgroup above
+the container's, which stay.
 
 Example:
   capsid state web";

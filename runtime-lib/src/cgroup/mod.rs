@@ -85,7 +85,7 @@ pub trait CgroupManager {
     /// it has removed what it made itself.
     fn finish(&self, limits: &Limits) -> Result<()>;
 
-    /// What the making of the cgroups has enabled above them, so far.
+    /// What the making of the cgroups, or new limits for them, have enabled above them, so far.
     fn enabled(&self) -> Enabled {
         Enabled::new()
     }

@@ -235,6 +235,13 @@ fn value_before(name: &str, value: &str, now: &str) -> String {
     if name == "memory.oom_control" {
         return i32::from(never_kills(now)).to_string();
     }
+    if name == "cgroup.subtree_control" {
+        return value
+            .split_whitespace()
+            .map(|word| switched_before(word, now))
+            .collect::<Vec<_>>()
+            .join(" ");
+    }
     // Of a file with a line for each device, one line was written.
     if let Some((key, _)) = value.split_once(' ') {
         let line = now.lines().find(|line| line.split(' ').next() == Some(key));
@@ -247,6 +254,16 @@ fn value_before(name: &str, value: &str, now: &str) -> String {
         };
     }
     whole(now)
+}
+
+/// What takes back `+controller` or `-controller`, where those that `now` names are on.
+fn switched_before(word: &str, now: &str) -> String {
+    let controller = word.trim_start_matches(['+', '-']);
+    let sign = match now.split_whitespace().any(|on| on == controller) {
+        true => '+',
+        false => '-',
+    };
+    format!("{sign}{controller}")
 }
 
 /// An empty write is none: to empty a file takes a line break.
@@ -307,6 +324,13 @@ mod tests {
                 "oom_kill_disable 0\nunder_oom 0\noom_kill 0\n",
                 "0",
             ),
+            (
+                "cgroup.subtree_control",
+                "+pids -cpu",
+                "cpu io\n",
+                "-pids +cpu",
+            ),
+            ("cgroup.subtree_control", "+io", "cpu io\n", "+io"),
             (
                 "memory.oom_control",
                 "0",

@@ -92,7 +92,8 @@ pub struct More {
     /// Settings of its configuration that do not act as they were written.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notices: Vec<Notice>,
-    /// The controllers that create has enabled in the cgroup.subtree_control of these directories.
+    /// The controllers that create and update have enabled in the cgroup.subtree_control of these
+    /// directories.
     /// They stay when the container is deleted.
     #[serde(skip_serializing_if = "Enabled::is_empty")]
     pub subtree_control: Enabled,
@@ -145,7 +146,7 @@ pub struct Record {
     /// What the log was told of settings that do not act as they were written.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notices: Vec<Notice>,
-    /// What create has enabled above the container's cgroup.
+    /// What create and update have enabled above the container's cgroup.
     #[serde(default, skip_serializing_if = "Enabled::is_empty")]
     pub subtree_control: Enabled,
 }

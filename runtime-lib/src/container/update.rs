@@ -4,8 +4,9 @@ use serde_json::Value;
 
 use super::Container;
 use super::state::Status;
-use super::store::{CONFIG, JOURNAL};
+use super::store::{CONFIG, JOURNAL, STATE};
 use crate::Notice;
+use crate::cgroup::Enabled;
 use crate::error::{Code, Error, Result};
 use crate::rdt;
 use crate::spec::Resources;
@@ -65,8 +66,14 @@ impl Container {
         update.rdt.merge_into(&mut config);
 
         let manager = cgroup.manager();
-        change.make(&*manager)?;
-        let before = self.change_rdt(&update.rdt);
+        let made = change.make(&*manager);
+        // Also of a change that was refused: what it has enabled stays.
+        let remembered = self.remember(manager.enabled());
+        if let (Err(_), Err(error)) = (&made, &remembered) {
+            tracing::warn!("the state does not say which controllers are enabled now: {error}");
+        }
+        made?;
+        let before = remembered.and_then(|()| self.change_rdt(&update.rdt));
         let frozen = before.and_then(|before| {
             let frozen = self.freeze_config(&config);
             if let (Err(_), Some(group), Some(before)) = (&frozen, &self.journal.rdt, before) {
@@ -76,6 +83,20 @@ impl Container {
         });
         frozen.inspect_err(|_| change.take_back(&*manager))?;
         Ok(notices)
+    }
+
+    /// Adds to the state which controllers are enabled above the container's cgroup.
+    fn remember(&mut self, enabled: Enabled) -> Result<()> {
+        let Some(record) = self.record.as_mut().filter(|_| !enabled.is_empty()) else {
+            return Ok(());
+        };
+        for (place, controllers) in enabled {
+            let known = record.subtree_control.entry(place).or_default();
+            known.extend(controllers);
+            known.sort_unstable();
+            known.dedup();
+        }
+        self.state_dir.record(STATE, record).map(drop)
     }
 
     /// Gives the container's resctrl group other schemata. Where it has no group, it gets one.

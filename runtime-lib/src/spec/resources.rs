@@ -250,6 +250,15 @@ mod tests {
         });
         assert_eq!(*asked.asked(), expected);
         assert!(asked.notices().is_empty());
+        for pointer in ZERO_LEAVES {
+            let (object, member) = pointer.trim_start_matches('/').split_once('/').unwrap();
+            let nothing = match member {
+                "cpus" | "mems" => json!(""),
+                _ => json!(0),
+            };
+            let asked = Resources::new(json!({object: {member: nothing}})).unwrap();
+            assert_eq!(*asked.asked(), json!({object: {}}), "{pointer}");
+        }
     }
 
     #[test]

@@ -186,7 +186,9 @@ impl CgroupManager for Systemd<'_> {
     }
 
     fn enabled(&self) -> Enabled {
-        self.enabled.borrow().clone()
+        let mut enabled = self.enabled.borrow().clone();
+        enabled.extend(self.directories.enabled());
+        enabled
     }
 
     fn admit(&self) -> Result<()> {
