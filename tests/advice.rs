@@ -270,6 +270,14 @@ fn words_that_are_wrong_are_told_the_right_ones() {
             ["it is from 10 to 1000: ", "invalid weight: 5"],
         ),
         (
+            "/linux/resources/memory",
+            json!({"limit": "64M"}),
+            [
+                "it is a number of bytes, without quotes: 64M is 67108864: ",
+                "invalid type: string \"64M\", expected a whole number",
+            ],
+        ),
+        (
             "/linux/resources/cpu",
             json!({"idle": 7}),
             ["it is 0 or 1: ", "invalid value: 7"],

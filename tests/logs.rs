@@ -103,7 +103,7 @@ fn debug_logs_go_to_the_log_and_the_program_runs_the_same() {
 }
 
 #[test]
-fn debug_logs_are_on_stderr_without_a_log_and_each_names_its_place() {
+fn debug_logs_are_on_stderr_without_a_log_and_say_step_object_and_time() {
     let stage = stage!();
     let mut bundle = stage.bundle();
     bundle.sh("echo out");
@@ -120,13 +120,23 @@ fn debug_logs_are_on_stderr_without_a_log_and_each_names_its_place() {
                         record["level"] == "debug" && record["msg"].is_string(),
                         "{line}"
                     );
-                    assert!(record["file"].as_str().unwrap().contains(".rs:"), "{line}");
+                    assert!(record["after"].as_str().unwrap().ends_with("ms"), "{line}");
                 }
                 Err(_) => assert!(
-                    form == "text" && line.contains(" level=debug msg=") && line.contains(".rs:"),
+                    form == "text"
+                        && line.contains(" level=debug msg=")
+                        && line.contains(" after="),
                     "{line}"
                 ),
             }
+            assert!(!line.contains(".rs:"), "{line}");
+        }
+        let mount = match form {
+            "json" => ": mount proc on /proc\",",
+            _ => ": mount proc on /proc\" pointer=/mounts/0 after=",
+        };
+        for word in ["step 1 of ", mount, "is at its steps", "has done them"] {
+            assert!(outcome.stderr.contains(word), "{word}: {outcome}");
         }
     }
 }

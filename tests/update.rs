@@ -451,7 +451,7 @@ fn a_container_without_a_cgroup_can_not_be_limited() {
     let container = stage.without_cgroup();
     container.call("update", &["--pids-limit", "40"]).refuses(&[
         "/pids/limit",
-        "only a cgroup can be limited",
+        "only a cgroup can be limited: delete it and create it with this limit in its config.json",
         "cgroup not exist",
     ]);
     container.call("update", &[]).ok();

@@ -383,6 +383,21 @@ fn an_error_names_the_verb_and_the_container() {
     ] {
         stage.call(words).refuses(&[line]);
     }
+    let stage = stage!();
+    let container = stage.running();
+    container.exec_with(&["--cwd", "/nope"], &["id"]).fails_with(
+        255,
+        &["(/process/cwd): --cwd names a directory of the container: no such file or directory"],
+    );
+    let bundle = stage.bundle();
+    let pid_file = ["--pid-file", "/no/such/pid"];
+    stage.run_with(&bundle, &pid_file).refuses(&[
+        "write the pid file /no/such/pid: --pid-file makes the file, in a directory that exists: ",
+    ]);
+    let config = ["--config", "/tmp"];
+    stage
+        .run_with(&bundle, &config)
+        .refuses(&["/tmp: it is named by --config: not a regular file"]);
     let mut command = stage.bare();
     command.args(["--root", "/no/such", "list"]);
     Outcome::of(&mut command).refuses(&[
@@ -418,7 +433,7 @@ fn what_can_be_done_instead_is_told() {
     command.current_dir(&folder);
     let outcome = Outcome::of(command.args(["run", "--bundle", "nope", "web"]));
     let line = format!(
-        "run web: open the bundle nope: {}/nope: --bundle names a directory with a config.json: \
+        "run web: open the bundle nope: {}/nope: a bundle is a directory with a config.json: \
          no such file or directory",
         folder.display()
     );

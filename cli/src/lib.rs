@@ -14,7 +14,6 @@ mod log;
 mod notify;
 mod output;
 mod signal_names;
-mod size;
 mod switches;
 mod terminal;
 mod usage;

@@ -47,7 +47,7 @@ fn error(problem: &clap::Error, typed: Option<&str>, words: &[OsString]) -> Erro
         ErrorKind::InvalidUtf8 => not_text(words),
         _ => first_paragraph(&text),
     };
-    let verb = match is_about_a_global_option(problem) {
+    let verb = match is_about_a_global_option(problem) || comes_first(problem, typed, words) {
         true => None,
         false => verb(typed, words),
     };
@@ -86,6 +86,48 @@ fn is_about_a_global_option(problem: &clap::Error) -> bool {
     };
     let name = option.split([' ', '=', '[']).next().unwrap_or(option);
     problem.kind() != ErrorKind::UnknownArgument && global(name).is_some()
+}
+
+/// Whether the argument that nobody knows stands before the verb.
+fn comes_first(problem: &clap::Error, typed: Option<&str>, words: &[OsString]) -> bool {
+    let Some(ContextValue::String(name)) = problem.get(ContextKind::InvalidArg) else {
+        return false;
+    };
+    let place = |wanted: &str| words.iter().position(|word| word == wanted);
+    let verb = typed.and_then(place);
+    problem.kind() == ErrorKind::UnknownArgument
+        && place(name).is_some_and(|place| verb.is_none_or(|verb| place < verb))
+}
+
+/// The verb that knows an option which stands before it.
+fn verb_of(name: &str, words: &[OsString]) -> Option<String> {
+    let is_it = |word: &OsString| {
+        let word = word.to_string_lossy();
+        word.split('=').next() == Some(name)
+    };
+    let mut command = CommandLine::command();
+    command.build();
+    let place = words.iter().position(is_it)?;
+    let (before, after) = words.split_at_checked(place)?;
+    if before
+        .iter()
+        .any(|word| command.find_subcommand(word).is_some())
+    {
+        return None;
+    }
+    let verb = after
+        .iter()
+        .find_map(|word| command.find_subcommand(word))?;
+    let knows = |option: &Arg| {
+        option
+            .get_long()
+            .is_some_and(|long| name.strip_prefix("--") == Some(long))
+            || option
+                .get_short()
+                .is_some_and(|short| name == format!("-{short}"))
+    };
+    let known = verb.get_arguments().any(knows);
+    known.then(|| verb.get_name().to_owned())
 }
 
 fn is_verb(word: &str) -> bool {
@@ -142,8 +184,10 @@ fn tip(problem: &clap::Error, verb: Option<&str>, words: &[OsString]) -> Option<
     if let Some(option) = option_with_the_verb(verb, words) {
         return Some(option);
     }
-    if problem.kind() == ErrorKind::InvalidSubcommand {
-        return other_verb(verb?).map(str::to_owned);
+    match problem.kind() {
+        ErrorKind::InvalidSubcommand => return other_verb(verb?).map(str::to_owned),
+        ErrorKind::TooManyValues => return Some("a switch takes true or false".to_owned()),
+        _ => {}
     }
     let Some(ContextValue::String(word)) = problem.get(ContextKind::InvalidArg) else {
         return None;
@@ -161,6 +205,14 @@ fn tip(problem: &clap::Error, verb: Option<&str>, words: &[OsString]) -> Option<
         return Some(format!(
             "{name} stands before the verb: capsid {name}{value} VERB"
         ));
+    }
+    if let Some(verb) = verb_of(name, words) {
+        return Some(format!(
+            "{name} stands after the verb: capsid {verb} {name}"
+        ));
+    }
+    if name == "-V" {
+        return Some("capsid --version, or -v, prints the version".to_owned());
     }
     if !name.starts_with('-') && words.iter().any(|word| word == "--lxcfs") {
         return Some("a directory follows --lxcfs with a =: --lxcfs=DIR".to_owned());
@@ -258,7 +310,7 @@ fn habit(name: &str, verb: &str) -> Option<&'static str> {
             "a signal comes after the id, without a dash: capsid kill ID KILL, or capsid kill ID 9"
         }
         ("run" | "create" | "exec", "-i" | "--interactive") => {
-            "standard input is always connected: leave it out"
+            "standard input is always connected: leave -i out"
         }
         ("run", "--rm") => "run deletes the container when its process ends; --keep leaves it",
         ("run" | "create", "--name") => "the id is an argument: capsid run --bundle DIR ID",
@@ -274,6 +326,23 @@ fn habit(name: &str, verb: &str) -> Option<&'static str> {
         ("run" | "create", "-v" | "--volume" | "--mount") => {
             "mounts are in config.json: /mounts of the bundle; mounts add makes one later"
         }
+        ("run" | "create", "-w" | "--workdir" | "--cwd") => {
+            "the working directory is in config.json: /process/cwd of the bundle"
+        }
+        ("run" | "create", "-p" | "--publish" | "--net" | "--network") => {
+            "namespaces are in config.json: /linux/namespaces of the bundle; a network in one is \
+             its maker's business"
+        }
+        ("run" | "create", "--privileged" | "--cap-add" | "--cap-drop") => {
+            "capabilities are in config.json: /process/capabilities of the bundle"
+        }
+        ("run" | "create", "--read-only") => {
+            "whether the root can be written is in config.json: /root/readonly of the bundle"
+        }
+        ("exec", "-w" | "--workdir") => "the working directory is --cwd",
+        ("list", "-a" | "--all") => "every container is listed, whatever its status",
+        ("list", name) if !name.starts_with('-') => "capsid state ID prints one container",
+        ("state" | "features", "-f" | "--format" | "--json") => "it always prints JSON",
         ("update", "--cpus") => {
             "processors are a share of each period: --cpu-quota 200000 --cpu-period 100000 are two"
         }
@@ -314,6 +383,21 @@ mod tests {
             ("capsid kill -KILL web", "capsid kill ID KILL"),
             ("capsid kill --signal 9 web", "after the id"),
             ("capsid run -it web", "standard input"),
+            (
+                "capsid --bundle b run web",
+                "--bundle stands after the verb: capsid run --bundle",
+            ),
+            (
+                "capsid -b b run web",
+                "-b stands after the verb: capsid run -b",
+            ),
+            ("capsid --force delete web", "capsid delete --force"),
+            ("capsid --format=json list", "capsid list --format"),
+            ("capsid run --detach=maybe web", "true or false"),
+            ("capsid -V", "capsid --version"),
+            ("capsid run --net host web", "/linux/namespaces"),
+            ("capsid list web", "capsid state ID"),
+            ("capsid state --format json web", "always prints JSON"),
             ("capsid run --rm web", "--keep"),
             ("capsid create -d web", "run --detach"),
             ("capsid update --cpus 2 web", "--cpu-quota"),
@@ -382,6 +466,14 @@ mod tests {
             (
                 "capsid run --preserve-fds 1x web",
                 "run: see capsid run --help: invalid value '1x' for '--preserve-fds <N>': not a whole number",
+            ),
+            (
+                "capsid --nope list",
+                "see capsid --help: unexpected argument '--nope' found",
+            ),
+            (
+                "capsid --format json list",
+                "--format stands after the verb: capsid list --format; see capsid --help: unexpected argument '--format' found",
             ),
             (
                 "capsid --root=/r mounts add web",

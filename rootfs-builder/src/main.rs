@@ -94,7 +94,7 @@ struct SettingsArgs {
     /// Give the container a terminal
     #[arg(long)]
     terminal: bool,
-    /// Let the container write to its root filesystem
+    /// Let the container write to its root filesystem, or with --overlay to a layer above it
     #[arg(long)]
     writable: bool,
     /// The container's host name [default: capsid]

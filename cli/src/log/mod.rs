@@ -13,6 +13,7 @@ use std::io::ErrorKind;
 use std::panic;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use capsid_runtime::{Code, Error, Result};
 use clap::ValueEnum;
@@ -46,7 +47,7 @@ pub struct LogOptions {
     #[arg(long = "log-level", value_name = "LEVEL", default_value = "info")]
     pub level: Level,
 
-    /// The same as --log-level debug, and each record names its place in the source
+    /// The same as --log-level debug, and each record says how long after the start of capsid it came
     #[arg(long)]
     pub debug: bool,
 }
@@ -111,7 +112,8 @@ pub struct Log {
     stderr: Sink,
     format: Format,
     filter: LevelFilter,
-    debug: bool,
+    /// Since when the command runs, where records are to say how long that is.
+    begun: Option<Instant>,
     trace: Option<Trace>,
 }
 
@@ -132,7 +134,7 @@ impl Log {
             stderr: Sink::stderr(),
             format: options.format,
             filter: options.filter(),
-            debug: options.debug,
+            begun: options.debug.then(Instant::now),
             trace: Trace::of_the_caller(),
         }
     }
@@ -222,7 +224,8 @@ impl Subscriber for Log {
     }
 
     fn event(&self, event: &Event<'_>) {
-        self.write(Record::of_event(event, self.debug), Patience::None);
+        let after = self.begun.map(|begun| begun.elapsed());
+        self.write(Record::of_event(event, after), Patience::None);
     }
 
     // Spans carry nothing that a record shows.

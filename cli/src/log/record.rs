@@ -1,13 +1,17 @@
 //! One log record and its three forms. It knows nothing of where the line goes.
 
 use std::fmt::{Debug, Write};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use capsid_runtime::Error;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level};
 
 use super::trace::Trace;
+
+const DEBUG: &str = "debug";
+/// The key of how long the command has run.
+const AFTER: &str = "after";
 
 /// What happened, when, and the extra keys of the JSON form in their order.
 pub struct Record {
@@ -36,14 +40,13 @@ impl Record {
         record
     }
 
-    /// An event of the library or of a verb; with `place`, also where in the source it is.
-    pub fn of_event(event: &Event<'_>, place: bool) -> Record {
-        let metadata = event.metadata();
-        let mut record = Record::new(word(*metadata.level()));
+    /// An event of the library or of a verb; `after`: how long the command has run, if it is to say so.
+    pub fn of_event(event: &Event<'_>, after: Option<Duration>) -> Record {
+        let mut record = Record::new(word(*event.metadata().level()));
         event.record(&mut record);
-        if let (true, Some(file), Some(line)) = (place, metadata.file(), metadata.line()) {
-            record.keys.push(("file", format!("{file}:{line}")));
-        }
+        let milliseconds = |after: Duration| format!("{:.3}ms", after.as_secs_f64() * 1e3);
+        let after = after.map(|after| (AFTER, milliseconds(after)));
+        record.keys.extend(after);
         record
     }
 
@@ -107,7 +110,9 @@ impl Record {
     pub fn text(&self) -> String {
         let mut line = format!("time=\"{}\" level={} msg=", self.time(), self.level);
         push_value(&mut line, &self.message);
-        let unsaid = |key| key == "file" || Trace::KEYS.contains(&key);
+        let is_debug = self.level == DEBUG;
+        let unsaid =
+            |key| key == AFTER || is_debug && key == "pointer" || Trace::KEYS.contains(&key);
         for (key, value) in self.keys.iter().filter(|(key, _)| unsaid(*key)) {
             let _ = write!(line, " {key}=");
             push_value(&mut line, value);
@@ -140,7 +145,7 @@ fn word(level: Level) -> &'static str {
     match level {
         Level::ERROR | Level::WARN => "warning",
         Level::INFO => "info",
-        _ => "debug",
+        _ => DEBUG,
     }
 }
 
@@ -172,8 +177,6 @@ fn push_value(line: &mut String, value: &str) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use capsid_runtime::Code;
     use nix::errno::Errno;
 

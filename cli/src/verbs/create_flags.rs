@@ -18,7 +18,8 @@ pub struct CreateFlags {
     config: Option<PathBuf>,
 
     /// Never change the bundle's root filesystem: what the container writes goes into a layer
-    /// of its own above it, and goes away with the container
+    /// of its own above it, and goes away with the container. Where config.json has root.readonly,
+    /// it writes nothing
     #[arg(long)]
     overlay: bool,
 

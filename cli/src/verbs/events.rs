@@ -44,7 +44,7 @@ pub struct Events {
     )]
     interval: Interval,
 
-    /// runc's document, or with what it leaves out
+    /// `json` is what engines read; `json-v2` has more, as told below
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Json)]
     format: Format,
 

@@ -100,6 +100,7 @@ impl Exec {
         let (id, command) = self.id_and_command()?;
         let container = container_id::open(global, &id, "exec in")?;
         let detach = self.detach;
+        let has_cwd = self.cwd.is_some();
         let is_option = command.first().is_some_and(|word| word.starts_with('-'));
         let options = self.options(&container, command);
         let mut options = options.map_err(|error| error.during(format!("exec in {id}")))?;
@@ -107,6 +108,9 @@ impl Exec {
             let begun = container.exec(options, &Seal::AlreadySealed);
             begun.map_err(|error| match error.code() {
                 Code::ExecNotFound if is_option => error.hint("options stand before the id"),
+                _ if has_cwd && error.pointer() == Some("/process/cwd") => {
+                    error.hint("--cwd names a directory of the container")
+                }
                 _ => error,
             })
         };

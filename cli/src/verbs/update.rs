@@ -5,14 +5,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use capsid_runtime::rdt::Schemata;
-use capsid_runtime::spec::Resources;
+use capsid_runtime::spec::{Resources, Size};
 use capsid_runtime::{Code, Error, Result};
 use clap::Args;
 use serde_json::{Map, Value, json};
 
 use super::container_id::Id;
 use crate::global::Global;
-use crate::size::Size;
 
 const NOTES: &str = "\
 What is not named stays as it is, and so does what is 0: engines write zeros for that. A refused

@@ -89,7 +89,11 @@ impl CgroupPlan {
         {
             return Err(Error::new(Code::Cgroup, "cgroup not exist")
                 .at(setting.pointer())
-                .hint("the container has no cgroup of its own, and only a cgroup can be limited"));
+                .hint(
+                    "the container was created without a cgroup, and only a cgroup can be limited: \
+                     delete it and create it with this limit in its config.json, which says what \
+                     a cgroup takes here",
+                ));
         }
         if version == Version::V1 {
             limits.need_mounted(self)?;

@@ -95,9 +95,14 @@ impl<'a> V2<'a> {
             .skip(1)
             .take_while(|p| p.starts_with(&self.group.mount))
             .collect();
-        let mut outcome = Ok(());
+        let mut above = Vec::new();
+        let mut refused: Vec<(&str, Errno)> = Vec::new();
         while let Some(parent) = parents.pop() {
-            let path = parent.join("cgroup.subtree_control");
+            if !refused.is_empty() {
+                above.push(parent.parent().unwrap_or(parent).join(CONTROL));
+                refused.clear();
+            }
+            let path = parent.join(CONTROL);
             let there = file::read_line(&path).unwrap_or_default();
             let is_there = |controller: &&str| there.split(' ').any(|name| name == *controller);
             let lacking = controllers.iter().copied().filter(|it| !is_there(it));
@@ -105,19 +110,22 @@ impl<'a> V2<'a> {
             if lacking.is_empty() {
                 continue;
             }
-            if file::write(&path, &format!("+{}", lacking.join(" +"))).is_ok() {
+            if file::write(&path, &plus(&lacking)).is_ok() {
                 self.remember(parent, &lacking);
                 continue;
             }
             // All or nothing: the others can be had all the same.
             for controller in lacking {
-                match file::write(&path, &format!("+{controller}")) {
+                match file::write(&path, &plus(&[controller])) {
                     Ok(()) => self.remember(parent, &[controller]),
-                    Err(errno) => outcome = Err(why_not(controller, &path, errno)),
+                    Err(errno) => refused.push((controller, errno)),
                 }
             }
         }
-        outcome
+        match refused.first() {
+            Some(_) => Err(why_not(&refused, &leaf, &above)),
+            None => Ok(()),
+        }
     }
 
     fn remember(&self, parent: &Path, controllers: &[&str]) {
@@ -131,20 +139,72 @@ const TYPE: &str = "cgroup.type";
 const THREADED: &str = "a parent is threaded, and threads have only the controllers cpu, cpuset, \
                         perf_event and pids";
 
-fn why_not(controller: &str, path: &Path, errno: Errno) -> String {
+const CONTROL: &str = "cgroup.subtree_control";
+
+/// The controllers as the file takes them.
+fn plus(controllers: &[&str]) -> String {
+    format!("+{}", controllers.join(" +"))
+}
+
+/// What systemd gives to a user when its administrator has chosen nothing else but that.
+const OF_A_USER: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
+const DROP_IN: &str = "/etc/systemd/system/user@.service.d";
+
+/// Why the parent of `leaf` doesn't have these controllers, all of them, and the line that gives them.
+/// `above`: the files further up that lack some as well.
+fn why_not(refused: &[(&str, Errno)], leaf: &Path, above: &[PathBuf]) -> String {
+    let mut kinds: Vec<(Errno, Vec<&str>)> = Vec::new();
+    for (controller, errno) in refused {
+        match kinds.iter_mut().find(|kind| kind.0 == *errno) {
+            Some(kind) => kind.1.push(controller),
+            None => kinds.push((*errno, vec![controller])),
+        }
+    }
+    let parent = leaf.parent().unwrap_or(leaf);
+    let told = kinds
+        .iter()
+        .map(|(errno, controllers)| why(*errno, controllers, parent, above));
+    told.collect::<Vec<_>>().join("; ")
+}
+
+fn why(errno: Errno, controllers: &[&str], parent: &Path, above: &[PathBuf]) -> String {
     let of_user = |part: &Component<'_>| part.as_os_str().as_encoded_bytes().starts_with(b"user@");
-    let unit = path.components().find(of_user);
-    let path = path.display();
+    let names = controllers.join(", ");
+    let place = parent.display();
     match errno {
-        Errno::ENOENT if unit.is_some() => format!(
-            "{controller} is not delegated to {path}: as root, systemctl edit user@.service, with the lines \
-             [Service] and Delegate=cpu cpuset io memory pids; then log in anew"
-        ),
-        Errno::EBUSY => format!("{controller} cannot be enabled in {path}: processes are in it"),
-        Errno::ENOENT => format!("{controller} is not delegated to {path}"),
-        Errno::EACCES | Errno::EPERM => format!("no permission to enable {controller} in {path}"),
-        Errno::EOPNOTSUPP => format!("{controller} cannot be enabled in {path}: {THREADED}"),
-        _ => format!("{controller} cannot be enabled in {path}"),
+        Errno::ENOENT if parent.components().any(|part| of_user(&part)) => {
+            let mut all: BTreeSet<&str> = OF_A_USER.into();
+            all.extend(controllers);
+            let all: Vec<&str> = all.into_iter().collect();
+            format!(
+                "not delegated to {place}: {names}; as root: mkdir -p {DROP_IN} && \
+                 (echo '[Service]'; echo 'Delegate={}') >{DROP_IN}/delegate.conf && \
+                 systemctl daemon-reload; then log in anew",
+                all.join(" ")
+            )
+        }
+        Errno::ENOENT if !above.is_empty() => {
+            let files: Vec<String> = above
+                .iter()
+                .map(|file| file.display().to_string())
+                .collect();
+            format!(
+                "not delegated to {place}: {names}; as root: echo '{}' | tee {}",
+                plus(controllers),
+                files.join(" ")
+            )
+        }
+        Errno::ENOENT => {
+            format!("not delegated to {place}: {names}; its cgroup.controllers lists what it has")
+        }
+        Errno::EBUSY => {
+            format!("processes are in {place}, so that it can't enable {names}: move them below it")
+        }
+        Errno::EACCES | Errno::EPERM => {
+            format!("no permission to enable {names} in {place}/{CONTROL}")
+        }
+        Errno::EOPNOTSUPP => format!("{names} cannot be enabled in {place}: {THREADED}"),
+        _ => format!("{names} cannot be enabled in {place}"),
     }
 }
 
@@ -242,5 +302,64 @@ pub(super) fn kill(dir: &Path) -> Result<()> {
     match file::write(&dir.join("cgroup.kill"), "1") {
         Ok(()) | Err(Errno::ENOENT | Errno::ENODEV) => Ok(()),
         Err(errno) => Err(Error::call(Code::Cgroup, "write", errno).path(dir.join("cgroup.kill"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::cgroup::limits::Version;
+    use crate::spec::Resources;
+
+    /// Why a group without any file of a cgroup can't have limits of memory and pids.
+    fn refusal(mount: &Path, path: &str) -> String {
+        let group = Group {
+            controllers: Vec::new(),
+            mount: mount.to_path_buf(),
+            path: path.into(),
+        };
+        std::fs::create_dir_all(group.dir()).unwrap();
+        let asked = json!({"memory": {"limit": 4194304}, "pids": {"limit": 5}});
+        let resources = Resources::new(asked).unwrap();
+        let typed = resources.typed().unwrap();
+        let limits = Limits::read(Version::V2, Some(&typed), Some(resources.asked())).unwrap();
+        V2::new(&group).write_all(&limits).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn every_controller_that_is_not_delegated_is_named_with_the_line_that_gives_it() {
+        let mount = tempfile::tempdir().unwrap();
+        let mount = mount.path();
+        let told = refusal(mount, "/user@1000.service/app.slice/x");
+        let expected = format!(
+            "(/linux/resources/memory/limit): \
+             not delegated to {0}/user@1000.service/app.slice: memory, pids; as root: \
+             mkdir -p /etc/systemd/system/user@.service.d && (echo '[Service]'; \
+             echo 'Delegate=cpu cpuset io memory pids') >/etc/systemd/system/user@.service.d/delegate.conf && \
+             systemctl daemon-reload; then log in anew: ",
+            mount.display()
+        );
+        assert!(told.contains(&expected), "{told}\n{expected}");
+    }
+
+    #[test]
+    fn whoever_has_no_systemd_is_told_the_files_above() {
+        let mount = tempfile::tempdir().unwrap();
+        let mount = mount.path();
+        let told = refusal(mount, "/a/b/x");
+        let expected = format!(
+            "not delegated to {0}/a/b: memory, pids; as root: echo '+memory +pids' | \
+             tee {0}/cgroup.subtree_control {0}/a/cgroup.subtree_control: ",
+            mount.display()
+        );
+        assert!(told.contains(&expected), "{told}\n{expected}");
+        let told = refusal(mount, "/x");
+        let expected = format!(
+            "not delegated to {}: memory, pids; its cgroup.controllers lists what it has: ",
+            mount.display()
+        );
+        assert!(told.contains(&expected), "{told}\n{expected}");
     }
 }

@@ -61,6 +61,10 @@ impl<'plan> Ground<'plan> {
         state_dir.belongs_to(journal.overlay_ids.clone());
         let written = state_dir.record(JOURNAL, &journal)?;
         drop(claimed);
+        tracing::debug!(
+            "what is to be made is noted in {}",
+            state_dir.path().display()
+        );
         let cgroups = Cgroups::begin(prepared)?;
         let rdt = prepared.rdt.as_ref().map(rdt::Group::make).transpose()?;
         if let Some(directories) = &prepared.plan.overlay {
@@ -162,6 +166,7 @@ impl Birth<'_> {
     /// While the process mounts.
     fn write_files(&self, newborn: &Launched) -> Result<()> {
         let (state_dir, bundle) = (&self.ground.state_dir, &self.prepared.bundle);
+        tracing::debug!("process {} is at its steps", newborn.pid);
         // Nobody reads it before the state is published.
         state_dir.write_first(CONFIG, bundle.spec.text.as_bytes())?;
         self.freeze()?;
@@ -231,6 +236,7 @@ impl Birth<'_> {
 
     /// The process would execute its program next.
     fn ready(&self, newborn: &Launched) -> Result<()> {
+        tracing::debug!("process {} has done them up to its program", newborn.pid);
         // The process proper may be a child of the one that was cloned, and systemd may have made its
         // cgroup since.
         let enabled = self.ground.cgroups.enabled();

@@ -127,9 +127,7 @@ fn not_opened(bundle: &Path, error: Error) -> Error {
         _ if bundle.starts_with("~") => {
             Some("a shell expands a ~ only where a word begins with it: write $HOME")
         }
-        Some(Errno::ENOENT | Errno::ENOTDIR) => {
-            Some("--bundle names a directory with a config.json")
-        }
+        Some(Errno::ENOENT | Errno::ENOTDIR) => Some("a bundle is a directory with a config.json"),
         _ => None,
     };
     let error = match std::path::absolute(bundle) {
@@ -147,7 +145,9 @@ fn not_opened(bundle: &Path, error: Error) -> Error {
 fn name_the_option(error: Error, options: &CreateOptions) -> Error {
     match (error.os_error(), &options.config) {
         (Some(Errno::ENOENT), None) => error.hint("the bundle's directory is named by --bundle"),
-        (Some(Errno::ENOENT), Some(_)) => error.hint("it is named by --config"),
+        (Some(Errno::ENOENT) | None, Some(_)) if error.code() == Code::Io => {
+            error.hint("it is named by --config")
+        }
         _ => error,
     }
 }

@@ -95,7 +95,7 @@ impl Container {
         self.running()?;
         if self.journal.cgroup.is_empty() {
             return Err(Error::new(Code::Cgroup, "cgroup not exist")
-                .hint("the container has no cgroup of its own, and only a cgroup counts"));
+                .hint("the container was created without a cgroup, and only a cgroup counts"));
         }
         Ok(&self.journal.cgroup)
     }

@@ -162,7 +162,13 @@ fn write_pid(path: &Path, pid: i32) -> Result<()> {
     name.push(path.file_name().unwrap_or_default());
     let new = path.with_file_name(name);
     let refused = |error: std::io::Error| {
-        Error::io(Code::Io, "open", &error).doing(format!("write the pid file {}", path.display()))
+        let is_nowhere = error.kind() == std::io::ErrorKind::NotFound;
+        let error = Error::io(Code::Io, "open", &error);
+        let error = error.doing(format!("write the pid file {}", path.display()));
+        match is_nowhere {
+            true => error.hint("--pid-file makes the file, in a directory that exists"),
+            false => error,
+        }
     };
     let mut file = File::create(&new).map_err(refused)?;
     let written = file.write_all(pid.to_string().as_bytes());

@@ -120,10 +120,12 @@ impl Plan {
         })
     }
 
-    /// Logs the steps: they are what a child does, in its order.
+    /// Logs the steps: they are what a child is to do, in its order.
     pub(crate) fn trace(&self) {
-        for planned in &self.steps {
-            tracing::debug!(pointer = planned.pointer.as_deref(), "{}", planned.step);
+        let count = self.steps.len();
+        for (n, planned) in self.steps.iter().enumerate() {
+            let pointer = planned.pointer.as_deref();
+            tracing::debug!(pointer, "step {} of {count}: {}", n + 1, planned.step);
         }
     }
 

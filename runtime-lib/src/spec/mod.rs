@@ -17,6 +17,7 @@ pub mod resources;
 #[cfg(test)]
 mod schema;
 mod shape;
+mod size;
 mod tolerate;
 mod unknown;
 pub mod unsupported;
@@ -27,6 +28,7 @@ pub use features::{Features, features};
 pub(crate) use pattern::{at, join, matches, shorten};
 pub(crate) use problems::concern;
 pub use resources::Resources;
+pub use size::Size;
 pub(crate) use unknown::nearest;
 
 use std::path::Path;
@@ -107,8 +109,38 @@ fn json(text: &str) -> Result<Value> {
 fn typed<T: DeserializeOwned>(value: &Value) -> Result<T> {
     located::read(value).map_err(|refusal| {
         let text = pattern::shorten(&refusal.text);
-        Error::new(Code::InvalidConfig, text).at(refusal.pointer())
+        let pointer = refusal.pointer();
+        let error = Error::new(Code::InvalidConfig, text);
+        let error = match value.pointer(&pointer).and_then(Value::as_str) {
+            Some(word) if refusal.text.contains("a whole number") => {
+                number_meant(error, &pointer, word)
+            }
+            _ => error,
+        };
+        error.at(pointer)
     })
+}
+
+/// The last names of settings that are numbers of bytes.
+const BYTES: [&str; 5] = [
+    "/memory/limit",
+    "/memory/swap",
+    "/memory/reservation",
+    "/memory/kernel",
+    "/memory/kernelTCP",
+];
+
+/// What to write where a number is wanted and a string stands.
+fn number_meant(error: Error, pointer: &str, word: &str) -> Error {
+    let is_of_bytes =
+        BYTES.iter().any(|name| pointer.ends_with(name)) || pointer.contains("/hugepageLimits/");
+    match (word.parse::<i64>(), word.parse()) {
+        (Ok(number), _) => error.hint(format!("without quotes: {number}")),
+        (_, Ok(Size(bytes))) if is_of_bytes => error.hint(format!(
+            "it is a number of bytes, without quotes: {word} is {bytes}"
+        )),
+        _ => error,
+    }
 }
 
 #[cfg(test)]

@@ -285,6 +285,31 @@ fn a_process_has_pointers_of_its_own() {
 }
 
 #[test]
+fn a_string_in_the_place_of_a_number_is_told_the_number() {
+    let resources = |value: Value| refusal(with("/linux/resources", value));
+    assert_eq!(
+        resources(json!({"memory": {"limit": "64M"}})),
+        "/linux/resources/memory/limit: it is a number of bytes, without quotes: 64M is 67108864: \
+         invalid type: string \"64M\", expected a whole number"
+    );
+    assert_eq!(
+        resources(json!({"pids": {"limit": "32"}})),
+        "/linux/resources/pids/limit: without quotes: 32: \
+         invalid type: string \"32\", expected a whole number"
+    );
+    assert_eq!(
+        resources(json!({"pids": {"limit": "1k"}})),
+        "/linux/resources/pids/limit: invalid type: string \"1k\", expected a whole number"
+    );
+    let error = Resources::new(json!({"memory": {"swap": "1.5g"}})).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "/memory/swap: it is a number of bytes, without quotes: 1.5g is 1610612736: \
+         invalid type: string \"1.5g\", expected a whole number"
+    );
+}
+
+#[test]
 fn words_that_the_types_spell_in_another_way_are_read() {
     let flags = json!([
         "SCHED_FLAG_RESET_ON_FORK",

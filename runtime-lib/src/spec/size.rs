@@ -1,5 +1,5 @@
-//! Sizes as people write them: a number with a unit of 1024 or a power of it, in docker's
-//! spelling of 512m, 1.5GiB or 64 kb.
+//! Sizes as people write them on a command line, and in config.json, which takes none: a number
+//! with a unit of 1024 or a power of it, in docker's spelling of 512m, 1.5GiB or 64 kb.
 
 use std::str::FromStr;
 
