@@ -66,6 +66,29 @@ fn devices_stay_allowed_and_denied_when_systemd_reloads() {
 }
 
 #[test]
+fn explain_says_that_systemd_attaches_the_program() {
+    let stage = systemd_stage!();
+    let bundle = sleeping(&stage, Some("system.slice:x:explained"));
+    bundle.write("explained");
+    let folder = bundle.folder.to_string_lossy().into_owned();
+    let explained = stage.call(&["explain", &folder]).ok().stdout;
+    let line = |word: &str| explained.lines().position(|line| line.contains(word));
+    let (kept, told) = (
+        line("device rules in /sys/fs/bpf/"),
+        line("tell systemd of x-explained.scope"),
+    );
+    assert!(told.is_some(), "{explained}");
+    if machine::cgroups() == Cgroups::V2 {
+        assert!(kept.is_some() && kept < told, "{explained}");
+        assert!(explained.contains(", for systemd to attach"), "{explained}");
+        assert_eq!(line("attach a program of"), None, "{explained}");
+    } else {
+        assert_eq!(kept, None, "{explained}");
+        assert!(explained.contains("DevicePolicy="), "{explained}");
+    }
+}
+
+#[test]
 fn a_create_that_is_refused_leaves_the_rules_of_a_unit_of_the_same_name_alone() {
     let stage = systemd_stage!();
     let name = stage.id();

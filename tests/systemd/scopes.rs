@@ -216,6 +216,12 @@ fn annotations_give_the_container_a_cgroup_below_the_scopes_and_one_to_manage() 
     );
     container.call("update", &["--pids-limit", "61"]).ok();
     assert_eq!(limit("/box", "pids.max"), "61");
+    let enabled = || {
+        container.state()["x-capsid"]["subtreeControl"][format!("/sys/fs/cgroup{scope}")].clone()
+    };
+    assert_eq!(enabled(), json!(["memory", "pids"]));
+    container.call("update", &["--cpu-share", "300"]).ok();
+    assert_eq!(enabled(), json!(["cpu", "memory", "pids"]));
     container.delete_force().ok();
     assert!(!Path::new(&format!("/sys/fs/cgroup{scope}")).exists());
 }
