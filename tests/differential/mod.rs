@@ -13,6 +13,7 @@ macro_rules! stage_with_peers {
 }
 
 mod allowed;
+mod devices;
 mod generated;
 mod limits;
 pub mod peer;
