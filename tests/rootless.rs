@@ -230,10 +230,16 @@ fn limits_without_a_cgroup_to_write_are_refused_with_the_reason() {
     let mut bundle = stage.plain_bundle();
     bundle
         .set("/linux/resources/pids", json!({"limit": 10}))
+        .set("/linux/resources/memory", json!({"limit": 67_108_864}))
         .args(&["/bin/true"]);
     let outcome = stage.run(&bundle);
     let line = format!("chown {UID} /sys/fs/cgroup");
-    outcome.refuses(&["no permission is granted for cgroups", &line]);
+    outcome.refuses(&[
+        ": /linux/resources/memory/limit: ",
+        "the caller may make no cgroup of memory, pids here: ",
+        "no permission is granted for cgroups",
+        &line,
+    ]);
 }
 
 /// The line is for whoever reads the message: here it is followed to the letter.

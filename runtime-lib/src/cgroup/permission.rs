@@ -58,7 +58,14 @@ pub(super) fn permitted(
             lacking.extend(refused.first());
         }
         return Err(match lacking.first() {
-            Some(group) => error.path(parent(group)).hint(remedy(&lacking)),
+            Some(group) => {
+                let asked = limits.settings.iter().filter(|setting| {
+                    let in_vain = |group: &Group| group.has(setting.controller());
+                    plan.is_empty() || refused.iter().any(in_vain)
+                });
+                let hint = remedy(&lacking, &controllers(asked, group.is_unified()));
+                error.path(parent(group)).hint(hint)
+            }
             None => error.hint("no cgroup file system is mounted"),
         });
     }
@@ -80,21 +87,39 @@ fn parent(group: &Group) -> PathBuf {
     below(&group.mount, group.path.parent().unwrap_or(&group.path))
 }
 
-/// The line that gives the caller the places for its cgroups.
-fn remedy(groups: &[&Group]) -> String {
+/// The controllers of these settings, each once.
+fn controllers<'s>(settings: impl Iterator<Item = &'s Setting>, unified: bool) -> Vec<&'s str> {
+    let mut names = Vec::new();
+    for setting in settings {
+        let name = match unified {
+            true => setting.controller_v2(),
+            false => setting.controller(),
+        };
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+/// The line that gives the caller the places for its cgroups; `limiting`: the controllers whose limits
+/// were asked for.
+fn remedy(groups: &[&Group], limiting: &[&str]) -> String {
     let uid = nix::unistd::geteuid();
+    let of = match limiting.is_empty() {
+        true => String::new(),
+        false => format!(" of {}", limiting.join(", ")),
+    };
     let at_root = |group: &Group| group.path.parent().is_none_or(|it| it == Path::new("/"));
-    let at_roots = groups
+    // A path that is named counts from the roots of all of them.
+    if groups
         .iter()
-        .filter(|group| !group.is_unified() && at_root(group));
-    let at_roots: Vec<_> = at_roots.collect();
-    if !at_roots.is_empty() {
-        let names: Vec<String> = at_roots.iter().map(|group| name(group)).collect();
+        .any(|group| !group.is_unified() && at_root(group))
+    {
         return format!(
-            "the caller may make no cgroup of {} here: as root, make one below {}, \
+            "the caller may make no cgroup{of} here: as root, make one below {}, \
              give it to {uid}, put the caller into it, and name it in linux.cgroupsPath",
-            names.join(" and "),
-            list(at_roots.iter().map(|group| parent(group))),
+            list(groups.iter().map(|group| group.mount.clone())),
         );
     }
     let without = match groups.iter().all(|group| group.is_unified()) {
@@ -121,7 +146,7 @@ fn remedy(groups: &[&Group]) -> String {
         std::iter::once(parent).chain(files)
     });
     let given = list(given);
-    format!("the caller may make no cgroup here: {without}as root: {make}chown {uid} {given}")
+    format!("the caller may make no cgroup{of} here: {without}as root: {make}chown {uid} {given}")
 }
 
 fn list(paths: impl Iterator<Item = PathBuf>) -> String {
@@ -155,15 +180,22 @@ mod tests {
 
     #[test]
     fn nobody_is_told_to_give_away_the_root_of_a_hierarchy() {
-        let told = remedy(&[&group("cpu", "/x")]);
-        assert!(told.contains("make one below /sys/fs/cgroup/cpu"));
+        let told = remedy(
+            &[&group("memory", "/in/x"), &group("cpu", "/x")],
+            &["memory", "cpu"],
+        );
+        assert!(told.contains("no cgroup of memory, cpu here: "), "{told}");
+        assert!(told.contains("make one below /sys/fs/cgroup/memory /sys/fs/cgroup/cpu,"));
         assert!(!told.contains(" chown "));
     }
 
     #[test]
     fn one_line_gives_every_place_and_makes_those_that_are_missing() {
         let uid = nix::unistd::geteuid();
-        let told = remedy(&[&group("none", "/no/such/x"), &group("other", "/no/such/x")]);
+        let told = remedy(
+            &[&group("none", "/no/such/x"), &group("other", "/no/such/x")],
+            &[],
+        );
         let places = "/sys/fs/cgroup/none/no/such /sys/fs/cgroup/other/no/such";
         let line = format!("as root: mkdir -p {places} && chown {uid} {places}");
         assert!(told.ends_with(&line), "{told}");
