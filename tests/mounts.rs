@@ -465,3 +465,40 @@ fn docker_resources() -> serde_json::Value {
         "blockIO": {"weight": 0},
     })
 }
+
+/// Longer than fsconfig(2) takes as one value.
+#[test]
+fn an_overlay_may_have_long_paths_and_many_layers() {
+    let stage = stage!();
+    let long = stage.path(&format!("{}: and, \\", "long".repeat(40)));
+    let folder = |name: &str| {
+        let path = long.join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        std::fs::write(path.join(name), format!("{name}\n")).unwrap();
+        let text = path.to_string_lossy().into_owned();
+        text.replace('\\', r"\\")
+            .replace(':', r"\:")
+            .replace(',', r"\,")
+    };
+    for count in [1, 2, 12, 13, 40] {
+        let names: Vec<String> = (0..count).map(|n| format!("layer{n}")).collect();
+        let lower: Vec<String> = names.iter().map(|name| folder(name)).collect();
+        let (upper, work) = (folder("upper"), folder("scratch"));
+        let options = [
+            format!("lowerdir={}", lower.join(":")),
+            format!("upperdir={upper}"),
+            format!("workdir={work}"),
+        ];
+        let options = options.each_ref().map(String::as_str);
+        let mut bundle = stage.bundle();
+        bundle.mount("/mnt", "overlay", "overlay", &options);
+        let script = "cd /mnt; cat layer*; cat upper; echo made >made";
+        let mut printed = names;
+        printed.sort();
+        printed.push("upper".to_owned());
+        let outcome = stage.prints(&mut bundle, script);
+        assert_eq!(outcome, printed.join("\n"), "{count}");
+        let made = std::fs::read_to_string(long.join("upper/made"));
+        assert_eq!(made.unwrap(), "made\n", "{count}");
+    }
+}

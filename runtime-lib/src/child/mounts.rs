@@ -13,7 +13,8 @@ use super::links::copy_link;
 use super::paths::{
     Missing, Place, ensure_place, is_same, kind, open, open_target, open_target_saying,
 };
-use super::{Child, copy_up, locked, procfs};
+use super::root::open_layer;
+use super::{Child, copy_up, locked, overlay, procfs};
 use crate::report::{Refused, call};
 use crate::step::words::not_mapped;
 use crate::step::{Attributes, FsOption, MappedOwners, Mount, Source, SourceLink, Target};
@@ -282,8 +283,16 @@ pub(super) fn new_mount(
         errno => Refused::new("fsopen", errno),
     })?;
     configure(context.as_fd(), c"source", Some(label))?;
+    let mut layers = None;
     for option in options {
-        configure(context.as_fd(), &option.key, option.value.as_deref())?;
+        match option.directories.as_slice() {
+            [] => configure(context.as_fd(), &option.key, option.value.as_deref())?,
+            paths => {
+                let layers = layers.get_or_insert_with(overlay::Open::default);
+                let opened = paths.iter().map(|path| open_layer(path));
+                layers.set(context.as_fd(), &option.key, paths.len(), opened)?;
+            }
+        }
     }
     if let Some(covered) = inherit_mode {
         let (stat, _) = kind(covered)?;

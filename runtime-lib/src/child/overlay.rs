@@ -31,28 +31,14 @@ impl Child<'_> {
     pub(super) fn mount_overlay(&mut self, overlay: &OverlayMount) -> Result<Fd, Refused> {
         let context = fsopen(c"overlay").map_err(call("fsopen"))?;
         configure(context.as_fd(), c"source", Some(c"overlay"))?;
-        if overlay.lower.len() > LAYERS {
-            return Err(too_many());
-        }
-        // All stay open until the file system exists: some kernels look them up only then.
-        let mut open = [const { None }; DIRECTORIES];
-        let mut places = open.iter_mut().zip(1..);
-        let mut list = List::new();
-        let one_by_one = overlay.lower.len() > ONE_OPTION;
-        for (path, (place, n)) in overlay.lower.iter().zip(&mut places) {
-            let layer = place.insert(self.reached(n, path)?);
-            match one_by_one {
-                false => list.push(layer.as_fd())?,
-                true => set(context.as_fd(), c"lowerdir+", layer)
-                    .map_err(|refused| refused.noting(b" (more than 12 layers need Linux 6.8)"))?,
-            }
-        }
-        if !one_by_one {
-            configure(context.as_fd(), c"lowerdir", Some(list.text()?))?;
-        }
+        let mut open = Open::default();
+        let lower = overlay.lower.iter().zip(1..);
+        let lower = lower.map(|(path, n)| self.reached(n, path));
+        open.set(context.as_fd(), c"lowerdir", overlay.lower.len(), lower)?;
         let own = [(c"upperdir", &overlay.upper), (c"workdir", &overlay.work)];
-        for ((key, path), (place, n)) in own.into_iter().zip(places) {
-            set(context.as_fd(), key, place.insert(self.reached(n, path)?))?;
+        for ((key, path), n) in own.into_iter().zip(overlay.lower.len() + 1..) {
+            let one = std::iter::once(self.reached(n, path));
+            open.set(context.as_fd(), key, 1, one)?;
         }
         if overlay.userxattr {
             configure(context.as_fd(), c"userxattr", None)?;
@@ -69,10 +55,51 @@ impl Child<'_> {
     }
 }
 
-fn set(context: BorrowedFd<'_>, key: &CStr, layer: &Fd) -> Result<(), Refused> {
-    let mut list = List::new();
-    list.push(layer.as_fd())?;
-    configure(context, key, Some(list.text()?))
+/// All stay open until the file system exists: some kernels look them up only then.
+pub(super) struct Open {
+    directories: [Option<Fd>; DIRECTORIES],
+    next: usize,
+}
+
+impl Default for Open {
+    fn default() -> Open {
+        Open {
+            directories: [const { None }; DIRECTORIES],
+            next: 0,
+        }
+    }
+}
+
+impl Open {
+    /// Names that many directories in one option, or each in one of its own.
+    pub(super) fn set(
+        &mut self,
+        context: BorrowedFd<'_>,
+        key: &CStr,
+        count: usize,
+        directories: impl Iterator<Item = Result<Fd, Refused>>,
+    ) -> Result<(), Refused> {
+        if count > LAYERS {
+            return Err(too_many());
+        }
+        let one_by_one = count > ONE_OPTION;
+        let mut list = List::new();
+        for directory in directories {
+            let place = self.directories.get_mut(self.next).ok_or_else(too_many)?;
+            self.next += 1;
+            let directory = place.insert(directory?);
+            list.push(directory.as_fd())?;
+            if one_by_one {
+                configure(context, c"lowerdir+", Some(list.text()?))
+                    .map_err(|refused| refused.noting(b" (more than 12 layers need Linux 6.8)"))?;
+                list = List::new();
+            }
+        }
+        match one_by_one {
+            true => Ok(()),
+            false => configure(context, key, Some(list.text()?)),
+        }
+    }
 }
 
 /// "/proc/self/fd/N", joined by colons, without allocating.

@@ -172,9 +172,13 @@ fn open_directory(n: usize, path: &CStr) -> Result<Fd, Refused> {
             let flags = libc::O_PATH | libc::O_DIRECTORY;
             openat2(AT_FDCWD, path, flags, 0, resolve::NO_SYMLINKS)
         }
-        _ => open_path(path),
+        _ => return open_layer(path),
     };
     opened.map_err(|errno| Refused::new("openat2", errno).noting(path.to_bytes()))
+}
+
+pub(super) fn open_layer(path: &CStr) -> Result<Fd, Refused> {
+    open_path(path).map_err(|errno| Refused::new("open", errno).noting(path.to_bytes()))
 }
 
 fn open_path(path: &CStr) -> nix::Result<Fd> {

@@ -128,6 +128,7 @@ fn file_system(
     let source = FsOption {
         key: c"source".to_owned(),
         value: Some(label.to_owned()),
+        ..FsOption::default()
     };
     for option in [&source].into_iter().chain(options) {
         let set = mount::fsconfig(context.as_fd(), &option.key, option.value.as_deref());

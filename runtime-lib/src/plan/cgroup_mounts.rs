@@ -125,6 +125,7 @@ impl Scene<'_> {
                 options: vec![FsOption {
                     key: c"mode".to_owned(),
                     value: Some(c"755".to_owned()),
+                    ..FsOption::default()
                 }],
             },
             target: wanted.target.clone(),
@@ -174,6 +175,7 @@ impl Scene<'_> {
             Ok(FsOption {
                 key: c_string(key, here)?,
                 value: value.map(|value| c_string(value, here)).transpose()?,
+                ..FsOption::default()
             })
         });
         let mount = Mount {

@@ -117,6 +117,7 @@ fn label_options(fstype: &CStr, options: &mut Vec<FsOption>, label: &CStr) {
         options.push(FsOption {
             key: c"context".to_owned(),
             value: Some(label.to_owned()),
+            ..FsOption::default()
         });
     }
 }
@@ -223,6 +224,7 @@ mod tests {
         let own = FsOption {
             key: c"context".to_owned(),
             value: Some(c"u:r:own:s0".to_owned()),
+            ..FsOption::default()
         };
         let mut plan = Plan::empty();
         plan.step(mount(Vec::new()));

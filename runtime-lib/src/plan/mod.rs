@@ -24,6 +24,7 @@ mod mount_options;
 mod mounts;
 mod namespaces;
 mod net_devices;
+mod overlay_options;
 mod parent;
 mod process;
 mod request;

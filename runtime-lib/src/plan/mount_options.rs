@@ -160,7 +160,10 @@ pub(super) fn flags<'w>(
 ) -> Result<Vec<FsOption>> {
     let flag = |word: &&str| {
         let key = c_string(*word, at)?;
-        Ok(FsOption { key, value: None })
+        Ok(FsOption {
+            key,
+            ..FsOption::default()
+        })
     };
     words.map(flag).collect()
 }
@@ -328,6 +331,7 @@ impl Options {
             self.data.push(FsOption {
                 key: c_string(key, pointer)?,
                 value: value.map(|value| c_string(value, pointer)).transpose()?,
+                ..FsOption::default()
             });
         }
         Ok(())

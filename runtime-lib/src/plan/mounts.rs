@@ -6,11 +6,10 @@ use std::path::Path;
 use nix::sched::CloneFlags;
 
 use super::draft::c_string;
-use super::idmap;
 use super::mount_options::{flags, refuse_data};
 use super::rootfs::Scene;
 use super::wanted::Wanted;
-use super::{Open, Plan};
+use super::{Open, Plan, idmap, overlay_options};
 use crate::error::{Code, Error, Result};
 use crate::step::{Attributes, FsOption, Mount, Source, SourceLink, Step, namespaces};
 
@@ -126,6 +125,9 @@ impl Scene<'_> {
         let owners = self.mapped_file_system(wanted, plan)?;
         let label = c_string(source, &format!("{}/source", wanted.pointer))?;
         let name = c_string(fstype, &wanted.pointer)?;
+        if fstype == "overlay" {
+            overlay_options::name_directories(&mut options, &wanted.pointer)?;
+        }
         let source = match &owners {
             Some(owners) if self.parent_opens() => Source::Made {
                 mount: plan.open(Open::FileSystem {

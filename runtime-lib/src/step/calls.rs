@@ -54,7 +54,10 @@ impl Mount {
         let owners = self.owners.is_some();
         let mut flags = wanted.recursive_set | wanted.recursive_clear;
         match &self.source {
-            Source::New { .. } => {
+            Source::New { options, .. } => {
+                if options.iter().any(|option| !option.directories.is_empty()) {
+                    calls.push("openat");
+                }
                 calls.extend(FRESH);
                 if self.copy_up {
                     calls.push("getdents64, sendfile");

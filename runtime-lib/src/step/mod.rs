@@ -411,11 +411,13 @@ pub enum Source {
 }
 
 /// One fsconfig(2) setting.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FsOption {
     pub key: CString,
     /// None: a flag.
     pub value: Option<CString>,
+    /// Those of an overlay that the value names, where it is longer than fsconfig(2) takes.
+    pub directories: Vec<CString>,
 }
 
 /// What mount_setattr(2) is told; MOUNT_ATTR_* bits and one MS_* propagation.

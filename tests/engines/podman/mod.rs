@@ -162,6 +162,7 @@ engine! { USERS, "podman-rootless", Rootless, ["podman", "conmon", "newuidmap", 
     what_systemd_needs_inside
     files_are_made_with_the_given_mask
     paths_are_masked_and_shown_by_name
+    mounts_of_every_kind_arrive
     without_cgroups
     descriptors_are_preserved
     a_socket_of_a_service_manager_arrives
