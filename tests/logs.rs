@@ -103,7 +103,7 @@ fn debug_logs_go_to_the_log_and_the_program_runs_the_same() {
 }
 
 #[test]
-fn debug_logs_are_on_stderr_without_a_log_and_say_step_object_and_time() {
+fn debug_logs_are_on_stderr_without_a_log_and_say_step_object_time_and_place() {
     let stage = stage!();
     let mut bundle = stage.bundle();
     bundle.sh("echo out");
@@ -129,7 +129,7 @@ fn debug_logs_are_on_stderr_without_a_log_and_say_step_object_and_time() {
                     "{line}"
                 ),
             }
-            assert!(!line.contains(".rs:"), "{line}");
+            assert!(line.contains(".rs:"), "{line}");
         }
         let mount = match form {
             "json" => ": mount proc on /proc\",",

@@ -47,7 +47,8 @@ pub struct LogOptions {
     #[arg(long = "log-level", value_name = "LEVEL", default_value = "info")]
     pub level: Level,
 
-    /// The same as --log-level debug, and each record says how long after the start of capsid it came
+    /// The same as --log-level debug, and each record says how long after the start of capsid it came, and
+    /// from which place in the source
     #[arg(long)]
     pub debug: bool,
 }

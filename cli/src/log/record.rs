@@ -12,6 +12,8 @@ use super::trace::Trace;
 const DEBUG: &str = "debug";
 /// The key of how long the command has run.
 const AFTER: &str = "after";
+/// The key of an event's place in the source.
+const PLACE: &str = "file";
 
 /// What happened, when, and the extra keys of the JSON form in their order.
 pub struct Record {
@@ -40,13 +42,20 @@ impl Record {
         record
     }
 
-    /// An event of the library or of a verb; `after`: how long the command has run, if it is to say so.
+    /// An event of the library or of a verb; `after`: how long the command has run, if it is to say so and where in
+    /// the source the event is.
     pub fn of_event(event: &Event<'_>, after: Option<Duration>) -> Record {
-        let mut record = Record::new(word(*event.metadata().level()));
+        let metadata = event.metadata();
+        let mut record = Record::new(word(*metadata.level()));
         event.record(&mut record);
-        let milliseconds = |after: Duration| format!("{:.3}ms", after.as_secs_f64() * 1e3);
-        let after = after.map(|after| (AFTER, milliseconds(after)));
-        record.keys.extend(after);
+        let Some(after) = after else {
+            return record;
+        };
+        let milliseconds = format!("{:.3}ms", after.as_secs_f64() * 1e3);
+        record.keys.push((AFTER, milliseconds));
+        if let (Some(file), Some(line)) = (metadata.file(), metadata.line()) {
+            record.keys.push((PLACE, format!("{file}:{line}")));
+        }
         record
     }
 
@@ -111,8 +120,11 @@ impl Record {
         let mut line = format!("time=\"{}\" level={} msg=", self.time(), self.level);
         push_value(&mut line, &self.message);
         let is_debug = self.level == DEBUG;
-        let unsaid =
-            |key| key == AFTER || is_debug && key == "pointer" || Trace::KEYS.contains(&key);
+        let unsaid = |key| {
+            [AFTER, PLACE].contains(&key)
+                || is_debug && key == "pointer"
+                || Trace::KEYS.contains(&key)
+        };
         for (key, value) in self.keys.iter().filter(|(key, _)| unsaid(*key)) {
             let _ = write!(line, " {key}=");
             push_value(&mut line, value);
