@@ -113,3 +113,51 @@ fn a_limit_of_open_files_is_told_with_how_to_raise_it() {
         tells(&outcome, "ulimit -n", "too many open files");
     }
 }
+
+/// A dynamic binary has its libraries to open before it is asked anything.
+macro_rules! unless_dynamic {
+    ($outcome:expr) => {
+        if $outcome
+            .stderr
+            .contains("error while loading shared libraries")
+        {
+            crate::skip!("the binary is not static: use `make test`");
+        }
+    };
+}
+
+#[test]
+fn a_limit_of_no_open_file_at_all_is_told_as_well() {
+    let stage = stage!();
+    let outcome = stage.shell("ulimit -n 0; exec $capsid list", &[]);
+    unless_dynamic!(outcome);
+    assert_eq!(outcome.code, 1, "{outcome}");
+    tells(&outcome, "ulimit -n", "too many open files");
+}
+
+#[test]
+fn a_stack_that_no_command_fits_into_is_told_before_anything_is_done() {
+    let stage = stage!();
+    let container = stage.running();
+    for verb in [
+        "exec $1 true",
+        "list",
+        "kill $1 KILL",
+        "create --bundle / no",
+    ] {
+        for kib in ["16", "64"] {
+            let script = format!("ulimit -S -s $2; exec $capsid {verb}");
+            let outcome = stage.shell(&script, &[&container.id, kib]);
+            assert_eq!(outcome.code, 1, "{outcome}");
+            tells(&outcome, "the limit of the stack is too low", "(ulimit -s)");
+        }
+    }
+    assert_eq!(container.status(), "running");
+    // The least that is taken is enough.
+    stage
+        .shell(
+            "ulimit -S -s 256; exec $capsid exec $1 true",
+            &[&container.id],
+        )
+        .ok();
+}

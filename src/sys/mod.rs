@@ -23,9 +23,15 @@ extern "C" fn main(_count: c_int, _words: *const *const c_char) -> c_int {
     // SAFETY: SIG_DFL installs no handler.
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
     let sealed = is_sealed();
+    // Other verbs than those of `SEALED` need less.
+    let has_stack = match sealed {
+        true => populate_stack() || may_grow(),
+        false => may_grow(),
+    };
+    if !has_stack {
+        return refuse_stack();
+    }
     if sealed {
-        // Other verbs than those of `SEALED` need less.
-        populate_stack();
         crate::ARENA.populate();
     }
     let code = capsid_cli::main(sealed, clone(), has_output);
@@ -50,20 +56,40 @@ fn hold_signals() {
 
 /// Asks for the pages of the stack that a command touches, with one call instead of a page fault
 /// for each (20 faults of some 2 us). A kernel before 5.14 knows no such advice, and needs none.
-fn populate_stack() {
+/// Whether they are there.
+fn populate_stack() -> bool {
     const PAGE: usize = 4096;
     const BELOW: usize = 20 * PAGE;
     let here = 0_u8;
     let end = (&raw const here as usize) & !(PAGE - 1);
     // SAFETY: the advice changes nothing that is there, and is refused where nothing is: the
-    // kernel gives every program a stack that is larger (128 KiB).
-    unsafe {
+    // kernel gives every program a stack that is larger (128 KiB), as far as its limit goes.
+    let advised = unsafe {
         libc::madvise(
             (end - BELOW) as *mut libc::c_void,
             BELOW,
             libc::MADV_POPULATE_WRITE,
         )
     };
+    advised == 0
+}
+
+/// Whether the stack may grow as far as any command needs it (and as one does that is not optimised).
+fn may_grow() -> bool {
+    const NEEDED: u64 = 256 * 1024;
+    // SAFETY: rlimit is plain data for which all zeroes is valid.
+    let mut limit: libc::rlimit = unsafe { std::mem::zeroed() };
+    // SAFETY: `limit` outlives the call.
+    let asked = unsafe { libc::getrlimit(libc::RLIMIT_STACK, &raw mut limit) };
+    asked != 0 || limit.rlim_cur >= NEEDED
+}
+
+/// Without a stack to read the command line on, and so whatever --log says.
+fn refuse_stack() -> c_int {
+    let line = b"level=error msg=\"the limit of the stack is too low: raise it to 256 KiB or more (ulimit -s)\"\n";
+    // SAFETY: the pointer and the length are those of `line`.
+    unsafe { libc::write(2, line.as_ptr().cast(), line.len()) };
+    1
 }
 
 /// Whether the program was mapped again from a file that nobody can write.

@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, IsTerminal};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::select::{FdSet, select};
+use nix::sys::time::{TimeVal, TimeValLike};
 use nix::unistd::write;
 
 /// What a pipe that poll(2) calls writable takes without blocking (pipe(7)).
@@ -120,9 +122,21 @@ pub(super) fn has_room(fd: BorrowedFd<'_>, patience: Patience) -> bool {
         match poll(&mut writable, patience.timeout()) {
             Ok(ready) => return ready > 0,
             Err(Errno::EINTR) => {}
+            // poll(2): more than RLIMIT_NOFILE, which is 0.
+            Err(Errno::EINVAL) => return has_room_unlimited(fd),
             Err(_) => return false,
         }
     }
+}
+
+/// The same at once, with a call that asks for no limit.
+fn has_room_unlimited(fd: BorrowedFd<'_>) -> bool {
+    let mut writable = FdSet::new();
+    if fd.as_raw_fd() >= libc::FD_SETSIZE as i32 {
+        return false;
+    }
+    writable.insert(fd);
+    select(None, None, &mut writable, None, &mut TimeVal::zero()).is_ok_and(|ready| ready > 0)
 }
 
 #[cfg(test)]
