@@ -146,7 +146,10 @@ fn a_stack_that_no_command_fits_into_is_told_before_anything_is_done() {
         "create --bundle / no",
     ] {
         for kib in ["16", "64"] {
-            let script = format!("ulimit -S -s $2; exec $capsid {verb}");
+            // The environment lies on the stack as well: with a long one it is full before the program begins.
+            let script = format!(
+                "exec env -i capsid=\"$capsid\" /bin/sh -c 'ulimit -S -s $2; exec $capsid {verb}' sh $1 $2"
+            );
             let outcome = stage.shell(&script, &[&container.id, kib]);
             assert_eq!(outcome.code, 1, "{outcome}");
             tells(&outcome, "the limit of the stack is too low", "(ulimit -s)");
