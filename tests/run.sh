@@ -39,7 +39,7 @@ fi
 # --- build -------------------------------------------------------------------------------------------------
 built=$SECONDS
 say "building the static release binary and the tests"
-RUSTFLAGS="${CAPSID_STATIC--C target-feature=+crt-static}" "$cargo" build --locked --release --target "$triple" -p capsid -p capsid-rootfs-builder --bins </dev/null >"$logs/build" 2>&1 &&
+RUSTFLAGS="${CAPSID_STATIC?is what the Makefile says: make test}" "$cargo" build --locked --release --target "$triple" -p capsid -p capsid-rootfs-builder --bins </dev/null >"$logs/build" 2>&1 &&
   "$cargo" test --locked --workspace --no-run </dev/null >>"$logs/build" 2>&1 &&
   "$cargo" test --locked --test engines --no-run </dev/null >>"$logs/build" 2>&1 &&
   "target/$triple/release/rootfs-builder" probe "$logs/probe" >>"$logs/build" 2>&1 ||

@@ -1,10 +1,11 @@
 //! A create or run that is told to end while it waits for a hook, or for the container's process, takes everything
 //! back; and a hook of creation does not outlive the runtime that waits for it.
 
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::stat::Mode;
+use nix::unistd::{Pid, mkfifo};
 use serde_json::{Value, json};
 
 use super::{hook, read};
@@ -127,5 +128,33 @@ fn a_hook_of_creation_ends_with_the_runtime_that_is_killed() {
             }
             stage.call(&["delete", "--force", &id]).ok();
         }
+    }
+}
+
+#[test]
+fn a_signal_that_the_caller_has_it_ignore_ends_no_create() {
+    let stage = stage!();
+    for words in [&["run", "--detach"][..], &["create"]] {
+        let (pid, go_on) = (stage.path("pid"), stage.path("go-on"));
+        let _ = std::fs::remove_file(&pid);
+        let script = format!("echo $$ > {}; cat {}", pid.display(), go_on.display());
+        mkfifo(&go_on, Mode::S_IRWXU).unwrap();
+        let mut bundle = stage.bundle();
+        bundle
+            .sleeps()
+            .set("/hooks/createRuntime", json!([hook(&script)]));
+        let (_, command) = stage.command(words, &bundle);
+        let mut ignoring = Command::new("sh");
+        ignoring.args(["-c", "trap '' HUP; exec \"$@\"", "sh"]);
+        ignoring
+            .arg(command.get_program())
+            .args(command.get_args())
+            .stdout(Stdio::null());
+        let begun = ignoring.spawn().unwrap();
+        until("the hook runs", || pid.exists());
+        signal(&begun, Signal::SIGHUP);
+        std::fs::write(&go_on, "").unwrap();
+        assert_eq!(end(begun), Some(0), "{words:?}");
+        std::fs::remove_file(&go_on).unwrap();
     }
 }

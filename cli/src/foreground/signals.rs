@@ -9,6 +9,7 @@ use capsid_runtime::{Code, Error, Result};
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use procfs::process::Process;
 
 /// Not ours to catch: SIGURG is ignored by default, SIGPIPE and SIGXFSZ are caused by capsid's own
 /// writes, SIGTTIN and SIGTTOU by its own use of the terminal, and must stop it as they would anyone.
@@ -51,9 +52,12 @@ impl Signals {
         watch(&ASKING.into_iter().collect())
     }
 
-    /// The same for a command that doesn't stay: from here on these signals wait, and end what listens here.
+    /// The same for a command that doesn't stay: from here on these signals wait, and end what listens here; but for
+    /// those that its caller has had it ignore (nohup(1)).
     pub fn only_ask_for_the_end() -> Result<Arc<OwnedFd>> {
-        let asking: SigSet = ASKING.into_iter().collect();
+        let ignored = ignored();
+        let is_heard = |signal: &Signal| ignored & (1 << (*signal as u32 - 1)) == 0;
+        let asking: SigSet = ASKING.into_iter().filter(is_heard).collect();
         block(&asking)?;
         watch(&asking)
     }
@@ -73,6 +77,12 @@ impl Signals {
 fn block(signals: &SigSet) -> Result<()> {
     let blocked = signals.thread_block();
     blocked.map_err(|errno| Error::call(Code::Io, "rt_sigprocmask", errno))
+}
+
+/// `SigIgn` of proc_pid_status(5), a bit for each signal; none where there is no /proc.
+fn ignored() -> u64 {
+    let own = Process::myself().and_then(|process| process.status());
+    own.map_or(0, |status| status.sigign)
 }
 
 /// The end of this process closes it.
