@@ -125,7 +125,8 @@ fn s18_nor_through_a_live_mount() {
     // Nobody else executes this one meanwhile: busy, it could not be written either.
     let (stage, ..) = with_a_copy(stage!());
     let container = stage.running();
-    let state = std::fs::File::open(stage.state_root().join(&container.id)).unwrap();
+    let directory = stage.state_root().join(&container.id);
+    let state = std::fs::File::open(&directory).unwrap();
     let lock = Flock::lock(state, FlockArg::LockExclusive).unwrap();
     let mut add = stage.capsid();
     add.args(["mounts", "add", &container.id, "/srv", "/mnt"]);
@@ -133,9 +134,9 @@ fn s18_nor_through_a_live_mount() {
     let add = add.spawn().unwrap();
     let pid = add.id().to_string();
     until("it waits for the container", || {
-        let locks = std::fs::read_to_string("/proc/locks").unwrap();
-        let mut waiting = locks.lines().filter(|line| line.contains("-> FLOCK"));
-        waiting.any(|line| line.split_whitespace().any(|word| word == pid))
+        let files = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+        let mut links = files.flatten().flat_map(|file| file.path().read_link());
+        links.any(|link| link == directory)
     });
     let path = OFlag::O_PATH | OFlag::O_CLOEXEC;
     let seen = open(format!("/proc/{pid}/exe").as_str(), path, Mode::empty()).unwrap();

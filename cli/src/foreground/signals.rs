@@ -52,14 +52,21 @@ impl Signals {
         watch(&ASKING.into_iter().collect())
     }
 
-    /// The same for a command that doesn't stay: from here on these signals wait, and end what listens here; but for
-    /// those that its caller has had it ignore (nohup(1)).
+    /// The same for a command that doesn't stay: from here on these signals wait until [`Signals::end_it_again`], for
+    /// what listens here; but for those that its caller has had it ignore (nohup(1)).
     pub fn only_ask_for_the_end() -> Result<Arc<OwnedFd>> {
         let ignored = ignored();
         let is_heard = |signal: &Signal| ignored & (1 << (*signal as u32 - 1)) == 0;
         let asking: SigSet = ASKING.into_iter().filter(is_heard).collect();
         block(&asking)?;
         watch(&asking)
+    }
+
+    /// Those that ask for its end act on this process as they did before it has listened.
+    pub fn end_it_again() -> Result<()> {
+        let asking: SigSet = ASKING.into_iter().collect();
+        let let_through = asking.thread_unblock();
+        let_through.map_err(|errno| Error::call(Code::Io, "rt_sigprocmask", errno))
     }
 
     /// The number of the next signal that has come.

@@ -73,6 +73,8 @@ impl Run {
         if let (Some(manager), Some(listening)) = (manager, created.notify) {
             let process = &created.process;
             let told = manager.proxy(listening);
+            // The container is there, and nothing but its readiness is waited for.
+            Signals::end_it_again()?;
             told.until_ready(process.pid, process.pidfd.as_fd());
         }
         Ok(0)

@@ -267,6 +267,16 @@ mod tests {
             "pids": {"limit": -1}, "blockIO": {"weight": 500},
         });
         assert_eq!(object, expected);
+        for (flag, section, member, _) in Update::default().flags() {
+            assert!(
+                line.iter().any(|word| word.split('=').next() == Some(flag)),
+                "{flag}"
+            );
+            assert_eq!(
+                Update::pointer_of(flag),
+                Some(format!("/linux/resources/{section}/{member}"))
+            );
+        }
     }
 
     #[test]

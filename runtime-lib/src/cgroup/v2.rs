@@ -146,7 +146,7 @@ fn plus(controllers: &[&str]) -> String {
     format!("+{}", controllers.join(" +"))
 }
 
-/// What systemd gives to a user when its administrator has chosen nothing else but that.
+/// What systemd can give to a user (systemd.resource-control(5), `Delegate=`).
 const OF_A_USER: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
 const DROP_IN: &str = "/etc/systemd/system/user@.service.d";
 
@@ -167,23 +167,36 @@ fn why_not(refused: &[(&str, Errno)], leaf: &Path, above: &[PathBuf]) -> String 
     told.collect::<Vec<_>>().join("; ")
 }
 
+/// Whether the cgroup of this file has all of these to give, as far as it says.
+fn may_give(file: &Path, controllers: &[&str]) -> bool {
+    let has = file::read_line(&file.with_file_name("cgroup.controllers"));
+    has.map_or(true, |has| {
+        let has: Vec<&str> = has.split(' ').collect();
+        controllers.iter().all(|it| has.contains(it))
+    })
+}
+
 fn why(errno: Errno, controllers: &[&str], parent: &Path, above: &[PathBuf]) -> String {
     let of_user = |part: &Component<'_>| part.as_os_str().as_encoded_bytes().starts_with(b"user@");
     let names = controllers.join(", ");
     let place = parent.display();
     match errno {
-        Errno::ENOENT if parent.components().any(|part| of_user(&part)) => {
-            let mut all: BTreeSet<&str> = OF_A_USER.into();
-            all.extend(controllers);
-            let all: Vec<&str> = all.into_iter().collect();
+        Errno::ENOENT
+            if parent.components().any(|part| of_user(&part))
+                && controllers.iter().all(|it| OF_A_USER.contains(it)) =>
+        {
             format!(
                 "not delegated to {place}: {names}; as root: mkdir -p {DROP_IN} && \
                  (echo '[Service]'; echo 'Delegate={}') >{DROP_IN}/delegate.conf && \
                  systemctl daemon-reload; then log in anew",
-                all.join(" ")
+                OF_A_USER.join(" ")
             )
         }
-        Errno::ENOENT if !above.is_empty() => {
+        Errno::ENOENT
+            if above
+                .first()
+                .is_some_and(|file| may_give(file, controllers)) =>
+        {
             let files: Vec<String> = above
                 .iter()
                 .map(|file| file.display().to_string())
@@ -355,6 +368,10 @@ mod tests {
             mount.display()
         );
         assert!(told.contains(&expected), "{told}\n{expected}");
+        // What the topmost has not can't be had by writing.
+        std::fs::write(mount.join("cgroup.controllers"), "cpu pids\n").unwrap();
+        let told = refusal(mount, "/a/b/x");
+        assert!(!told.contains("tee"), "{told}");
         let told = refusal(mount, "/x");
         let expected = format!(
             "not delegated to {}: memory, pids; its cgroup.controllers lists what it has: ",

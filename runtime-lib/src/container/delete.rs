@@ -139,8 +139,8 @@ impl Container {
         }
     }
 
-    /// Locks the container if what is known of it needs no second look: the record is written
-    /// once, and the journal is still the file that was written then, so that this is the
+    /// Locks the container if what is known of it needs no second look: what is needed of the record
+    /// never changes, and the journal is still the file that was written then, so that this is the
     /// container that was made.
     fn lock_as_it_was(&mut self) -> Result<bool> {
         let (Some(written), Some(_)) = (&self.written, &self.record) else {

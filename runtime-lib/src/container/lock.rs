@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::stat::fstat;
+use nix::sys::stat::{FileStat, fstat, stat};
 use procfs::process::{Process, Stat};
 
 use crate::cgroup::{CgroupPlan, describe};
@@ -22,7 +22,7 @@ use crate::sys::process::{pidfd_open, pidfd_send_signal};
 const PAUSE: Duration = Duration::from_millis(2);
 /// How long a lock may be held before anybody asks by whom, and how often after that.
 const USUAL: Duration = Duration::from_millis(500);
-/// How long somebody who can't go on may be in the way.
+/// How long somebody who can't go on may be in the way, and anybody else before a warning tells of it.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Takes the lock of a container's directory.
@@ -68,7 +68,7 @@ pub(super) fn take(
                 (None, _) if waited >= PATIENCE && !told => {
                     told = true;
                     let who = holders.first().map(|holder| describe(holder.pid));
-                    let who = who.unwrap_or_else(|| "of another pid namespace".to_owned());
+                    let who = who.unwrap_or_else(|| "that can't be seen from here".to_owned());
                     tracing::warn!(
                         "{}: waits for process {who}, which has its lock",
                         path.display()
@@ -93,12 +93,12 @@ struct Holder {
 impl Holder {
     /// Those that can be seen from here.
     fn all(directory: BorrowedFd<'_>, path: &Path) -> Vec<Holder> {
-        let Ok(inode) = fstat(directory).map(|stat| stat.st_ino) else {
+        let Ok(file) = fstat(directory).map(|stat| (stat.st_dev, stat.st_ino)) else {
             return Vec::new();
         };
         let processes = procfs::process::all_processes().into_iter().flatten();
         let having = processes.flatten().filter_map(|process| {
-            let taker = taker(process.pid, inode, path)?;
+            let taker = taker(process.pid, file, path)?;
             Some((process.stat().ok()?, taker))
         });
         let having: Vec<(Stat, i32)> = having.collect();
@@ -130,8 +130,8 @@ impl Holder {
         let is_member = manager
             .processes()
             .is_ok_and(|pids| pids.contains(&self.pid));
-        let still = |inode| taker(self.pid, inode, path).is_some();
-        if is_member && fstat(directory).is_ok_and(|stat| still(stat.st_ino)) {
+        let still = |stat: FileStat| taker(self.pid, (stat.st_dev, stat.st_ino), path).is_some();
+        if is_member && fstat(directory).is_ok_and(still) {
             tracing::debug!(
                 "kills process {}, which a create has left",
                 describe(self.pid)
@@ -164,28 +164,33 @@ impl Holder {
     }
 }
 
-/// Who has taken the lock that this process has on this directory, as proc_pid_fdinfo(5) says.
-fn taker(pid: i32, inode: u64, path: &Path) -> Option<i32> {
+/// Who has taken the lock that this process has on this directory, by its device and inode, as proc_pid_fdinfo(5)
+/// says.
+fn taker(pid: i32, directory: (u64, u64), path: &Path) -> Option<i32> {
     let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
     entries.flatten().find_map(|entry| {
         let link = std::fs::read_link(entry.path()).ok()?;
+        // The name spares a look at most.
         if link.file_name() != path.file_name() {
+            return None;
+        }
+        let it = stat(&entry.path()).ok()?;
+        if (it.st_dev, it.st_ino) != directory {
             return None;
         }
         let number = entry.file_name().into_string().ok()?;
         let info = std::fs::read_to_string(format!("/proc/{pid}/fdinfo/{number}")).ok()?;
-        info.lines().find_map(|line| locked_by(line, inode))
+        info.lines().find_map(locked_by)
     })
 }
 
 /// `lock: 1: FLOCK  ADVISORY  WRITE 1234 00:1a:567 0 EOF`
-fn locked_by(line: &str, inode: u64) -> Option<i32> {
+fn locked_by(line: &str) -> Option<i32> {
     let words: Vec<&str> = line.split_whitespace().collect();
-    let ["lock:", _, "FLOCK", _, _, pid, file, ..] = words.as_slice() else {
-        return None;
-    };
-    let is_it = file.rsplit(':').next() == Some(&inode.to_string());
-    is_it.then(|| pid.parse().ok()).flatten()
+    match words.as_slice() {
+        ["lock:", _, "FLOCK", _, _, pid, ..] => pid.parse().ok(),
+        _ => None,
+    }
 }
 
 fn lives(pid: i32) -> bool {
@@ -200,15 +205,14 @@ mod tests {
     #[test]
     fn whoever_has_a_lock_is_read() {
         let line = "lock:\t1: FLOCK  ADVISORY  WRITE 1234 00:1a:567 0 EOF";
-        assert_eq!(locked_by(line, 567), Some(1234));
-        assert_eq!(locked_by(line, 67), None);
+        assert_eq!(locked_by(line), Some(1234));
         let none = [
             "",
             "lock:",
             "pos:\t0",
             "lock:\t1: POSIX  ADVISORY  WRITE 1 0:0:567 0 EOF",
         ];
-        assert!(none.iter().all(|line| locked_by(line, 567).is_none()));
+        assert!(none.iter().all(|line| locked_by(line).is_none()));
     }
 
     #[test]

@@ -9,9 +9,8 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, stat};
 
 use super::state::Journal;
-use super::{ContainerId, Runtime};
+use super::{ContainerId, Runtime, lock};
 use crate::error::{Code, Error, Result, errno_text};
-use crate::sys::fd::lock;
 
 /// Held until the journal says who has the directory: nobody else looks meanwhile.
 pub(super) struct Claim(#[allow(dead_code, reason = "it is the lock")] OwnedFd);
@@ -25,7 +24,7 @@ pub(super) fn claim(runtime: &Runtime, own: &ContainerId, directory: &Path) -> R
     let refused = |call| move |errno| Error::call(Code::Io, call, errno).path(root);
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let opened = open(root, flags, Mode::empty()).map_err(refused("open"))?;
-    lock(opened.as_fd()).map_err(refused("flock"))?;
+    lock::take(opened.as_fd(), root, None)?;
     let writes = |other: &Journal| {
         let theirs = other.overlay_dir.as_deref();
         theirs.is_some_and(|theirs| is_same(theirs, directory))

@@ -126,7 +126,8 @@ pub struct Journal {
     pub hooks: Vec<Hook>,
 }
 
-/// Written when the container's process exists and has done everything but its program.
+/// Written when the container's process exists and has done everything but its program; update adds
+/// to its `subtree_control`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Record {
     pub schema: u32,

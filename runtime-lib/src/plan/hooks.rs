@@ -234,7 +234,8 @@ fn execute_in(cwd: &Path, hook: &Hook, mut plan: Plan) -> Result<Plan> {
     });
     if hook.kind.at_create() {
         // Its container won't come to be without the runtime, and it knows that one by a pid that will soon be
-        // another's. Not the hooks of a container that goes on, nor those that clear away.
+        // another's. Not the hooks of a container that goes on, nor those that clear away; and not what a hook
+        // has started, which the kernel doesn't reach so.
         plan.step(Step::EndWithParent);
     }
     let path = format!("{}/path", hook.pointer());

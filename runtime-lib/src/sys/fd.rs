@@ -112,17 +112,12 @@ pub fn retry<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
     }
 }
 
-/// flock(2) LOCK_EX, held until the last copy of the descriptor is closed.
-pub fn lock(file: BorrowedFd<'_>) -> Result<()> {
-    flock(file, libc::LOCK_EX)
-}
-
 /// flock(2) LOCK_UN.
 pub fn unlock(file: BorrowedFd<'_>) -> Result<()> {
     flock(file, libc::LOCK_UN)
 }
 
-/// flock(2) LOCK_EX | LOCK_NB.
+/// flock(2) LOCK_EX | LOCK_NB, held until the last copy of the descriptor is closed.
 ///
 /// # Errors
 /// EWOULDBLOCK: somebody holds the lock.

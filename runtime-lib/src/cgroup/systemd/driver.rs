@@ -187,6 +187,7 @@ impl CgroupManager for Systemd<'_> {
 
     fn enabled(&self) -> Enabled {
         let mut enabled = self.enabled.borrow().clone();
+        // What create has enabled and what update has are never both there.
         enabled.extend(self.directories.enabled());
         enabled
     }
