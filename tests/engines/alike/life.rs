@@ -1,6 +1,6 @@
 //! From start to end, in Docker's words, which are Podman's too: statuses, terminals, exec, signals, restarts.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Stdio};
 
 use crate::boxes::{Boxes, IMAGE, Running};
@@ -113,23 +113,36 @@ pub fn stdin_reaches_the_program(boxes: &Boxes) {
 pub fn logs_and_attach_show_what_was_printed(boxes: &Boxes) {
     let running = boxes.running(
         &[],
-        "echo one; echo two >&2; while [ ! -e /go ]; do sleep 0.05; done; echo three; exit 6",
+        "echo one; echo two >&2
+        while [ ! -e /go ]; do [ ! -e /tick ] || echo tick; sleep 0.05; done; echo three; exit 6",
     );
     running.says("one");
-    let attached = boxes
+    let mut attached = boxes
         .command(&["attach", &running.name])
         .stdout(Stdio::piped())
         .spawn()
         .expect("a client");
-    until("attached", || {
-        running.exec(&[], &["touch", "/go"]).code == 0
-    });
-    let output = attached.wait_with_output().expect("attach");
+    let touch = |file| {
+        let made = || running.exec(&[], &["touch", file]).code == 0;
+        until("told", made);
+    };
+    touch("/tick");
+    // Who comes after the end finds nothing to attach to.
+    let mut heard = String::new();
+    let mut printed = BufReader::new(attached.stdout.take().expect("stdout"));
+    printed.read_line(&mut heard).expect("a line");
+    touch("/go");
+    printed.read_to_string(&mut heard).expect("the rest");
+    let status = attached.wait().expect("attach");
+    assert!(heard.starts_with("tick\n"), "{heard}");
     // Podman's attach has no status when the end overtakes it.
-    assert!(boxes.is_podman() || output.status.code() == Some(6));
+    assert!(boxes.is_podman() || status.code() == Some(6), "{status}");
     let logs = running.call("logs", &[]).ok();
     assert_eq!(
-        (logs.stdout.as_str(), logs.stderr.as_str()),
+        (
+            logs.stdout.replace("tick\n", "").as_str(),
+            logs.stderr.as_str()
+        ),
         ("one\nthree\n", "two\n")
     );
 }
