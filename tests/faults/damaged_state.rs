@@ -61,6 +61,15 @@ fn pids(container: &Container<'_>) -> Vec<i32> {
     list.lines().filter_map(|line| line.parse().ok()).collect()
 }
 
+/// `delete --force` leaves nothing, and none of these processes.
+fn goes_with(stage: &Stage, container: &Container<'_>, pids: &[i32]) {
+    container.delete_force().ok();
+    assert!(stage.remains(&container.id).is_empty());
+    until("its processes have ended", || {
+        !pids.iter().any(|pid| lives(*pid))
+    });
+}
+
 fn lives(pid: i32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat"))
         .is_ok_and(|stat| !stat.contains(") Z ") && !stat.contains(") X "))
@@ -92,11 +101,7 @@ fn f04_a_container_whose_journal_is_gone_is_deleted_with_all_processes() {
     let container = named(&stage);
     let pids = pids(&container);
     std::fs::remove_file(file(&stage, &container, "journal.json")).unwrap();
-    container.delete_force().ok();
-    assert!(stage.remains(&container.id).is_empty());
-    until("its processes have ended", || {
-        !pids.iter().any(|pid| lives(*pid))
-    });
+    goes_with(&stage, &container, &pids);
 }
 
 #[test]
@@ -159,11 +164,7 @@ fn f04_a_state_that_cannot_be_read_at_the_moment_is_not_taken_for_a_damaged_one(
     assert_ne!(container.status(), "");
     assert!(!stage.remains(&container.id).is_empty());
     let pids = pids(&container);
-    container.delete_force().ok();
-    assert!(stage.remains(&container.id).is_empty());
-    until("its processes have ended", || {
-        !pids.iter().any(|pid| lives(*pid))
-    });
+    goes_with(&stage, &container, &pids);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use super::cgroups::Cgroups;
@@ -128,8 +128,6 @@ pub(super) struct Birth<'a> {
     pub(super) handover: &'a Handover<'a>,
     pub(super) listener: Option<&'a Listener<'a>>,
     pub(super) told: Told<'a>,
-    /// See [`CreateOptions::cancel`].
-    pub(super) cancel: Option<BorrowedFd<'a>>,
     /// The state root.
     pub(super) root: &'a Path,
     pub(super) start: Start,
@@ -152,7 +150,7 @@ impl Birth<'_> {
             }),
             start_unit: Some(&|newborn| self.ground.cgroups.place(newborn.pid)),
             hooks: Some(&|hook, newborn| self.run_hook(hook, newborn)),
-            cancel: self.cancel,
+            cancel: self.told.cancel,
             silent: Some(&|newborn| self.look_for_frozen(newborn)),
             listener: match self.listener {
                 Some(_) => Some(&|filter, newborn| self.give_filter(filter, newborn)),

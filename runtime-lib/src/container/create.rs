@@ -82,7 +82,6 @@ impl Runtime {
             handover: &handover,
             listener: listener.as_ref(),
             told: Told { cancel, ..told },
-            cancel,
             root: &self.root,
             start,
             record: RefCell::default(),

@@ -14,7 +14,7 @@ pub(super) struct Told<'a> {
     /// Absolute.
     pub bundle: &'a Path,
     pub annotations: &'a HashMap<String, String>,
-    /// Readable when nobody waits for its hooks any longer.
+    /// Readable when nobody waits for it, or for its hooks, any longer (`CreateOptions::cancel`).
     pub cancel: Option<BorrowedFd<'a>>,
 }
 
